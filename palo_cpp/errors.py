@@ -1,0 +1,32 @@
+"""Every error that palo_cpp raises on purpose; all derive from `PaloError`.
+
+Messages read `<what>: expected X, got Y; <how to mend it>` and fit on one line: the CLI prints them as they are.
+Each class also derives from the built-in error that a caller would expect.
+"""
+
+
+class PaloError(Exception):
+    """Base of all errors that palo_cpp raises on purpose."""
+
+
+class ArgumentError(PaloError, ValueError):
+    """An argument has a value that cannot be used."""
+
+
+class ModelNotFoundError(PaloError, FileNotFoundError):
+    """A model, or one file of it, is not where it was looked for."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class ModelFormatError(PaloError, ValueError):
+    """A checkpoint or GGUF file is damaged, incomplete, hostile or of an unknown kind."""
+
+
+class ImageError(PaloError, ValueError):
+    """An image cannot be read."""
+
+
+class OutOfMemoryError(PaloError, MemoryError):
+    """The model would not fit into this machine's memory, so nothing was loaded."""
