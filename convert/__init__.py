@@ -1,0 +1,1 @@
+"""From a PALO checkpoint to GGUF files; installed as `palo_cpp.convert`."""

@@ -1,0 +1,1 @@
+"""Ask about an image in ten languages, on an ordinary CPU."""
