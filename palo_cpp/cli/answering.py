@@ -1,0 +1,80 @@
+"""From the pieces of an answer to characters on stdout, or to JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from palo_cpp.cli.console import AnswerWriter, Status, notice, warn
+from palo_cpp.cli.interrupt import InterruptWatch
+from palo_cpp.languages import LANGUAGES, detect_language
+
+if TYPE_CHECKING:
+    from palo_cpp import Answer
+    from palo_cpp.answer import AnswerStream
+
+# What to say about an answer that the model did not end itself.
+CUT_SHORT = {
+    "length": "the answer was cut at {n} tokens; -n allows more",
+    "context": "the answer was cut because the context is full; -c allows more, in chat /clear makes room",
+}
+
+
+def direction_for(language: str | None, question: str | None) -> str:
+    """The direction in which the answer runs: that of `--lang`; without it, that of the question."""
+    codes = {language} if language else detect_language(question or "")
+    directions = {LANGUAGES[code].direction for code in codes}
+    return "rtl" if directions == {"rtl"} else "ltr"
+
+
+def print_answer(stream: AnswerStream, direction: str, status: Status, *, silent: bool = False) -> Answer | None:
+    """Print an answer as it comes.
+
+    Args:
+        stream: what `Palo.stream` or `Chat.stream` gave.
+        direction: "ltr" or "rtl".
+        status: the line of stages on stderr; gone when the first piece comes.
+        silent: print nothing; the caller prints the whole answer another way.
+
+    Returns:
+        The answer; None where Ctrl-C ended it.
+    """
+    writer = AnswerWriter(direction)
+    try:
+        with InterruptWatch() as watch, stream:
+            for piece in stream:
+                watch.is_patient = True
+                status.clear()
+                if not silent:
+                    writer.write(piece.text)
+                if watch.requested:
+                    return None
+        return stream.answer
+    except KeyboardInterrupt:
+        return None
+    finally:
+        status.clear()
+        writer.finish()
+
+
+def warn_if_cut(answer: Answer) -> None:
+    """Say so on stderr where something else than the model ended the answer."""
+    if answer.finish_reason in CUT_SHORT:
+        warn(CUT_SHORT[answer.finish_reason].format(n=len(answer.token_ids)))
+
+
+def print_timings(answer: Answer) -> None:
+    """Say on stderr what an answer cost."""
+    timings = answer.timings
+    n_new = timings.n_prompt_tokens - timings.n_cached_tokens
+    stages = [
+        f"image {timings.image_s + timings.encode_s:.2f} s" if timings.encode_s else "",
+        f"prompt {timings.prefill_s:.2f} s for {n_new} tokens",
+        f"answer {timings.decode_s:.2f} s for {timings.n_generated} tokens ({timings.tokens_per_s:.1f}/s)",
+    ]
+    notice(f"[{', '.join(filter(None, stages))}]")
+
+
+def to_json(value: Any) -> str:
+    """One object as one line of JSON, its text readable."""
+    return json.dumps(value, ensure_ascii=False)

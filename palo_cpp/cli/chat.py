@@ -1,0 +1,62 @@
+"""`palo-cpp chat`: a conversation in the terminal, or one question per line from a pipe."""
+
+from __future__ import annotations
+
+import click
+
+from palo_cpp.cli import opening
+from palo_cpp.cli.conversation import Conversation
+from palo_cpp.cli.line_input import LineInput
+from palo_cpp.cli.options import (
+    ModelOptions,
+    SamplingOptions,
+    debug_option,
+    json_option,
+    language_option,
+    model_options,
+    sampling_options,
+    timings_option,
+)
+
+EXAMPLES = """\b
+Commands:
+  /image PATH      talk about another image
+  /lang LANGUAGE   answer in another language
+  /clear           forget the conversation, keep the image
+  /bye             leave
+
+\b
+Examples:
+  palo-cpp chat photo.jpg --lang hi
+  palo-cpp chat photo.jpg -m models/PALO-7B-Q4_K_M.gguf --temp 0.2
+  printf 'What is this?\\nWhere is it?\\n' | palo-cpp chat photo.jpg
+"""
+
+
+@click.command("chat", epilog=EXAMPLES)
+@click.argument("image", required=False)
+@language_option
+@model_options
+@sampling_options
+@json_option
+@timings_option
+@debug_option
+def command(
+    image: str | None,
+    language: str | None,
+    model: ModelOptions,
+    sampling: SamplingOptions,
+    as_json: bool,
+    show_timings: bool,
+) -> int:
+    """Talk about an image in the terminal.
+
+    Type a question and press Enter; Enter alone asks for a description. Three quotation marks begin a question of
+    several lines and end it. Ctrl-C stops an answer, Ctrl-D leaves.
+
+    Questions may also be piped in, one to a line: then only the answers are printed, with --json one object each.
+    """
+    if image == opening.STDIN:
+        raise click.UsageError("stdin brings the questions; give the image as a file")
+    with Conversation(model, sampling, language, as_json, show_timings) as conversation, LineInput() as lines:
+        return conversation.run(image, lines)

@@ -1,0 +1,97 @@
+"""Lines that a user types or pipes in: editing, history, several lines between triple quotes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from palo_cpp.cli.console import is_terminal
+
+PROMPT = ">>> "
+CONTINUED_PROMPT = "... "
+QUOTES = '"""'
+HISTORY_LENGTH = 1000
+
+
+class LineInput:
+    """Reads what to do next from stdin.
+
+    Attributes:
+        is_interactive: whether a person types; then there are prompts, and editing and history where stdout is a
+            terminal too.
+    """
+
+    def __init__(self) -> None:
+        self.is_interactive = is_terminal(sys.stdin)
+        self._edits = self.is_interactive and is_terminal(sys.stdout)
+        self._readline = _load_readline() if self._edits else None
+        self._history = history_file()
+
+    def __enter__(self) -> LineInput:
+        if self._readline:
+            with contextlib.suppress(OSError):  # no history yet, or not ours to read
+                self._readline.read_history_file(self._history)
+            self._readline.set_history_length(HISTORY_LENGTH)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._readline:
+            with contextlib.suppress(OSError):  # a read-only home folder must not spoil the leaving
+                self._history.parent.mkdir(parents=True, exist_ok=True)
+                self._readline.write_history_file(self._history)
+                self._history.chmod(0o600)
+
+    def read(self) -> str | None:
+        """Read one line, or everything between two triple quotes.
+
+        Returns:
+            The text without surrounding white space; None at the end of the input.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C at the prompt.
+        """
+        line = self._line(PROMPT)
+        if line is None or not line.lstrip().startswith(QUOTES):
+            return None if line is None else line.strip()
+        text = line.lstrip()[len(QUOTES) :]
+        while not text.rstrip().endswith(QUOTES):
+            more = self._line(CONTINUED_PROMPT)
+            if more is None:
+                return text.strip()
+            text += "\n" + more
+        return text.rstrip()[: -len(QUOTES)].strip()
+
+    def _line(self, prompt: str) -> str | None:
+        if self._edits:
+            try:
+                return input(prompt)
+            except EOFError:
+                print(file=sys.stderr)
+                return None
+        if self.is_interactive:
+            print(prompt, end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        return line.removeprefix("\ufeff").rstrip("\r\n") if line else None
+
+
+def history_file() -> Path:
+    """Where the questions of former conversations are kept."""
+    if sys.platform == "win32":
+        state = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    else:
+        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "palo_cpp" / "history"
+
+
+def _load_readline() -> ModuleType | None:
+    """Import readline, which makes `input` edit lines, set to take every byte as part of UTF-8 text."""
+    try:
+        import readline
+    except ImportError:  # Windows: the console edits lines by itself
+        return None
+    for setting in ("set input-meta on", "set output-meta on", "set convert-meta off", "set enable-bracketed-paste on"):
+        readline.parse_and_bind(setting)
+    return readline

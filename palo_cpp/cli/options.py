@@ -1,0 +1,226 @@
+"""The options that several commands share, spelled as llama.cpp spells them, each with its environment variable."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
+
+import click
+from click.types import StringParamType
+
+from palo_cpp.errors import ArgumentError
+from palo_cpp.languages import LANGUAGES, get_language
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which model to load, and how."""
+
+    model: str
+    n_threads: int
+    n_ctx: int
+    preprocess: str | None
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How to choose tokens; None leaves it to the library."""
+
+    max_tokens: int | None
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    seed: int | None
+    stop: tuple[str, ...]
+
+    def given(self) -> dict[str, Any]:
+        """What the user asked for, by the names of `Palo.stream`."""
+        return {name: value for name, value in asdict(self).items() if value not in (None, ())}
+
+
+def to_code(_ctx: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:
+    """Turn the name of a language into its code."""
+    try:
+        return None if name is None else get_language(name).code
+    except ArgumentError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def to_codes(ctx: click.Context, parameter: click.Parameter, names: str) -> list[str]:
+    """Turn names with commas between them, or `all`, into codes, each once."""
+    if names.strip().casefold() == "all":
+        return list(LANGUAGES)
+    # Who types Arabic, Urdu or Chinese has these commas on the keyboard.
+    each = filter(str.strip, re.split("[,،、，]", names))
+    codes = [code for name in each if (code := to_code(ctx, parameter, name))]
+    if not codes:
+        raise click.BadParameter("expected at least one language")
+    return list(dict.fromkeys(codes))
+
+
+class StopType(StringParamType):
+    """A stop string; an environment variable may hold several, one to a line."""
+
+    envvar_list_splitter = "\n"
+
+
+def option(*names: str, env: str, **attributes: Any) -> Callable[[Function], Function]:
+    """Make an option that `PALO_CPP_<env>` sets too, as its help says."""
+    return click.option(*names, envvar=f"PALO_CPP_{env}", show_envvar=True, **attributes)
+
+
+_MODEL = (
+    option(
+        *("-m", "--model"),
+        env="MODEL",
+        default=".",
+        show_default="the current folder",
+        metavar="PATH",
+        help="A folder that `palo-cpp convert` wrote, or the GGUF file of the language model in it.",
+    ),
+    option(
+        *("-t", "--threads", "n_threads"),
+        env="THREADS",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default="the physical cores this process may use",
+        metavar="N",
+        help="How many threads compute.",
+    ),
+    option(
+        *("-c", "--ctx-size", "n_ctx"),
+        env="CTX_SIZE",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default="what the model was trained with",
+        metavar="N",
+        help="Context size in tokens: image, questions and answers together.",
+    ),
+    option(
+        "--preprocess",
+        env="PREPROCESS",
+        type=click.Choice(["pad", "crop"]),
+        default=None,
+        show_default="what the model asks for",
+        help="Make the image square by padding it, or by cutting off its longer side.",
+    ),
+)
+
+_SAMPLING = (
+    option(
+        *("-n", "--predict", "--n-predict", "--max-tokens", "max_tokens"),
+        env="PREDICT",
+        type=click.IntRange(min=1),
+        default=None,
+        show_default="1024",
+        metavar="N",
+        help="The longest answer, in tokens.",
+    ),
+    option(
+        *("--temp", "--temperature", "temperature"),
+        env="TEMP",
+        type=click.FloatRange(min=0.0),
+        default=None,
+        show_default="0: always the likeliest token",
+        metavar="X",
+        help="Temperature of sampling.",
+    ),
+    option(
+        "--top-k",
+        env="TOP_K",
+        type=click.IntRange(min=0),
+        default=None,
+        metavar="N",
+        help="Sample among the N likeliest tokens; 0 is all.",
+    ),
+    option(
+        "--top-p",
+        env="TOP_P",
+        type=click.FloatRange(min=0.0, max=1.0),
+        default=None,
+        metavar="X",
+        help="Sample among the likeliest tokens that together have probability X.",
+    ),
+    option(
+        "--min-p",
+        env="MIN_P",
+        type=click.FloatRange(min=0.0, max=1.0),
+        default=None,
+        metavar="X",
+        help="Sample among tokens at least X times as likely as the likeliest.",
+    ),
+    option(*("-s", "--seed"), env="SEED", type=int, default=None, metavar="N", help="Seed of sampling."),
+    option(
+        "--stop",
+        env="STOP",
+        type=StopType(),
+        multiple=True,
+        metavar="TEXT",
+        help="End the answer before this text; may be given several times.",
+    ),
+)
+
+language_option = option(
+    *("--lang", "language"),
+    env="LANG",
+    callback=to_code,
+    default=None,
+    metavar="LANGUAGE",
+    help="Language of the answer, by code, English name or own name: hi, Hindi, हिन्दी.",
+)
+
+json_option = option("--json", "as_json", env="JSON", is_flag=True, help="Print one JSON object instead of text.")
+
+timings_option = option(
+    "--show-timings/--no-show-timings",
+    env="SHOW_TIMINGS",
+    default=True,
+    show_default=True,
+    help="After an answer, say on stderr what it cost, if stderr is a terminal.",
+)
+
+
+def model_options(function: Function) -> Function:
+    """Add the options about the model; the function gets them as `model: ModelOptions`."""
+    return _gathered(function, ModelOptions, "model", _MODEL)
+
+
+def sampling_options(function: Function) -> Function:
+    """Add the options about sampling; the function gets them as `sampling: SamplingOptions`."""
+    return _gathered(function, SamplingOptions, "sampling", _SAMPLING)
+
+
+def _gathered(function: Function, kind: type, name: str, options: tuple[Callable[[Any], Any], ...]) -> Function:
+    @functools.wraps(function)
+    def gather(*args: Any, **kwargs: Any) -> Any:
+        values = {field.name: kwargs.pop(field.name) for field in fields(kind)}
+        return function(*args, **kwargs, **{name: kind(**values)})
+
+    decorated: Any = gather
+    for decorate in reversed(options):
+        decorated = decorate(decorated)
+    return decorated  # type: ignore[no-any-return]  # click's decorators return what they were given
+
+
+def _remember_debug(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        import logging
+
+        logging.getLogger("palo_cpp").setLevel(logging.DEBUG)
+        ctx.find_root().command.debug = True  # type: ignore[attr-defined]  # the root is a CommandGroup
+
+
+debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_remember_debug,
+    help="Log what happens, and show the traceback of a failure.  [env var: PALO_CPP_DEBUG]",
+)

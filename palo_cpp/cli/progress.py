@@ -1,0 +1,71 @@
+"""A progress bar on stderr for work on tensors; nothing where nobody looks."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from palo_cpp.cli.console import is_terminal
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+    from palo_cpp.convert import Progress
+
+
+class TensorProgress:
+    """Shows what is worked on, tensors, bytes and the time left."""
+
+    def __init__(self) -> None:
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> TensorProgress:
+        if is_terminal(sys.stderr):
+            self._bar = _bar()
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def update(self, progress: Progress) -> None:
+        """Take in how far the work is."""
+        if self._bar is None:
+            return
+        fields = {
+            "total": progress.n_bytes,
+            "completed": progress.n_bytes_done,
+            "what": progress.what,
+            "tensors": f"{progress.n_tensors_done}/{progress.n_tensors} tensors",
+        }
+        if self._task is None:
+            self._task = self._bar.add_task("", **fields)
+        else:
+            self._bar.update(self._task, **fields)
+
+
+def _bar() -> Bar:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.fields[what]}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[tensors]}"),
+        DownloadColumn(binary_units=True),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=Console(file=sys.stderr), transient=True)
+
+
+def readable_size(n_bytes: int) -> str:
+    """Bytes as people read them."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if n_bytes < 1024:
+            return f"{n_bytes:.0f} {unit}" if unit == "bytes" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1024  # type: ignore[assignment]  # becomes a float on the way
+    return f"{n_bytes:.1f} GiB"
