@@ -1,0 +1,171 @@
+"""What comes back from a question: the answer, what it cost, and what the model was really fed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+FINISH_REASONS = ("stop", "stop_string", "length", "context", "cancelled")
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Where the time of one answer went.
+
+    Attributes:
+        image_s: opening and preprocessing the image, in seconds; 0 where that was done for an earlier question.
+        encode_s: vision tower and projector; 0 where the image's embeddings were known.
+        prefill_s: reading the prompt, without encode_s.
+        decode_s: from the first token to the end.
+        first_token_s: from the question to the first token.
+        n_prompt_tokens: tokens and image embeddings of the prompt.
+        n_cached_tokens: those of them that stood in the KV cache already.
+        n_generated: tokens of the answer.
+    """
+
+    image_s: float = 0.0
+    encode_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+    first_token_s: float = 0.0
+    n_prompt_tokens: int = 0
+    n_cached_tokens: int = 0
+    n_generated: int = 0
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Decoding speed; 0 where nothing was decoded."""
+        return self.n_generated / self.decode_s if self.decode_s > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the model was fed.
+
+    Attributes:
+        prompt: the whole prompt as text, `<image>` and `</s>` where they stand.
+        image_size: (width, height) of the upright image before preprocessing; None without an image.
+        preprocess: "pad" or "crop".
+        n_image_tokens: embeddings that the image became.
+        image_hash: SHA-256 of the preprocessed pixels.
+        seed: of the random choices; None where the answer was decoded greedily.
+    """
+
+    prompt: str
+    image_size: tuple[int, int] | None = None
+    preprocess: str | None = None
+    n_image_tokens: int = 0
+    image_hash: str | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer.
+
+    Attributes:
+        text: what the model said, without space around it; right where it was cut, no character is broken.
+        token_ids: the tokens it chose, without the `</s>` at the end.
+        finish_reason: "stop" (the model ended it), "stop_string", "length" (max_tokens), "context" (the context is
+            full) or "cancelled".
+        language: code of the language that was asked for; None where none was.
+        timings: what it cost.
+        inputs: what the model was fed.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: str
+    language: str | None
+    timings: Timings
+    inputs: Inputs
+
+    def __str__(self) -> str:
+        return self.text
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as plain dictionaries, lists, texts and numbers, for JSON."""
+        result = asdict(self)
+        result["token_ids"] = list(self.token_ids)
+        if self.inputs.image_size is not None:
+            result["inputs"]["image_size"] = list(self.inputs.image_size)
+        return result
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of an answer: one or more whole characters; the pieces joined are the answer's text."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class AnswerStream(Generator[Piece, None, Answer]):
+    """An answer as it comes: iterate for its pieces.
+
+    Leaving it early with `close()` stops the decoding; what was said until then is the answer.
+
+    Attributes:
+        answer: the whole answer once the stream has ended or was closed; None before.
+
+    Example:
+        >>> with palo.stream("photo.jpg", lang="ur") as stream:  # doctest: +SKIP
+        ...     for piece in stream:
+        ...         print(piece.text, end="", flush=True)
+        >>> stream.answer.finish_reason  # doctest: +SKIP
+        'stop'
+    """
+
+    def __init__(self, pieces: Iterator[str], finish: Callable[[bool], Answer]) -> None:
+        """Wrap a decoding.
+
+        Args:
+            pieces: its texts.
+            finish: called once, at the end, with whether it was cut off; makes the answer.
+        """
+        self._pieces = pieces
+        self._finish = finish
+        self._failed = False
+        self.answer: Answer | None = None
+
+    def send(self, _value: None) -> Piece:
+        """The next piece."""
+        if self.answer is not None or self._failed:
+            raise StopIteration(self.answer)
+        try:
+            return Piece(next(self._pieces))
+        except StopIteration:
+            self.answer = self._finish(False)
+            raise StopIteration(self.answer) from None
+        except KeyboardInterrupt:
+            self.close()
+            raise
+        except BaseException:
+            self._failed = True
+            raise
+
+    def throw(self, kind: Any, value: Any = None, trace: Any = None) -> Piece:
+        """End the stream with an error."""
+        self.close()
+        return super().throw(kind, value, trace)
+
+    def close(self) -> None:
+        """Stop decoding; `answer` is what was said until now."""
+        if self.answer is None and not self._failed:
+            self.answer = self._finish(True)
+
+    def read(self) -> Answer:
+        """Run to the end."""
+        for _ in self:
+            pass
+        assert self.answer is not None  # the loop ends only with an answer or an error
+        return self.answer
+
+    def __enter__(self) -> AnswerStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

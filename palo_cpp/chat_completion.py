@@ -1,0 +1,194 @@
+"""OpenAI's chat completions: their dictionaries in, a conversation out; an answer in, their dictionaries out."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from palo_cpp.answer import Answer, AnswerStream
+from palo_cpp.errors import ArgumentError
+from palo_cpp.prompt import SYSTEM, Turn
+
+_OPTIONS = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "seed", "stop")
+# Accepted because clients send them by habit, where the value asks for nothing that is not done anyway.
+_HARMLESS = {"n": (None, 1), "frequency_penalty": (None, 0), "presence_penalty": (None, 0), "logprobs": (None, False)}
+_IGNORED = ("model", "user")
+_FINISH_REASONS = {"stop": "stop", "stop_string": "stop", "length": "length", "context": "length", "cancelled": "stop"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """A conversation as OpenAI's messages tell it.
+
+    Attributes:
+        system: text that opens the prompt.
+        turns: questions that have an answer.
+        question: the one to answer now.
+        image: data URI of the conversation's image, if it has one.
+        lang: language of the answer, if one is asked for.
+        options: decoding options.
+    """
+
+    system: str
+    turns: tuple[Turn, ...]
+    question: str
+    image: str | None
+    lang: str | None
+    options: dict[str, Any]
+
+
+@dataclass
+class _Reader:
+    system: str = SYSTEM
+    image: str | None = None
+    questions: list[str] = field(default_factory=list)
+    answers: list[str] = field(default_factory=list)
+
+
+def read_request(messages: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any]) -> Request:
+    """Read messages and parameters.
+
+    Args:
+        messages: OpenAI dictionaries.
+        parameters: the further fields of a request.
+
+    Returns:
+        The conversation.
+
+    Raises:
+        ArgumentError: something in them that cannot be done, and what to do instead.
+    """
+    if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence) or not messages:
+        raise ArgumentError("messages: expected a list of at least one dictionary; see create_chat_completion")
+    reader = _Reader()
+    for i, message in enumerate(messages):
+        _read_message(reader, message, f"messages[{i}]", is_first=i == 0)
+    if len(reader.questions) != len(reader.answers) + 1:
+        raise ArgumentError("messages: expected a user message last, got an assistant's or none; end with the question")
+    if reader.image is None and not reader.questions[-1].strip():
+        raise ArgumentError("messages: expected a question or an image, got neither")
+    lang, options = _read_parameters(parameters)
+    turns = tuple(map(Turn, reader.questions, reader.answers))
+    return Request(reader.system, turns, reader.questions[-1], reader.image, lang, options)
+
+
+def _read_message(reader: _Reader, message: Mapping[str, Any], where: str, *, is_first: bool) -> None:
+    if not isinstance(message, Mapping):
+        raise ArgumentError(f"{where}: expected a dictionary, got {type(message).__name__}")
+    role = message.get("role")
+    text, images = _read_content(message.get("content"), f"{where}.content")
+    if images and role != "user":
+        raise ArgumentError(f"{where}: expected images in user messages only, got one in a message of role {role!r}")
+    if role in ("system", "developer"):
+        if not is_first:
+            raise ArgumentError(f"{where}: expected the system message first, got it later")
+        reader.system = text
+    elif role == "user":
+        _read_user(reader, text, images, where)
+    elif role == "assistant":
+        if len(reader.answers) >= len(reader.questions):
+            raise ArgumentError(f"{where}: expected a user message before each assistant message, got none")
+        reader.answers.append(text)
+    else:
+        raise ArgumentError(f"{where}.role: expected system, user or assistant, got {role!r}")
+
+
+def _read_user(reader: _Reader, text: str, images: list[str], where: str) -> None:
+    if len(reader.questions) > len(reader.answers):
+        raise ArgumentError(f"{where}: expected user and assistant to take turns, got two user messages in a row")
+    if len(images) + (reader.image is not None) > 1:
+        raise ArgumentError(f"{where}: expected one image in a conversation, got more; ask about each on its own")
+    reader.questions.append(text)
+    reader.image = images[0] if images else reader.image
+
+
+def _read_content(content: Any, where: str) -> tuple[str, list[str]]:
+    """Text and images of one message, in whatever order its parts came."""
+    if isinstance(content, str):
+        return content, []
+    if not isinstance(content, Sequence) or isinstance(content, bytes):
+        raise ArgumentError(f"{where}: expected text or a list of parts, got {type(content).__name__}")
+    texts, images = [], []
+    for i, part in enumerate(content):
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        if kind == "text" and isinstance(part.get("text"), str):
+            texts.append(part["text"])
+        elif kind == "image_url":
+            images.append(_read_image(part.get("image_url"), f"{where}[{i}]"))
+        else:
+            raise ArgumentError(f"{where}[{i}]: expected a part of type text or image_url, got {kind!r}")
+    return "\n".join(texts), images
+
+
+def _read_image(image_url: Any, where: str) -> str:
+    url = image_url.get("url") if isinstance(image_url, Mapping) else image_url
+    if not isinstance(url, str):
+        raise ArgumentError(f"{where}: expected image_url to be a text or {{'url': text}}, got {type(url).__name__}")
+    if url[:5].lower() != "data:":
+        shown = url if len(url) <= 40 else f"{url[:40]}..."
+        raise ArgumentError(
+            f"{where}: expected the image itself as a data URI (data:image/jpeg;base64,...), got {shown!r}; nothing is "
+            "fetched from the network or from files named in a message"
+        )
+    return url
+
+
+def _read_parameters(parameters: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
+    given = {name: value for name, value in parameters.items() if value is not None and name not in _IGNORED}
+    if "max_completion_tokens" in given:
+        given["max_tokens"] = given.pop("max_completion_tokens")
+    for name, harmless in _HARMLESS.items():
+        if name in given and given.pop(name) not in harmless:
+            raise ArgumentError(f"{name}: expected {harmless[1]}, got {parameters[name]!r}; nothing else is offered")
+    lang = given.pop("lang", None)
+    unknown = [name for name in given if name not in _OPTIONS]
+    if unknown:
+        raise ArgumentError(f"parameters: expected {', '.join(_OPTIONS)}, lang; got {', '.join(unknown)}")
+    return lang, given
+
+
+class Reply:
+    """One reply in OpenAI's form.
+
+    Args:
+        model: name to put into it.
+    """
+
+    def __init__(self, model: str) -> None:
+        self._frame = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": model}
+
+    def whole(self, answer: Answer) -> dict[str, Any]:
+        """A `chat.completion`."""
+        n_prompt, n_generated = answer.timings.n_prompt_tokens, answer.timings.n_generated
+        return {
+            **self._frame,
+            "object": "chat.completion",
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {"role": "assistant", "content": answer.text},
+                    "finish_reason": _FINISH_REASONS[answer.finish_reason],
+                }
+            ],
+            "usage": {
+                "prompt_tokens": n_prompt,
+                "completion_tokens": n_generated,
+                "total_tokens": n_prompt + n_generated,
+            },
+        }
+
+    def chunks(self, stream: AnswerStream) -> Iterator[dict[str, Any]]:
+        """`chat.completion.chunk`s: the role, the pieces of text, the reason it ended."""
+        with stream:
+            yield self._chunk({"role": "assistant", "content": ""})
+            for piece in stream:
+                yield self._chunk({"content": piece.text})
+        assert stream.answer is not None  # it has ended
+        yield self._chunk({}, _FINISH_REASONS[stream.answer.finish_reason])
+
+    def _chunk(self, delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+        return {**self._frame, "object": "chat.completion.chunk", "choices": [choice]}

@@ -1,0 +1,195 @@
+"""The header of a GGUF file: metadata and tensor table, read by llama.cpp's own parser.
+
+The `gguf` package parses a vocabulary of 32000 entries in Python, which takes longer than loading the model does; the
+C parser needs milliseconds, checks every length against the file, and never touches the tensors' data.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from palo_cpp.errors import ModelFormatError, ModelNotFoundError
+from palo_cpp.llama_library import llama_library, recorded_errors
+
+Scalar = str | int | float | bool
+
+_TYPE_STRING, _TYPE_ARRAY = 8, 9
+# gguf_type -> (ending of gguf_get_val_*, its C type)
+_SCALARS: dict[int, tuple[str, Any]] = {
+    0: ("u8", ctypes.c_uint8),
+    1: ("i8", ctypes.c_int8),
+    2: ("u16", ctypes.c_uint16),
+    3: ("i16", ctypes.c_int16),
+    4: ("u32", ctypes.c_uint32),
+    5: ("i32", ctypes.c_int32),
+    6: ("f32", ctypes.c_float),
+    7: ("bool", ctypes.c_bool),
+    8: ("str", ctypes.c_char_p),
+    10: ("u64", ctypes.c_uint64),
+    11: ("i64", ctypes.c_int64),
+    12: ("f64", ctypes.c_double),
+}
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One entry of the tensor table.
+
+    Attributes:
+        name: its name, such as `blk.0.attn_q.weight`.
+        shape: dimensions in ggml's order, innermost first.
+        type: ggml_type, 0 = f32, 1 = f16, ...
+        n_bytes: size of its data.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    type: int
+    n_bytes: int
+
+
+@dataclass(frozen=True)
+class GgufHeader:
+    """Metadata and tensor table of one GGUF file.
+
+    Attributes:
+        path: the file.
+        size_bytes: its size.
+        metadata: key -> value, for the keys that hold a single value.
+        arrays: key -> number of elements, for the keys that hold an array.
+        tokens: `tokenizer.ggml.tokens` as bytes; empty where the file has none.
+        tensors: name -> entry of the tensor table.
+    """
+
+    path: Path
+    size_bytes: int
+    metadata: dict[str, Scalar]
+    arrays: dict[str, int]
+    tokens: list[bytes] = field(repr=False)
+    tensors: dict[str, TensorInfo] = field(repr=False)
+
+    @property
+    def is_mmproj(self) -> bool:
+        """True for the file of vision tower and projector."""
+        return self.metadata.get("general.architecture") == "clip" or self.metadata.get("general.type") == "mmproj"
+
+    @property
+    def pair_id(self) -> str | None:
+        """The id that both files of one conversion share; None in files that others wrote."""
+        value = self.metadata.get("palo.pair_id")
+        return value if isinstance(value, str) else None
+
+
+def read_header(path: Path) -> GgufHeader:
+    """Read metadata and tensor table of a GGUF file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The header; every tensor named in it lies within the file.
+
+    Raises:
+        ModelNotFoundError: there is no such file.
+        ModelFormatError: it is not GGUF, damaged, or shorter than its tensor table says.
+    """
+    _check_magic(path)
+    gguf = _functions()
+    with recorded_errors() as errors:
+        context = gguf.gguf_init_from_file(os.fsencode(path), _InitParams(no_alloc=True, ctx=None))
+        if not context:
+            reason = errors[0] if errors else "its header cannot be read"
+            raise ModelFormatError(
+                f"{path.name}: expected a whole GGUF file, got a damaged one ({reason}); make it anew"
+            )
+    try:
+        return _header(gguf, context, path)
+    finally:
+        gguf.gguf_free(context)
+
+
+def _check_magic(path: Path) -> None:
+    if not path.is_file():
+        raise ModelNotFoundError(f"{path}: expected a GGUF file, got no file there; check the path")
+    with path.open("rb") as file:
+        magic = file.read(4)
+    if magic != b"GGUF":
+        raise ModelFormatError(
+            f"{path.name}: expected a GGUF file, got one that begins with {magic!r}; "
+            "`palo-cpp convert FOLDER -o OUT` makes GGUF files from a checkpoint"
+        )
+
+
+def _header(gguf: Any, context: Any, path: Path) -> GgufHeader:
+    metadata: dict[str, Scalar] = {}
+    arrays: dict[str, int] = {}
+    tokens: list[bytes] = []
+    for i in range(gguf.gguf_get_n_kv(context)):
+        key = gguf.gguf_get_key(context, i).decode("utf-8", "replace")
+        kind = gguf.gguf_get_kv_type(context, i)
+        if kind == _TYPE_ARRAY:
+            arrays[key] = gguf.gguf_get_arr_n(context, i)
+            if key == "tokenizer.ggml.tokens" and gguf.gguf_get_arr_type(context, i) == _TYPE_STRING:
+                tokens = [gguf.gguf_get_arr_str(context, i, j) for j in range(arrays[key])]
+        else:
+            value = getattr(gguf, f"gguf_get_val_{_SCALARS[kind][0]}")(context, i)
+            metadata[key] = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    size_bytes = path.stat().st_size
+    tensors = _tensors(gguf, context, path, size_bytes)
+    return GgufHeader(path, size_bytes, metadata, arrays, tokens, tensors)
+
+
+def _tensors(gguf: Any, context: Any, path: Path, size_bytes: int) -> dict[str, TensorInfo]:
+    data_offset = gguf.gguf_get_data_offset(context)
+    tensors = {}
+    for i in range(gguf.gguf_get_n_tensors(context)):
+        name = gguf.gguf_get_tensor_name(context, i).decode("utf-8", "replace")
+        n_bytes = gguf.gguf_get_tensor_size(context, i)
+        end = data_offset + gguf.gguf_get_tensor_offset(context, i) + n_bytes
+        if end > size_bytes:
+            raise ModelFormatError(
+                f"{path.name}: expected at least {end} bytes, got {size_bytes}: cut short; copy or make it anew"
+            )
+        shape = tuple(gguf.gguf_get_tensor_ne(context, i)[:4])
+        tensors[name] = TensorInfo(name, shape, gguf.gguf_get_tensor_type(context, i), n_bytes)
+    return tensors
+
+
+class _InitParams(ctypes.Structure):
+    """`struct gguf_init_params` of ggml's gguf.h."""
+
+    _fields_ = (("no_alloc", ctypes.c_bool), ("ctx", ctypes.c_void_p))
+
+
+@cache
+def _functions() -> Any:
+    """Declare the functions of ggml's gguf.h on the library that llama.cpp itself uses."""
+    library = llama_library()._lib  # a handle finds the symbols of what it links to: libggml-base
+    context, index, size = ctypes.c_void_p, ctypes.c_int64, ctypes.c_size_t
+    signatures: dict[str, tuple[Any, tuple[Any, ...]]] = {
+        "init_from_file": (context, (ctypes.c_char_p, _InitParams)),
+        "free": (None, (context,)),
+        "get_n_kv": (index, (context,)),
+        "get_key": (ctypes.c_char_p, (context, index)),
+        "get_kv_type": (ctypes.c_int, (context, index)),
+        "get_arr_type": (ctypes.c_int, (context, index)),
+        "get_arr_n": (size, (context, index)),
+        "get_arr_str": (ctypes.c_char_p, (context, index, size)),
+        "get_data_offset": (size, (context,)),
+        "get_n_tensors": (index, (context,)),
+        "get_tensor_name": (ctypes.c_char_p, (context, index)),
+        "get_tensor_ne": (ctypes.POINTER(index), (context, index)),
+        "get_tensor_type": (ctypes.c_int, (context, index)),
+        "get_tensor_offset": (size, (context, index)),
+        "get_tensor_size": (size, (context, index)),
+    }
+    signatures |= {f"get_val_{name}": (c_type, (context, index)) for name, c_type in _SCALARS.values()}
+    for name, (result, arguments) in signatures.items():
+        function = getattr(library, f"gguf_{name}")
+        function.restype, function.argtypes = result, arguments
+    return library

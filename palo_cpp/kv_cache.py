@@ -1,0 +1,162 @@
+"""What stands in the language model's context, and how little of a prompt must be read anew.
+
+A conversation is a list of segments, and the KV cache holds a prefix of one. Every prompt is compared with it position
+by position, an image by the hash of its pixels, and only what differs is decoded. Conversations that take turns on one
+context stay right: the one that finds its own prefix gone reads it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palo_cpp.errors import ArgumentError
+from palo_cpp.prompt import Segment, TextSegment
+
+# One position of the context: a token id, or a row of an image.
+Cell = int | tuple[str, int]
+
+
+class Context(Protocol):
+    """What the cache needs of a language model."""
+
+    n_ctx: int
+    lock: Any
+
+    def decode(self, inputs: Any, *, position: int) -> NDArray[np.float32]:
+        """Append tokens or embeddings; the logits that follow."""
+        ...
+
+    def remove(self, seq_id: int, start: int = 0) -> None:
+        """Drop the end of a sequence."""
+        ...
+
+
+@dataclass
+class Cursor:
+    """One conversation's place in the context.
+
+    Attributes:
+        segments: the prompt.
+        cells: what the context must hold: the prompt's positions, then the answer's tokens.
+        n_cached: positions of the prompt that stood there already.
+        logits: [n_vocab] f32 after the prompt.
+    """
+
+    segments: list[Segment]
+    cells: list[Cell]
+    n_cached: int = 0
+    logits: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32), repr=False)
+
+
+def cells_of(segments: Sequence[Segment]) -> list[Cell]:
+    """The positions that segments take."""
+    cells: list[Cell] = []
+    for segment in segments:
+        if isinstance(segment, TextSegment):
+            cells += segment.tokens
+        else:
+            cells += [(segment.content_hash, row) for row in range(len(segment))]
+    return cells
+
+
+def n_common(cells: Sequence[Cell], wanted: Sequence[Cell]) -> int:
+    """Length of the longest common prefix."""
+    for i, (cell, other) in enumerate(zip(cells, wanted, strict=False)):
+        if cell != other:
+            return i
+    return min(len(cells), len(wanted))
+
+
+def check_fits(segments: Sequence[Segment], n_ctx: int) -> int:
+    """Refuse a prompt that leaves no room for an answer, before anything is decoded.
+
+    Args:
+        segments: the prompt.
+        n_ctx: size of the context.
+
+    Returns:
+        The prompt's length in tokens.
+
+    Raises:
+        ArgumentError: says by how many tokens it is too long.
+    """
+    n_tokens = sum(map(len, segments))
+    n_over = n_tokens + 1 - n_ctx
+    if n_over > 0:
+        raise ArgumentError(
+            f"question: expected a prompt of at most {n_ctx - 1} tokens, got {n_tokens}: {n_over} too many; "
+            "shorten the question, clear the conversation or choose a larger n_ctx"
+        )
+    return n_tokens
+
+
+class KvCache:
+    """The one sequence of a context that conversations share."""
+
+    def __init__(self, model: Context) -> None:
+        self._model = model
+        self._cells: list[Cell] = []
+
+    def read(self, segments: list[Segment]) -> Cursor:
+        """Bring the context to the end of a prompt, decoding only what it does not hold.
+
+        Args:
+            segments: the prompt; it must fit and end with text.
+
+        Returns:
+            The place reached, with the logits there.
+        """
+        cursor = Cursor(segments, cells_of(segments))
+        with self._model.lock:
+            cursor.n_cached, cursor.logits = self._read(segments, cursor.cells)
+        return cursor
+
+    def advance(self, cursor: Cursor, token: int) -> NDArray[np.float32]:
+        """Append a token of the answer.
+
+        Args:
+            cursor: the conversation's place; moves on by one.
+            token: its id.
+
+        Returns:
+            logits [n_vocab] f32 that follow.
+        """
+        with self._model.lock:
+            if self._cells is not cursor.cells:
+                self._return_to(cursor)
+            logits = self._model.decode([token], position=len(cursor.cells))
+            cursor.cells.append(token)
+            return logits
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._model.lock:
+            self._cells = []
+            self._model.remove(0)
+
+    def _return_to(self, cursor: Cursor) -> None:
+        """Another conversation used the context meanwhile: read again what it displaced."""
+        n_prompt = sum(map(len, cursor.segments))
+        answer = TextSegment(tuple(cell for cell in cursor.cells[n_prompt:] if isinstance(cell, int)))
+        self._read([*cursor.segments, answer], cursor.cells)
+
+    def _read(self, segments: Sequence[Segment], cells: list[Cell]) -> tuple[int, NDArray[np.float32]]:
+        # The last position is decoded again even where it is cached: its logits are not.
+        n_cached = min(n_common(self._cells, cells), len(cells) - 1)
+        self._model.remove(0, n_cached)
+        self._cells = self._cells[:n_cached]
+        logits, start = np.empty(0, np.float32), 0
+        for segment in segments:
+            end = start + len(segment)
+            if end > max(start, n_cached):
+                begin = max(start, n_cached)
+                logits = self._model.decode(segment.rows()[begin - start :], position=begin)
+                self._cells = self._cells + cells[begin:end]
+            start = end
+        self._cells = cells
+        return n_cached, logits

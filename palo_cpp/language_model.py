@@ -1,0 +1,409 @@
+"""The language model: tokens or embeddings in, logits out, several sequences; llama.cpp underneath.
+
+llama.cpp ends the process where an assertion fails, so everything is checked here before it is handed down.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+import os
+import re
+import threading
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palo_cpp.errors import ArgumentError, ModelFormatError, OutOfMemoryError
+from palo_cpp.gguf_header import GgufHeader, Scalar, read_header
+from palo_cpp.language_model_checks import check_language_model, checked_embeddings, checked_tokens
+from palo_cpp.llama_library import llama_library, recorded_errors
+from palo_cpp.machine import n_physical_cores
+
+logger = logging.getLogger(__name__)
+
+# One piece of a prefill: 512 rows keep the matrix kernels busy, and Ctrl-C is seen between two pieces.
+N_BATCH = 512
+# Ten languages and a few more can share one context; an unused sequence costs nothing.
+N_SEQ_MAX = 16
+# Rows of logits made at once where all positions are asked for; llama.cpp reserves a buffer of this many.
+N_OUTPUTS_MAX = 64
+# A KV cache for more than this is not taken without being asked for: 4096 tokens of PALO-7B are 2 GiB.
+DEFAULT_N_CTX_MAX = 4096
+N_CTX_MIN, N_CTX_MAX = 16, 1 << 20
+
+
+def default_n_ctx(header: GgufHeader) -> int:
+    """How many tokens of context a model gets where the user names no number."""
+    trained = header.metadata.get("llama.context_length", 0)
+    return min(int(trained) or DEFAULT_N_CTX_MAX, DEFAULT_N_CTX_MAX)
+
+
+class LanguageModel:
+    """A LLaMA decoder from a GGUF file.
+
+    All methods may be called from several threads; one lock guards the context.
+
+    Attributes:
+        path: the GGUF file.
+        metadata: its metadata, key -> value.
+        n_ctx: tokens that fit into the context, over all sequences.
+        n_vocab, n_embd, n_layer: the model's sizes.
+        n_threads: threads that compute, for one token and for many alike.
+        bos_id, eos_id: token ids; eos_id is `</s>`.
+        lock: hold it to keep other threads out over several calls.
+    """
+
+    def __init__(
+        self, path: str | Path, *, n_ctx: int = 0, n_threads: int = 0, header: GgufHeader | None = None
+    ) -> None:
+        """Map the file and make a context.
+
+        Args:
+            path: a text GGUF file.
+            n_ctx: tokens of context; 0 takes what the model was trained with, 4096 at most.
+            n_threads: 0 takes the physical cores that this process may use.
+            header: its header, where it has been read already.
+
+        Raises:
+            ModelNotFoundError: no such file.
+            ModelFormatError: not GGUF, damaged, or no LLaMA.
+            ArgumentError: n_ctx or n_threads out of range.
+            OutOfMemoryError: llama.cpp could not get the memory for the context.
+        """
+        self.path = Path(path)
+        self._header = header or read_header(self.path)
+        check_language_model(self._header)
+        self.n_ctx = _checked_n_ctx(n_ctx, self._header)
+        self.n_threads = _checked_n_threads(n_threads)
+        self.metadata: dict[str, Scalar] = self._header.metadata
+        self.lock = threading.RLock()
+        self._llama = llama_library()
+        self._model = _load_model(self._llama, self.path)
+        self._vocab = self._llama.llama_model_get_vocab(self._model)
+        self._context = _make_context(self._llama, self._model, self.n_ctx, self.n_threads)
+        self._close = weakref.finalize(self, _free, self._llama, self._model, self._context)
+        self._read_sizes()
+
+    def _read_sizes(self) -> None:
+        llama = self._llama
+        self.n_vocab: int = llama.llama_vocab_n_tokens(self._vocab)
+        self.n_embd: int = llama.llama_model_n_embd(self._model)
+        self.n_layer: int = llama.llama_model_n_layer(self._model)
+        self.bos_id: int = llama.llama_vocab_bos(self._vocab)
+        self.eos_id: int = llama.llama_vocab_eos(self._vocab)
+        self._n_batch: int = llama.llama_n_batch(self._context)
+        self._n_cached = [0] * N_SEQ_MAX
+        self._n_shared = [0] * N_SEQ_MAX  # of these, cells that belong to the sequence it was copied from
+
+    # ---- text
+
+    def tokenize(self, text: str, *, add_bos: bool = False, parse_special: bool = False) -> list[int]:
+        """Split text into tokens as SentencePiece would, with its dummy prefix space.
+
+        Args:
+            text: any text; "" gives no tokens.
+            add_bos: put `<s>` first.
+            parse_special: read `</s>` and its like as the control tokens they spell. Off, they stay text.
+
+        Returns:
+            Token ids.
+        """
+        bos = [self.bos_id] if add_bos else []
+        tokens = self._tokenize(text, parse_special)
+        if not parse_special and any(map(self._is_control, tokens)):
+            tokens = self._tokenize_harmlessly(text)
+        return bos + tokens
+
+    def tokenize_continued(self, text: str) -> list[int]:
+        """Split text into tokens without the dummy prefix space, as it continues other text.
+
+        llama.cpp always adds the prefix, so a newline goes first (no piece spans a newline) and its tokens are cut off.
+        """
+        prefix = self.tokenize("\n")
+        tokens = self.tokenize("\n" + text)
+        if tokens[: len(prefix)] != prefix:
+            raise ModelFormatError(
+                f"{self.path.name}: expected a tokenizer whose pieces end at newlines; convert it anew"
+            )
+        return tokens[len(prefix) :]
+
+    def _tokenize_harmlessly(self, text: str) -> list[int]:
+        """Tokenize text that spells a control token, which llama.cpp's merges may build by accident."""
+        first, *rest = re.split(r"(?<=<)", text)
+        return self._tokenize(first, False) + [token for part in rest if part for token in self._continued(part)]
+
+    def _continued(self, text: str) -> list[int]:
+        return self._tokenize("\n" + text, False)[len(self._tokenize("\n", False)) :]
+
+    def _tokenize(self, text: str, parse_special: bool) -> list[int]:
+        data = _utf8(text)
+        with self.lock:
+            self._check_open()
+            size = len(data) + 2  # a token is at least a byte, and the prefix adds one
+            buffer = (ctypes.c_int32 * size)()
+            n = self._llama.llama_tokenize(self._vocab, data, len(data), buffer, size, False, parse_special)
+        if n < 0:
+            raise ArgumentError(f"text: expected at most {2**31 - 1} bytes, got {len(data)}; shorten it")
+        return buffer[:n]
+
+    def _is_control(self, token: int) -> bool:
+        return bool(self._llama.llama_vocab_is_control(self._vocab, token))
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes that a token stands for: one byte of a character, a piece of text, nothing for control tokens."""
+        (checked,) = checked_tokens([token], self.n_vocab)
+        piece: bytes = self._pieces(int(checked))
+        return piece
+
+    @functools.cached_property
+    def _pieces(self) -> Any:
+        return functools.cache(self._piece)
+
+    def _piece(self, token: int) -> bytes:
+        with self.lock:
+            self._check_open()
+            for size in (64, 4096, 1 << 16):
+                buffer = ctypes.create_string_buffer(size)
+                n = self._llama.llama_token_to_piece(self._vocab, token, buffer, size, 0, False)
+                if n >= 0:
+                    return buffer.raw[:n]
+        return b""
+
+    def ends_generation(self, token: int) -> bool:
+        """True for `</s>` and every other token that ends an answer."""
+        (checked,) = checked_tokens([token], self.n_vocab)
+        with self.lock:
+            self._check_open()
+            return bool(self._llama.llama_vocab_is_eog(self._vocab, int(checked)))
+
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja template that the file carries."""
+        value = self.metadata.get("tokenizer.chat_template")
+        return value if isinstance(value, str) else None
+
+    # ---- sequences
+
+    def decode(
+        self,
+        inputs: Sequence[int] | NDArray[Any],
+        *,
+        position: int,
+        seq_id: int = 0,
+        all_logits: bool = False,
+    ) -> NDArray[np.float32]:
+        """Append tokens or embeddings to a sequence and return the logits that follow.
+
+        Args:
+            inputs: token ids [n], or embeddings [n, n_embd] f32 (an image's, in causal attention like text).
+            position: where the first of them stands; must be the sequence's length.
+            seq_id: which sequence, 0 to 15.
+            all_logits: return the logits of every position instead of the last.
+
+        Returns:
+            A copy of the logits: [n_vocab] f32, or [n, n_vocab] with `all_logits`.
+
+        Raises:
+            ArgumentError: an input or position that llama.cpp could not take; nothing was decoded.
+        """
+        rows = self._checked_inputs(inputs)
+        with self.lock:
+            self._check_open()
+            self._check_room(len(rows), position, seq_id)
+            try:
+                logits = self._decode_pieces(rows, position, seq_id, all_logits)
+            except BaseException:  # Ctrl-C between two pieces, too: leave no half of the inputs behind
+                self.remove(seq_id, position)
+                raise
+        return logits if all_logits else logits[-1]
+
+    def _checked_inputs(self, inputs: Sequence[int] | NDArray[Any]) -> NDArray[Any]:
+        if isinstance(inputs, np.ndarray) and inputs.ndim != 1:
+            return checked_embeddings(inputs, self.n_embd)
+        return checked_tokens(inputs, self.n_vocab)
+
+    def _check_room(self, n_tokens: int, position: int, seq_id: int) -> None:
+        _check_seq_id(seq_id)
+        if position != self._n_cached[seq_id]:
+            raise ArgumentError(f"position: expected {self._n_cached[seq_id]}, got {position}; decode in order")
+        n_left = self.n_ctx - (sum(self._n_cached) - sum(self._n_shared))
+        if n_tokens > n_left:
+            raise ArgumentError(
+                f"context: expected at most {n_left} more tokens, got {n_tokens}: {n_tokens - n_left} too many of "
+                f"{self.n_ctx}; shorten the text or choose a larger n_ctx"
+            )
+
+    def _decode_pieces(self, rows: NDArray[Any], position: int, seq_id: int, all_logits: bool) -> NDArray[np.float32]:
+        n_piece = min(self._n_batch, N_OUTPUTS_MAX) if all_logits else self._n_batch
+        pieces = []
+        for start in range(0, len(rows), n_piece):
+            piece = rows[start : start + n_piece]
+            wanted = np.zeros(len(piece), np.int8)
+            wanted[0 if all_logits else -1 :] = all_logits or start + n_piece >= len(rows)
+            self._decode_batch(piece, position + start, seq_id, wanted)
+            if wanted.any():
+                pieces.append(self._logits(int(wanted.sum())))
+        return np.concatenate(pieces)
+
+    def _decode_batch(self, rows: NDArray[Any], position: int, seq_id: int, wanted: NDArray[np.int8]) -> None:
+        """Hand one piece, rows [n] i32 or [n, n_embd] f32, to llama.cpp."""
+        n = len(rows)
+        positions = np.arange(position, position + n, dtype=np.int32)
+        counts = np.ones(n, np.int32)
+        sequence = ctypes.c_int32(seq_id)
+        sequences = (ctypes.POINTER(ctypes.c_int32) * n)(*[ctypes.pointer(sequence)] * n)
+        batch = self._llama.llama_batch(
+            n_tokens=n,
+            pos=_pointer(positions, ctypes.c_int32),
+            n_seq_id=_pointer(counts, ctypes.c_int32),
+            seq_id=ctypes.cast(sequences, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
+            logits=_pointer(wanted, ctypes.c_int8),
+        )
+        if rows.ndim == 1:
+            batch.token = _pointer(rows, ctypes.c_int32)
+        else:
+            batch.embd = _pointer(rows, ctypes.c_float)
+        status = self._llama.llama_decode(self._context, batch)
+        if status != 0:
+            raise OutOfMemoryError(
+                f"{self.path.name}: expected llama.cpp to decode {n} tokens, got status {status}; "
+                "see the log of palo_cpp.llama, free memory or choose a smaller n_ctx"
+            )
+        self._n_cached[seq_id] = position + n
+
+    def _logits(self, n_rows: int) -> NDArray[np.float32]:
+        data = self._llama.llama_get_logits(self._context)
+        return np.array(np.ctypeslib.as_array(data, shape=(n_rows, self.n_vocab)), dtype=np.float32)
+
+    def n_tokens(self, seq_id: int = 0) -> int:
+        """How many tokens and embeddings stand in a sequence."""
+        _check_seq_id(seq_id)
+        return self._n_cached[seq_id]
+
+    def remove(self, seq_id: int, start: int = 0, end: int = -1) -> None:
+        """Drop what stands in a sequence from `start` to its end (`end` < 0, or its length).
+
+        Raises:
+            ArgumentError: a range that would leave a hole.
+        """
+        _check_seq_id(seq_id)
+        with self.lock:
+            self._check_open()
+            length = self._n_cached[seq_id]
+            if start < 0 or 0 <= end < length:
+                raise ArgumentError(f"range: expected start >= 0 and the sequence's end {length}, got {start}:{end}")
+            memory = self._llama.llama_get_memory(self._context)
+            self._llama.llama_memory_seq_rm(memory, seq_id, start, -1)
+            self._n_cached[seq_id] = min(length, start)
+            self._n_shared[seq_id] = min(self._n_shared[seq_id], start)
+
+    def copy(self, source: int, target: int) -> None:
+        """Make sequence `target` what `source` is; the cells are shared until they differ."""
+        _check_seq_id(source)
+        _check_seq_id(target)
+        if source == target:
+            return
+        with self.lock:
+            self.remove(target)
+            memory = self._llama.llama_get_memory(self._context)
+            self._llama.llama_memory_seq_cp(memory, source, target, -1, -1)
+            self._n_cached[target] = self._n_shared[target] = self._n_cached[source]
+
+    # ---- end of life
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return not self._close.alive
+
+    def _check_open(self) -> None:
+        if self.is_closed:
+            raise ArgumentError(f"{self.path.name}: expected an open model, got a closed one; load it again")
+
+    def close(self) -> None:
+        """Free the model; every later call is an ArgumentError. Closing twice does nothing."""
+        with self.lock:
+            self._close()
+
+    def __enter__(self) -> LanguageModel:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _pointer(array: NDArray[Any], c_type: Any) -> Any:
+    return array.ctypes.data_as(ctypes.POINTER(c_type))
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ArgumentError("text: expected Unicode, got half of a surrogate pair; check how it was decoded") from None
+
+
+def _check_seq_id(seq_id: int) -> None:
+    if not 0 <= seq_id < N_SEQ_MAX:
+        raise ArgumentError(f"seq_id: expected 0 to {N_SEQ_MAX - 1}, got {seq_id}")
+
+
+def _checked_n_ctx(n_ctx: int, header: GgufHeader) -> int:
+    if n_ctx != 0 and not N_CTX_MIN <= n_ctx <= N_CTX_MAX:
+        raise ArgumentError(f"n_ctx: expected 0 (the model's) or {N_CTX_MIN} to {N_CTX_MAX}, got {n_ctx}")
+    trained = int(header.metadata["llama.context_length"])
+    if n_ctx > trained:
+        logger.warning("n_ctx is %d but the model was trained with %d: answers far into it will suffer", n_ctx, trained)
+    return n_ctx or default_n_ctx(header)
+
+
+def _checked_n_threads(n_threads: int) -> int:
+    if not 0 <= n_threads <= 512:  # ggml's GGML_MAX_N_THREADS
+        raise ArgumentError(f"n_threads: expected 0 (all physical cores) to 512, got {n_threads}")
+    return n_threads or n_physical_cores()
+
+
+def _load_model(llama: Any, path: Path) -> Any:
+    params = llama.llama_model_default_params()
+    params.n_gpu_layers = 0
+    params.load_mode = llama.LLAMA_LOAD_MODE_MMAP
+    with recorded_errors() as errors:
+        model = llama.llama_model_load_from_file(os.fsencode(path), params)
+    if not model:
+        reason = errors[0] if errors else "llama.cpp gave no reason"
+        raise ModelFormatError(
+            f"{path.name}: expected a LLaMA that llama.cpp loads, got an error ({reason}); make it anew"
+        )
+    return model
+
+
+def _make_context(llama: Any, model: Any, n_ctx: int, n_threads: int) -> Any:
+    params = llama.llama_context_default_params()
+    params.n_ctx = n_ctx
+    params.n_batch = params.n_ubatch = N_BATCH
+    params.n_seq_max = N_SEQ_MAX
+    params.n_outputs_max = N_OUTPUTS_MAX
+    params.kv_unified = True  # sequences share their common prefix: one image, ten questions
+    params.n_threads = params.n_threads_batch = n_threads
+    params.no_perf = True
+    context = llama.llama_init_from_model(model, params)
+    if not context:
+        llama.llama_model_free(model)
+        raise OutOfMemoryError(
+            f"n_ctx: expected memory for {n_ctx} tokens of context, got none; choose a smaller n_ctx"
+        )
+    return context
+
+
+def _free(llama: Any, model: Any, context: Any) -> None:
+    llama.llama_free(context)
+    llama.llama_model_free(model)

@@ -1,0 +1,146 @@
+"""From what the user names to the checked pair of files: text model and mmproj."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from palo_cpp.errors import ArgumentError, ModelFormatError, ModelNotFoundError
+from palo_cpp.gguf_header import GgufHeader, read_header
+from palo_cpp.language_model_checks import check_language_model
+
+MMPROJ_PREFIX = "mmproj-"
+PUBLISHED = ("nano", "mobile", "7b", "13b")
+_CHECKPOINT_FILES = ("*.safetensors", "*.bin", "*.safetensors.index.json", "*.bin.index.json")
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """The two files of one model.
+
+    Attributes:
+        text: header of the language model's file.
+        mmproj: header of the file of vision tower and projector.
+    """
+
+    text: GgufHeader
+    mmproj: GgufHeader
+
+
+def find_model(model: str | Path) -> ModelFiles:
+    """Find the pair of files that a model is made of, and check that they belong together.
+
+    Args:
+        model: a folder, or either of the two GGUF files.
+
+    Returns:
+        Headers of both.
+
+    Raises:
+        ModelNotFoundError: nothing there, or one of the two is missing.
+        ModelFormatError: a file is damaged, or the two were not made together.
+        ArgumentError: several models, and nothing says which.
+    """
+    path = Path(model).expanduser()
+    if "\0" in str(path) or not str(model):
+        raise ArgumentError(f"model: expected a folder or a GGUF file, got {str(model)!r}")
+    if path.is_dir():
+        return _checked(*_pair_in(path))
+    if path.is_file():
+        return _checked(*_pair_of(read_header(path)))
+    raise _not_found(str(model))
+
+
+def _not_found(name: str) -> ModelNotFoundError:
+    if name in PUBLISHED or (name.count("/") == 1 and name[0] not in "./~" and not name.endswith(".gguf")):
+        source = name if "/" in name else {"mobile": "MBZUAI/MobilePALO-1.7B"}.get(name, f"MBZUAI/PALO-{name.upper()}")
+        return ModelNotFoundError(
+            f"model {name}: expected a folder or a GGUF file, got a name, and names cannot be downloaded yet; download "
+            f"the checkpoint {source}, run `palo-cpp convert CHECKPOINT -o FOLDER` and give that folder"
+        )
+    return ModelNotFoundError(f"model {name}: expected a folder or a GGUF file, got nothing there; check the path")
+
+
+def _pair_in(folder: Path) -> tuple[GgufHeader, GgufHeader]:
+    paths = sorted(path for path in folder.glob("*.gguf") if path.is_file())
+    texts = [path for path in paths if not path.name.startswith(MMPROJ_PREFIX)]
+    if not paths:
+        raise _no_gguf(folder)
+    if not texts:
+        raise ModelNotFoundError(
+            f"{folder}: expected a text model beside {paths[0].name}, got none; put it there or convert anew"
+        )
+    if len(texts) > 1:
+        raise ArgumentError(
+            f"{folder}: expected one model, got {_listed(texts)}; give the path of one of them instead of the folder"
+        )
+    return _pair_of(read_header(texts[0]))
+
+
+def _no_gguf(folder: Path) -> ModelNotFoundError:
+    is_checkpoint = (folder / "config.json").is_file() or any(any(folder.glob(name)) for name in _CHECKPOINT_FILES)
+    if is_checkpoint:
+        target = folder.resolve().with_name(f"{folder.resolve().name}-gguf")
+        return ModelNotFoundError(
+            f"{folder}: expected GGUF files, got a checkpoint; "
+            f"run `palo-cpp convert {folder} -o {target}` and give {target}"
+        )
+    return ModelNotFoundError(
+        f"{folder}: expected a text model and its mmproj file, got no GGUF file; "
+        f"make them with `palo-cpp convert CHECKPOINT -o {folder}`"
+    )
+
+
+def _pair_of(header: GgufHeader) -> tuple[GgufHeader, GgufHeader]:
+    """The file and its other half, which lies beside it."""
+    others = [path for path in sorted(header.path.parent.glob("*.gguf")) if path.name != header.path.name]
+    is_mmproj = [path.name.startswith(MMPROJ_PREFIX) for path in others]
+    wanted = [path for path, other_is in zip(others, is_mmproj, strict=True) if other_is != header.is_mmproj]
+    if not wanted:
+        raise _half_missing(header)
+    other = _chosen(header, [read_header(path) for path in wanted])
+    return (other, header) if header.is_mmproj else (header, other)
+
+
+def _half_missing(header: GgufHeader) -> ModelNotFoundError:
+    if header.is_mmproj:
+        return ModelNotFoundError(
+            f"{header.path.name}: expected the text model beside it, got none in {header.path.parent}; put it there"
+        )
+    return ModelNotFoundError(
+        f"{header.path.name}: expected {MMPROJ_PREFIX}*.gguf beside it, got none in {header.path.parent}; "
+        "put the mmproj file of this model there, or convert the checkpoint anew"
+    )
+
+
+def _chosen(header: GgufHeader, candidates: Sequence[GgufHeader]) -> GgufHeader:
+    """One candidate: the only one, or the only one made together with the file."""
+    if header.pair_id is not None:
+        same = [candidate for candidate in candidates if candidate.pair_id == header.pair_id]
+        candidates = same or candidates
+    if len(candidates) > 1:
+        names = _listed([candidate.path for candidate in candidates])
+        raise ArgumentError(
+            f"{header.path.name}: expected one file to go with it, got {names}; leave only the one that belongs to it"
+        )
+    return candidates[0]
+
+
+def _checked(text: GgufHeader, mmproj: GgufHeader) -> ModelFiles:
+    check_language_model(text)
+    if not mmproj.is_mmproj:
+        raise ModelFormatError(
+            f"{mmproj.path.name}: expected vision tower and projector (architecture clip), got architecture "
+            f"{mmproj.metadata.get('general.architecture')!r}; put the right mmproj file beside {text.path.name}"
+        )
+    if text.pair_id and mmproj.pair_id and text.pair_id != mmproj.pair_id:
+        raise ModelFormatError(
+            f"{mmproj.path.name}: expected the mmproj file made together with {text.path.name}, got one of another "
+            "checkpoint (palo.pair_id differs); put the right one there, or convert the checkpoint anew"
+        )
+    return ModelFiles(text, mmproj)
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    return ", ".join(path.name for path in paths)

@@ -1,0 +1,285 @@
+"""`Palo`: load a model, ask about images."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palo_cpp import chat_completion
+from palo_cpp.answer import Answer, AnswerStream
+from palo_cpp.chat import Chat, ChatImage, Engine
+from palo_cpp.errors import ArgumentError, ModelFormatError
+from palo_cpp.image import Pixels, open_image, preprocess
+from palo_cpp.kv_cache import KvCache
+from palo_cpp.language_model import LanguageModel, default_n_ctx
+from palo_cpp.languages import LANGUAGES, get_language
+from palo_cpp.machine import check_memory_fits, estimate_memory, memory_available
+from palo_cpp.model_files import ModelFiles, find_model
+from palo_cpp.prompt import SYSTEM
+from palo_cpp.vision import VisionEncoder
+
+if TYPE_CHECKING:
+    from palo_cpp.image import ImageSource
+
+# Embeddings of the last few images: 9 MiB each for PALO-7B.
+_N_EMBEDDINGS_KEPT = 4
+
+
+class Palo:
+    """A PALO model: answers questions about images in ten languages.
+
+    May be used from several threads; they take turns.
+
+    Attributes:
+        files: the two files that were loaded, with their metadata.
+        language_model: the decoder.
+        vision: vision tower and projector.
+        preprocess: "pad" or "crop".
+
+    Example:
+        >>> palo = Palo("models/PALO-7B")  # doctest: +SKIP
+        >>> palo.ask("photo.jpg", "इस तस्वीर में क्या है?", lang="hi").text  # doctest: +SKIP
+    """
+
+    def __init__(
+        self, model: str | Path, *, n_ctx: int = 0, n_threads: int = 0, preprocess: Literal["pad", "crop"] | None = None
+    ) -> None:
+        """Load a model.
+
+        Args:
+            model: a folder that `palo-cpp convert` wrote, or one of the two GGUF files in it.
+            n_ctx: tokens of context; 0 takes what the model was trained with, 4096 at most.
+            n_threads: threads that compute; 0 takes the physical cores this process may use.
+            preprocess: "pad" makes an image square by padding, "crop" by cutting off; None does what the model's
+                files say ("pad" where they say nothing).
+
+        Raises:
+            ModelNotFoundError: a file is not there.
+            ModelFormatError: a file is damaged, or the two do not belong together.
+            OutOfMemoryError: it would not fit into this machine's memory; nothing was loaded.
+            ArgumentError: a number out of range.
+        """
+        if preprocess not in (None, "pad", "crop"):
+            raise ArgumentError(f"preprocess: expected 'pad', 'crop' or None, got {preprocess!r}")
+        self.files: ModelFiles = find_model(model)
+        n_ctx_used = n_ctx or default_n_ctx(self.files.text)
+        estimate = estimate_memory(self.files.text, self.files.mmproj, n_ctx=n_ctx_used)
+        check_memory_fits(estimate, memory_available(), n_ctx=n_ctx_used)
+        self.language_model = LanguageModel(
+            self.files.text.path, n_ctx=n_ctx, n_threads=n_threads, header=self.files.text
+        )
+        try:
+            self.vision = VisionEncoder(self.files.mmproj.path, n_threads=self.language_model.n_threads)
+            self._check_widths()
+        except BaseException:
+            self.language_model.close()
+            raise
+        self.preprocess: str = preprocess or self.vision.info.preprocess
+        self._embeddings: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._embeddings_lock = threading.Lock()
+        self._engine = Engine(self.language_model, KvCache(self.language_model), self._open_image)
+
+    def _check_widths(self) -> None:
+        if self.vision.info.n_embd != self.language_model.n_embd:
+            raise ModelFormatError(
+                f"{self.files.mmproj.path.name}: expected image embeddings of width {self.language_model.n_embd} for "
+                f"{self.files.text.path.name}, got {self.vision.info.n_embd}; put the mmproj file of this model there"
+            )
+
+    @property
+    def name(self) -> str:
+        """The model's name, as its file says it."""
+        return str(self.files.text.metadata.get("general.name", self.files.text.path.stem))
+
+    # ---- questions
+
+    def ask(
+        self,
+        image: ImageSource | None,
+        question: str | None = None,
+        *,
+        lang: str | None = None,
+        system: str = SYSTEM,
+        **options: Any,
+    ) -> Answer:
+        """Ask one question about an image.
+
+        Args:
+            image: path, bytes, binary file, `PIL.Image`, uint8 array or data URI; None asks without an image.
+            question: in any language; None asks for a description.
+            lang: language of the answer: code, English name or own name (`hi`, `Hindi`, `हिन्दी`). None leaves it to
+                the model.
+            system: the text that opens the prompt; the model was trained with the default.
+            **options: fields of `DecodingOptions`: max_tokens, temperature, top_k, top_p, min_p, seed, stop.
+
+        Returns:
+            The answer.
+
+        Raises:
+            ImageError: the image cannot be read.
+            ArgumentError: an option out of range, or a question that does not fit into the context.
+        """
+        return self.stream(image, question, lang=lang, system=system, **options).read()
+
+    def stream(
+        self,
+        image: ImageSource | None,
+        question: str | None = None,
+        *,
+        lang: str | None = None,
+        system: str = SYSTEM,
+        **options: Any,
+    ) -> AnswerStream:
+        """Ask one question and read the answer as it comes; arguments as in `ask`.
+
+        Returns:
+            A stream of pieces; its `answer` is there once it has ended. Closing it stops the decoding.
+        """
+        return self.chat(image, lang=lang, system=system).stream(question, **options)
+
+    def chat(self, image: ImageSource | None = None, *, lang: str | None = None, system: str = SYSTEM) -> Chat:
+        """Begin a conversation about an image; arguments as in `ask`."""
+        self._check_open()
+        return Chat(self._engine, image, lang=lang, system=system)
+
+    def describe(
+        self,
+        image: ImageSource,
+        *,
+        lang: str | Iterable[str] = "all",
+        question: str | None = None,
+        **options: Any,
+    ) -> dict[str, Answer]:
+        """Describe an image in one language, in several or in all ten; the image is read once.
+
+        Args:
+            image: as in `ask`.
+            lang: a language, several, or "all".
+            question: what to ask instead of each language's own request for a description.
+            **options: as in `ask`.
+
+        Returns:
+            Language code -> answer, in the order asked for.
+        """
+        self._check_open()
+        opened = self._open_image(image)
+        engine = Engine(self.language_model, self._engine.cache, lambda _: opened)
+        codes = _language_codes(lang)
+        return {code: Chat(engine, image, lang=code).ask(question, **options) for code in codes}
+
+    @overload
+    def create_chat_completion(
+        self, messages: Sequence[Mapping[str, Any]], *, stream: Literal[False] = False, **parameters: Any
+    ) -> dict[str, Any]: ...
+
+    @overload
+    def create_chat_completion(
+        self, messages: Sequence[Mapping[str, Any]], *, stream: Literal[True], **parameters: Any
+    ) -> Iterator[dict[str, Any]]: ...
+
+    def create_chat_completion(
+        self, messages: Sequence[Mapping[str, Any]], *, stream: bool = False, **parameters: Any
+    ) -> dict[str, Any] | Iterator[dict[str, Any]]:
+        """Answer a conversation in the form of OpenAI's chat completions.
+
+        Args:
+            messages: dictionaries with `role` (system, user, assistant) and `content` (text, or parts of type text and
+                image_url with a data URI, in any order). One image per conversation; it goes first. A system message
+                takes the place of the default one.
+            stream: give chunks as they come.
+            **parameters: max_tokens or max_completion_tokens, temperature, top_p, top_k, min_p, seed, stop, and lang.
+
+        Returns:
+            A `chat.completion` dictionary, or an iterator of `chat.completion.chunk` dictionaries.
+
+        Raises:
+            ArgumentError: an unknown role, part or parameter, an http(s) or file URL, or a prompt that does not fit.
+            ImageError: the image cannot be read.
+        """
+        self._check_open()
+        request = chat_completion.read_request(messages, parameters)
+        chat = Chat(self._engine, request.image, lang=request.lang, system=request.system, turns=request.turns)
+        answer_stream = chat.stream(request.question, **request.options)
+        reply = chat_completion.Reply(self.name)
+        return reply.chunks(answer_stream) if stream else reply.whole(answer_stream.read())
+
+    # ---- images
+
+    def embed_image(self, image: ImageSource) -> NDArray[np.float32]:
+        """What the language model gets to see of an image.
+
+        Args:
+            image: as in `ask`.
+
+        Returns:
+            image_embeddings [n_image_tokens, n_embd] f32.
+        """
+        self._check_open()
+        return self._open_image(image).embed().copy()
+
+    def _open_image(self, source: ImageSource) -> ChatImage:
+        begun_at = time.perf_counter()
+        info = self.vision.info
+        pixels = preprocess(
+            open_image(source),
+            image_size=info.image_size,
+            mean=info.image_mean,
+            std=info.image_std,
+            mode=self.preprocess,
+        )
+        return ChatImage(
+            content_hash=pixels.content_hash,
+            size=pixels.original_size,
+            preprocess=pixels.mode,
+            n_tokens=info.n_image_tokens,
+            elapsed_s=time.perf_counter() - begun_at,
+            embed=lambda: self._embed(pixels),
+        )
+
+    def _embed(self, pixels: Pixels) -> NDArray[np.float32]:
+        with self._embeddings_lock:
+            known: NDArray[np.float32] | None = self._embeddings.get(pixels.content_hash)
+            if known is None:
+                known = self.vision.encode(pixels.values)
+            self._embeddings[pixels.content_hash] = known
+            self._embeddings.move_to_end(pixels.content_hash)
+            while len(self._embeddings) > _N_EMBEDDINGS_KEPT:
+                self._embeddings.popitem(last=False)
+        return known
+
+    # ---- end of life
+
+    def _check_open(self) -> None:
+        if self.language_model.is_closed:
+            raise ArgumentError("palo: expected an open model, got a closed one; load it again")
+
+    def close(self) -> None:
+        """Free the model. Closing twice does nothing."""
+        self.language_model.close()
+        self.vision.close()
+        self._embeddings.clear()
+
+    def __enter__(self) -> Palo:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _language_codes(lang: str | Iterable[str]) -> list[str]:
+    if isinstance(lang, str):
+        return list(LANGUAGES) if lang.strip().casefold() == "all" else [get_language(lang).code]
+    codes = list(dict.fromkeys(get_language(name).code for name in lang))
+    if not codes:
+        raise ArgumentError("lang: expected at least one language, got none; name one, or 'all'")
+    return codes

@@ -1,0 +1,187 @@
+"""The prompt `vicuna_v1`, byte for byte: a conversation becomes segments of tokens and of image embeddings.
+
+Source: mbzuai-oryx/PALO, palo/conversation.py `conv_vicuna_v1` (SeparatorStyle.TWO) and palo/mm_utils.py
+`tokenizer_image_token`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+IMAGE = "<image>"
+END = "</s>"
+
+
+class Tokenizer(Protocol):
+    """What the prompt needs of a language model."""
+
+    eos_id: int
+    metadata: dict[str, Any]
+
+    def tokenize(self, text: str, *, add_bos: bool = False) -> list[int]:
+        """Tokens of text that stands alone, with its dummy prefix."""
+        ...
+
+    def tokenize_continued(self, text: str) -> list[int]:
+        """Tokens of text without the dummy prefix."""
+        ...
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One question and what was answered.
+
+    Attributes:
+        question: the user's text, as it stands.
+        answer: the assistant's text; None for the question that is to be answered now.
+        answer_ids: the answer's tokens, where the model itself said it: they go back in as they came out.
+    """
+
+    question: str
+    answer: str | None = None
+    answer_ids: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class TextSegment:
+    """Token ids in a row."""
+
+    tokens: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def rows(self) -> NDArray[np.int32]:
+        """Token ids [n] i32."""
+        return np.array(self.tokens, dtype=np.int32)
+
+
+@dataclass(frozen=True)
+class ImageSegment:
+    """One image in the prompt; equal to another when the pixels are, whatever file they came from.
+
+    Attributes:
+        content_hash: of the preprocessed pixels.
+        n_tokens: rows that it takes.
+        embed: makes image_embeddings [n_tokens, n_embd] f32; called only when they are not in the KV cache.
+    """
+
+    content_hash: str
+    n_tokens: int
+    embed: Callable[[], NDArray[np.float32]] = field(repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return self.n_tokens
+
+    def rows(self) -> NDArray[np.float32]:
+        """image_embeddings [n_tokens, n_embd] f32."""
+        return self.embed()
+
+
+Segment = TextSegment | ImageSegment
+
+
+def prompt_text(turns: Sequence[Turn], *, has_image: bool, system: str = SYSTEM) -> str:
+    """The prompt as one string, with `<image>` and `</s>` where they stand: for people to read."""
+    text = f"{system} "
+    for i, turn in enumerate(turns):
+        image = f"{IMAGE}\n" if has_image and i == 0 else ""
+        text += f"USER: {image}{turn.question} ASSISTANT:"
+        if turn.answer is not None:
+            text += f" {turn.answer}{END}"
+    return text
+
+
+def prompt_segments(
+    tokenizer: Tokenizer, turns: Sequence[Turn], *, image: ImageSegment | None = None, system: str = SYSTEM
+) -> list[Segment]:
+    """Lay out a conversation as the model was trained to see it.
+
+    Text before and after the image is tokenised apart, each with its own dummy prefix. What a user typed is never
+    read as `</s>` or `<image>`.
+
+    Args:
+        tokenizer: the language model.
+        turns: earlier questions with their answers, and the one to answer now.
+        image: stands first in the first question, followed by a newline.
+        system: the text that opens the prompt.
+
+    Returns:
+        Segments in order.
+
+    Example:
+        >>> [len(s) for s in prompt_segments(model, [Turn("What is this?")], image=image)]  # doctest: +SKIP
+        [38, 576, 13]
+    """
+    layout = _Layout(tokenizer)
+    layout.text(f"{system} ")
+    for i, turn in enumerate(turns):
+        layout.text("USER: ")
+        if image is not None and i == 0:
+            layout.image(image)
+            layout.text("\n")
+        layout.text(f"{turn.question} ASSISTANT:")
+        if turn.answer_ids is not None:
+            layout.answer(turn.answer_ids)
+        elif turn.answer is not None:
+            layout.text(f" {turn.answer}")
+            layout.answer(())
+    return layout.segments()
+
+
+class _Layout:
+    """Collects text and tokenises it in the largest stretches that the training tokenised at once."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._segments: list[Segment] = []
+        self._tokens: list[int] = []
+        self._text = ""
+        self._is_first = True
+        self._follows_end = False
+
+    def text(self, text: str) -> None:
+        self._text += text
+
+    def image(self, image: ImageSegment) -> None:
+        self._close_segment()
+        self._segments.append(image)
+
+    def answer(self, tokens: tuple[int, ...]) -> None:
+        """Tokens of an answer, if not given as text, and the `</s>` that ends it."""
+        self._close_text()
+        self._tokens += [*tokens, self._tokenizer.eos_id]
+        self._follows_end = True
+
+    def segments(self) -> list[Segment]:
+        self._close_segment()
+        return self._segments
+
+    def _close_segment(self) -> None:
+        self._close_text()
+        if self._tokens:
+            self._segments.append(TextSegment(tuple(self._tokens)))
+        self._tokens = []
+
+    def _close_text(self) -> None:
+        if not self._text:
+            return
+        if self._follows_end and not _is_legacy(self._tokenizer):
+            self._tokens += self._tokenizer.tokenize_continued(self._text)
+        else:
+            self._tokens += self._tokenizer.tokenize(self._text, add_bos=self._is_first)
+        self._text, self._is_first, self._follows_end = "", False, False
+
+
+def _is_legacy(tokenizer: Tokenizer) -> bool:
+    """Whether text after `</s>` gets a dummy prefix; the default is that of transformers' LlamaTokenizer."""
+    return bool(tokenizer.metadata.get("palo.tokenizer_legacy", True))
