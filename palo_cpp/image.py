@@ -1,0 +1,344 @@
+"""Images: open anything as an upright RGB picture, and make of it the pixels that the vision tower was trained on.
+
+    source --open_image--> PIL.Image (upright, RGB) --preprocess--> Pixels (float32 [3, image_size, image_size])
+
+Pillow is the reference: before normalisation the pixels equal those of PALO's `expand2square` (palo/mm_utils.py) and
+transformers' `CLIPImageProcessor` with its PIL backend, with no difference at all. An input that cannot be read as it
+was meant is an `ImageError`, never a guess.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palo_cpp.errors import ArgumentError, ImageError
+from palo_cpp.image_source import read_source, shorten
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+# A string, for Pillow is imported only when an image is opened.
+ImageSource: TypeAlias = "str | Path | bytes | IO[bytes] | PIL.Image.Image | NDArray[np.uint8]"
+
+__all__ = ["MAX_PIXELS", "ImageSource", "Pixels", "open_image", "preprocess", "square_pixels"]
+
+logger = logging.getLogger("palo_cpp")
+
+# Twice Pillow's MAX_IMAGE_PIXELS, where Pillow itself stops: 179 megapixels, 0.7 GiB once decoded.
+MAX_PIXELS = 2 * (1024 * 1024 * 1024 // 4 // 3)
+
+# Formats that Pillow decodes itself and that begin with a signature. Left out on purpose: EPS (starts Ghostscript), WMF
+# and other stubs (call the system), TGA (no signature, so it takes almost any file for an image).
+_FORMATS = (
+    *("AVIF", "BMP", "DIB", "GIF", "ICNS", "ICO", "JPEG", "JPEG2000", "MPO"),
+    *("PCX", "PNG", "PPM", "PSD", "QOI", "SGI", "TIFF", "WEBP"),
+)
+
+# Resampling works on at most so many pixels at once: padding a 20000 x 1000 panorama to a square would need 1.6 GiB.
+_STRIP_PIXELS = 1 << 24
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What the vision tower is fed.
+
+    Attributes:
+        values: Normalised pixels, float32 [3, image_size, image_size].
+        original_size: Width and height of the upright image, in pixels.
+        mode: "pad" or "crop".
+        content_hash: SHA-256 in hexadecimal of the 8-bit pixels, their size and the mode.
+    """
+
+    values: NDArray[np.float32]
+    original_size: tuple[int, int]
+    mode: str
+    content_hash: str
+
+
+def open_image(source: ImageSource) -> PIL.Image.Image:
+    """Open an image: upright (EXIF), RGB, transparency over white, the first frame of an animation.
+
+    Args:
+        source: A path, the bytes of an image file, a binary file object (read from its start), a `PIL.Image` (its
+            current frame; left unchanged), a uint8 array [H, W], [H, W, 3] (RGB) or [H, W, 4] (RGBA), or a data URI.
+            16-bit images keep their upper 8 bits, as Pillow does for 48-bit RGB; mode "I" is read as 16-bit; floats
+            (mode "F") are taken as 0..1, or as 0..255 where one is greater than 1.
+
+    Returns:
+        An image of mode "RGB".
+
+    Raises:
+        ImageError: It cannot be read, or is larger than `MAX_PIXELS`.
+
+    Example:
+        >>> open_image(np.zeros((2, 3), dtype=np.uint8)).size
+        (3, 2)
+    """
+    import PIL.Image
+
+    if isinstance(source, np.ndarray):
+        return _to_rgb(_from_array(source), "array")
+    if isinstance(source, PIL.Image.Image):
+        _check_size(source, "image")
+        with _decoding("image"):
+            source.load()
+        return _to_rgb(source, "image")
+    what, data = read_source(source)
+    return _to_rgb(_decode(data, what), what)
+
+
+def preprocess(
+    image: PIL.Image.Image,
+    *,
+    image_size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    mode: str = "pad",
+) -> Pixels:
+    """Make an image into what the vision tower is fed.
+
+    Args:
+        image: As `open_image` returns it.
+        image_size: Side of the square, in pixels.
+        mean: Of each channel, in 0..1.
+        std: Of each channel.
+        mode: "pad" to a square with the mean colour (PALO's training and demo), or "crop" the centre (its evaluation).
+
+    Returns:
+        The pixels and what was done to get them.
+
+    Raises:
+        ArgumentError: Unknown mode, or a size below 1.
+        ImageError: The image has no pixels.
+    """
+    pixels = square_pixels(image, image_size=image_size, mean=mean, mode=mode)
+    digest = hashlib.sha256(f"{mode} {image_size}\n".encode() + pixels.tobytes()).hexdigest()
+    return Pixels(_normalise(pixels, mean, std), image.size, mode, digest)
+
+
+def square_pixels(
+    image: PIL.Image.Image, *, image_size: int, mean: Sequence[float], mode: str = "pad"
+) -> NDArray[np.uint8]:
+    """The 8-bit pixels before normalisation, uint8 [image_size, image_size, 3]; arguments as in `preprocess`."""
+    if mode not in ("pad", "crop"):
+        raise ArgumentError(f"preprocessing mode: expected 'pad' or 'crop', got {mode!r}")
+    if image_size < 1:
+        raise ArgumentError(f"image_size: expected at least 1 pixel, got {image_size}")
+    _check_size(image, "image")
+    image = image if image.mode == "RGB" else open_image(image)
+    if mode == "crop":
+        return np.asarray(_resize_and_crop(image, image_size))
+    red, green, blue = (int(255 * channel) for channel in mean)
+    return np.asarray(_pad_and_resize(image, image_size, (red, green, blue)))
+
+
+# Decoding ------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _decoding(what: str) -> Iterator[None]:
+    """Turn whatever a decoder raises into one ImageError, and its warnings into log records.
+
+    Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError, zlib.error and others on damaged
+    files, so every Exception is meant.
+    """
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+    except ImageError:
+        raise
+    except Exception as error:
+        raise ImageError(
+            f"{what}: expected an image that can be decoded, got a damaged one: {shorten(str(error))}"
+        ) from error
+    for warning in caught:
+        logger.debug("%s: %s", what, warning.message)
+
+
+def _decode(data: bytes, what: str) -> PIL.Image.Image:
+    """The first frame, decoded completely."""
+    import PIL.Image
+
+    PIL.Image.init()
+    formats = [name for name in _FORMATS if name in PIL.Image.OPEN]
+    with _decoding(what):
+        try:
+            image = PIL.Image.open(io.BytesIO(data), formats=formats)
+        except PIL.UnidentifiedImageError:
+            raise ImageError(f"{what}: expected an image that Pillow can read, got {_describe(data)}") from None
+        except PIL.Image.DecompressionBombError:
+            raise ImageError(f"{what}: expected at most {MAX_PIXELS} pixels, got more; make it smaller") from None
+        _check_size(image, what)
+        image.load()
+    return image
+
+
+def _describe(data: bytes) -> str:
+    """What a file is that is no image, as far as its first bytes tell."""
+    start = data[:64]
+    try:
+        text = start.decode()
+    except UnicodeDecodeError as error:
+        text = "" if error.start < len(start) - 3 else start[: error.start].decode()
+    if text and all(c.isprintable() or c.isspace() for c in text):
+        return f"text that begins with {shorten(text[:24])!r}"
+    return f"{len(data)} bytes that begin with {data[:8].hex(' ')}"
+
+
+def _check_size(image: PIL.Image.Image, what: str) -> None:
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise ImageError(f"{what}: expected at least one pixel, got {width} x {height}")
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{what}: expected at most {MAX_PIXELS} pixels, got {width} x {height}; make it smaller")
+
+
+def _from_array(array: NDArray[np.generic]) -> PIL.Image.Image:
+    import PIL.Image
+
+    if array.dtype != np.uint8:
+        raise ImageError(f"array: expected dtype uint8 with values 0..255, got {array.dtype}; scale and convert it")
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise ImageError(f"array: expected shape [H, W], [H, W, 3] or [H, W, 4], got {list(array.shape)}")
+    if array.size == 0:
+        raise ImageError(f"array: expected at least one pixel, got shape {list(array.shape)}")
+    return PIL.Image.fromarray(np.ascontiguousarray(array))
+
+
+# To upright RGB ------------------------------------------------------------------------------------------------------
+
+
+def _to_rgb(image: PIL.Image.Image, what: str) -> PIL.Image.Image:
+    with _decoding(what):
+        image = _over_white(_to_8_bit(_upright(image, what), what))
+    return image  # noqa: RET504 - returning inside the block, mypy takes the end of the function for reachable
+
+
+def _upright(image: PIL.Image.Image, what: str) -> PIL.Image.Image:
+    """Turn the image as its EXIF orientation says."""
+    import PIL.ImageOps
+
+    try:
+        return PIL.ImageOps.exif_transpose(image)
+    except Exception as error:  # metadata too damaged to be parsed tell no orientation; the pixels are whole
+        logger.warning("%s: EXIF data are damaged, the image may not be upright: %s", what, error)
+        return image
+
+
+def _to_8_bit(image: PIL.Image.Image, what: str) -> PIL.Image.Image:
+    """Scale a single channel of 16 or 32 bits to 8; other modes pass."""
+    import PIL.Image
+
+    if image.mode == "F":
+        return PIL.Image.fromarray(_scale_floats(np.asarray(image), what))
+    if image.mode != "I" and not image.mode.startswith("I;"):
+        return image
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 0xFFFF:
+        spread = f"{values.min()}..{values.max()}"
+        raise ImageError(
+            f"{what}: expected 16-bit values 0..65535, got {spread}; save it with 8 or 16 bits per channel"
+        )
+    grey = (values >> 8).astype(np.uint8)
+    key = image.info.get("transparency")
+    if key is None:
+        return PIL.Image.fromarray(grey)
+    return PIL.Image.fromarray(np.stack([grey, np.where(values == key, 0, 255).astype(np.uint8)], axis=-1))
+
+
+def _scale_floats(values: NDArray[np.float32], what: str) -> NDArray[np.uint8]:
+    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 255:
+        spread = f"{values.min()}..{values.max()}"
+        raise ImageError(f"{what}: expected floats in 0..1 or 0..255, got {spread}; scale them to 0..1")
+    scale = 255 if values.max() <= 1 else 1
+    return np.rint(values.astype(np.float64) * scale).astype(np.uint8)
+
+
+def _over_white(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Composite what is transparent over white, and make it RGB."""
+    import PIL.Image
+
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    # Pillow knows no direct way from premultiplied grey to RGBA.
+    rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    white = PIL.Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+    return PIL.Image.alpha_composite(white, rgba).convert("RGB")
+
+
+# To the square of the vision tower -----------------------------------------------------------------------------------
+#
+# Pillow resamples in two passes, over the rows and over the columns, with 8-bit pixels between them. Rows do not depend
+# on each other in the first, columns in the second: both can be done in strips, with the very pixels of one call. One
+# pass per call also fixes their order, rows first. So did Pillow until 12.2, and PALO's training; from 12.3 on a single
+# call swaps the passes where that is faster (13.0: tall pictures that shrink, which moves pixels by up to 15 levels).
+
+
+def _pad_and_resize(image: PIL.Image.Image, image_size: int, colour: tuple[int, int, int]) -> PIL.Image.Image:
+    """Pad to a centred square and resize it to image_size, without ever holding the square."""
+    import PIL.Image
+
+    side = max(image.size)
+    left, top = ((side - n) // 2 for n in image.size)
+    narrow = PIL.Image.new("RGB", (image_size, side), colour)  # a row of one colour stays so when it is resampled
+    for y, rows in _strips(image, side):
+        padded = PIL.Image.new("RGB", (side, rows.height), colour)
+        padded.paste(rows, (left, 0))
+        narrow.paste(_resample(padded, (image_size, rows.height)), (0, top + y))
+    return _resample(narrow, (image_size, image_size))
+
+
+def _resize_and_crop(image: PIL.Image.Image, image_size: int) -> PIL.Image.Image:
+    """Resize the shorter side to image_size and crop the centre, without ever holding all that is cropped away.
+
+    The longer side is truncated (transformers, image_transforms.get_resize_output_image_size), and the crop begins at
+    the floor of half the difference (image_transforms.center_crop).
+    """
+    import PIL.Image
+
+    shorter = min(image.size)
+    width, height = (int(image_size * n / shorter) for n in image.size)
+    left, top = (width - image_size) // 2, (height - image_size) // 2
+    narrow = PIL.Image.new("RGB", (image_size, image.height))
+    for y, rows in _strips(image, max(width, image.width)):
+        resized = _resample(rows, (width, rows.height))
+        narrow.paste(resized.crop((left, 0, left + image_size, rows.height)), (0, y))
+    square = PIL.Image.new("RGB", (image_size, image_size))
+    n_columns = max(1, _STRIP_PIXELS // max(height, image.height))
+    for x in range(0, image_size, n_columns):
+        columns = narrow.crop((x, 0, min(x + n_columns, image_size), image.height))
+        resized = _resample(columns, (columns.width, height))
+        square.paste(resized.crop((0, top, columns.width, top + image_size)), (x, 0))
+    return square
+
+
+def _strips(image: PIL.Image.Image, width: int) -> Iterator[tuple[int, PIL.Image.Image]]:
+    """The image's rows from y on, as many at once as fit into a strip of `width`."""
+    n_rows = max(1, _STRIP_PIXELS // width)
+    for y in range(0, image.height, n_rows):
+        yield y, image.crop((0, y, image.width, min(y + n_rows, image.height)))
+
+
+def _resample(image: PIL.Image.Image, size: tuple[int, int]) -> PIL.Image.Image:
+    import PIL.Image
+
+    return image.resize(size, PIL.Image.Resampling.BICUBIC)
+
+
+def _normalise(pixels: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
+    """uint8 [S, S, 3] -> float32 [3, S, S], rounded where transformers' `rescale` and `normalize` round."""
+    scaled = (pixels.astype(np.float64) * (1 / 255)).astype(np.float32)
+    normalised = (scaled - np.array(mean, dtype=np.float32)) / np.array(std, dtype=np.float32)
+    return np.ascontiguousarray(normalised.transpose(2, 0, 1))

@@ -1,0 +1,112 @@
+"""Where an image comes from: a path, bytes, a file object or a data URI, read into the bytes of one image file."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import urllib.parse
+from pathlib import Path
+from typing import IO, cast
+
+from palo_cpp.errors import ImageError
+
+__all__ = ["MAX_FILE_BYTES", "read_source", "shorten"]
+
+# No photograph is as large; /dev/zero and the like are.
+MAX_FILE_BYTES = 512 * 1024 * 1024
+_CHUNK_BYTES = 1 << 20
+
+
+def read_source(source: object) -> tuple[str, bytes]:
+    """Read the whole image file.
+
+    Args:
+        source: A path, bytes, a binary file object (read from its start where it can seek) or a data URI.
+
+    Returns:
+        What to call the source in messages, and the file's bytes, never empty.
+
+    Raises:
+        ImageError: It cannot be read, is empty, or is larger than `MAX_FILE_BYTES`.
+    """
+    if isinstance(source, str) and source[:5].lower() == "data:":
+        return "data URI", _read_data_uri(source)
+    if isinstance(source, (str, Path)):
+        return shorten(str(source)), _read_path(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return "bytes", _check_file("bytes", bytes(source))
+    if hasattr(source, "read"):
+        return "file object", _read_file("file object", cast(IO[bytes], source))
+    raise ImageError(
+        "image: expected a path, bytes, a binary file object, a PIL.Image, a uint8 array or a data URI, "
+        f"got {type(source).__name__}"
+    )
+
+
+def _read_path(path: str | Path) -> bytes:
+    what = shorten(str(path)) or "''"
+    if re.match(r"(?i)(https?|ftp|file)://", what):
+        raise ImageError(f"{what}: expected a file on this machine, got an address; download it first")
+    try:
+        if Path(path).is_dir():
+            raise ImageError(f"{what}: expected an image file, got a directory")
+        with Path(path).open("rb") as file:
+            return _read_file(what, file)
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        raise ImageError(f"{what}: no such file") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ImageError(f"{what}: cannot be read: {reason}") from None
+
+
+def _read_file(what: str, file: IO[bytes]) -> bytes:
+    """The whole file from its start, as Pillow reads a file object."""
+    data = bytearray()
+    try:
+        if hasattr(file, "seekable") and file.seekable():
+            file.seek(0)
+        # In pieces: a pipe or an unbuffered file may return less than was asked for.
+        while len(data) <= MAX_FILE_BYTES and (chunk := file.read(_CHUNK_BYTES)):
+            if not isinstance(chunk, bytes):
+                raise ImageError(f"{what}: expected bytes, got {type(chunk).__name__}; open it with mode 'rb'")
+            data += chunk
+    except ImageError:
+        raise
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{what}: cannot be read: {error}") from None
+    return _check_file(what, bytes(data))
+
+
+def _check_file(what: str, data: bytes) -> bytes:
+    if not data:
+        raise ImageError(f"{what}: expected an image, got an empty file")
+    if len(data) > MAX_FILE_BYTES:
+        raise ImageError(f"{what}: expected at most {MAX_FILE_BYTES >> 20} MiB, got more; make it smaller")
+    return data
+
+
+def _read_data_uri(uri: str) -> bytes:
+    """RFC 2397: data:[<media type>][;base64],<data>."""
+    header, comma, body = uri[5:].partition(",")
+    media_type, *parameters = header.split(";")
+    if not comma:
+        raise ImageError("data URI: expected 'data:image/...;base64,...', got no comma")
+    if not media_type.strip().lower().startswith("image/"):
+        raise ImageError(f"data URI: expected the media type image/..., got {shorten(media_type) or 'none'!r}")
+    data = urllib.parse.unquote_to_bytes(body)
+    if "base64" in (parameter.strip().lower() for parameter in parameters):
+        data = b"".join(data.split())
+        try:
+            data = base64.b64decode(data + b"=" * (-len(data) % 4), validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise ImageError(f"data URI: expected base64 data: {error}") from None
+    return _check_file("data URI", data)
+
+
+def shorten(text: str) -> str:
+    """Return `text` on one line, at most 200 characters of it: it goes into an error message."""
+    text = "".join(c if c.isprintable() else "?" for c in text[:201])
+    return text if len(text) <= 200 else text[:199] + "…"
