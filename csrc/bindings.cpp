@@ -1,10 +1,175 @@
 // The Python module palo_cpp._core: checks, docs, GIL; no arithmetic.
-#include <ggml.h>
-#include <nanobind/nanobind.h>
+#include "bindings.h"
 
-namespace nb = nanobind;
+#include <ggml.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <filesystem>
+#include <memory>
+
+#ifndef _WIN32
+#include <dlfcn.h>
+#endif
+
+#include "vision/vision_encoder.h"
+
+namespace palo {
+namespace {
+
+// One entry of the dictionary of tensors: (ggml type, shape row-major, bytes).
+RawTensor to_raw_tensor(nb::handle entry) {
+  const auto [type, shape, data] = nb::cast<std::tuple<int, std::vector<int64_t>, Bytes>>(entry);
+  return {
+      .type = type, .shape = shape, .data = reinterpret_cast<const std::byte*>(data.data()), .n_bytes = data.size()};
+}
+
+TensorMap to_tensor_map(const nb::dict& tensors) {
+  TensorMap result;
+  for (const auto& [name, entry] : tensors) result.emplace(nb::cast<std::string>(name), to_raw_tensor(entry));
+  return result;
+}
+
+ProjectorKind to_projector_kind(const std::string& name) {
+  if (name == "identity") return ProjectorKind::IDENTITY;
+  if (name == "mlp") return ProjectorKind::MLP;
+  if (name == "ldp") return ProjectorKind::LDP;
+  if (name == "ldpv2") return ProjectorKind::LDPV2;
+  throw FormatError("projector: expected identity, mlp, ldp or ldpv2, got \"" + name +
+                    "\"; convert the checkpoint anew");
+}
+
+void check_shape(const FloatArray& array, const std::string& what, const std::vector<int64_t>& shape) {
+  std::vector<int64_t> got;
+  for (size_t i = 0; i < array.ndim(); ++i) got.push_back(static_cast<int64_t>(array.shape(i)));
+  if (got.size() == shape.size() + 1 && std::equal(shape.begin(), shape.end(), got.begin() + 1)) return;
+  throw std::invalid_argument(what + ": expected shape [n, " + join(shape) + "], got [" + join(got) + "]");
+}
+
+// Runs `stage` once per image of `input` [n, ...] -> [n, n_rows, n_cols].
+using Stage = void (VisionEncoder::*)(float*, const float*) const;
+NumpyArray run_stage(const VisionEncoder& encoder, Stage stage, const FloatArray& input, int64_t n_rows,
+                     int64_t n_cols) {
+  const size_t n_images = input.shape(0);
+  NumpyArray result = new_array({n_images, static_cast<size_t>(n_rows), static_cast<size_t>(n_cols)});
+  const size_t n_in = n_images == 0 ? 0 : input.size() / n_images;
+  const nb::gil_scoped_release release;
+  for (size_t i = 0; i < n_images; ++i) {
+    (encoder.*stage)(result.data() + i * n_rows * n_cols, input.data() + i * n_in);
+  }
+  return result;
+}
+
+void new_encoder(VisionEncoder* self, const nb::dict& tensors, int64_t image_size, int64_t patch_size, int64_t n_embd,
+                 int64_t n_head, int64_t n_ff, int64_t n_layer, float eps, bool use_gelu, bool is_square_ffn_swapped,
+                 const std::string& projector, int64_t n_projector_layers, int n_threads) {
+  const VisionConfig config{.image_size = image_size,
+                            .patch_size = patch_size,
+                            .n_embd = n_embd,
+                            .n_head = n_head,
+                            .n_ff = n_ff,
+                            .n_layer = n_layer,
+                            .eps = eps,
+                            .use_gelu = use_gelu,
+                            .is_square_ffn_swapped = is_square_ffn_swapped,
+                            .projector = to_projector_kind(projector),
+                            .n_projector_layers = n_projector_layers};
+  const TensorMap map = to_tensor_map(tensors);
+  const nb::gil_scoped_release release;
+  new (self) VisionEncoder(config, map, n_threads);
+}
+
+NumpyArray run_pixel_stage(const VisionEncoder& encoder, Stage stage, const FloatArray& pixels, int64_t n_rows,
+                           int64_t n_cols) {
+  const int64_t size = encoder.config().image_size;
+  check_shape(pixels, "pixels", {3, size, size});
+  return run_stage(encoder, stage, pixels, n_rows, n_cols);
+}
+
+NumpyArray patch_embeddings(const VisionEncoder& encoder, const FloatArray& pixels) {
+  const VisionConfig& config = encoder.config();
+  return run_pixel_stage(encoder, &VisionEncoder::patch_embeddings, pixels, config.n_patches(), config.n_embd);
+}
+
+NumpyArray hidden_states(const VisionEncoder& encoder, const FloatArray& pixels) {
+  const VisionConfig& config = encoder.config();
+  return run_pixel_stage(encoder, &VisionEncoder::hidden_states, pixels, config.n_patches(), config.n_embd);
+}
+
+NumpyArray encode(const VisionEncoder& encoder, const FloatArray& pixels) {
+  return run_pixel_stage(encoder, &VisionEncoder::encode, pixels, encoder.config().n_image_tokens(), encoder.n_embd());
+}
+
+NumpyArray project(const VisionEncoder& encoder, const FloatArray& hidden) {
+  check_shape(hidden, "hidden", {encoder.config().n_patches(), encoder.config().n_embd});
+  return run_stage(encoder, &VisionEncoder::project, hidden, encoder.config().n_image_tokens(), encoder.n_embd());
+}
+
+// Throws where the loader gave us another ggml than llama-cpp-python's (LD_LIBRARY_PATH, LD_PRELOAD): llama.cpp's own
+// libraries would find it too, and structures of two versions would be mixed.
+void check_ggml() {
+#ifndef _WIN32
+  Dl_info ours, ggml;
+  if (dladdr(reinterpret_cast<void*>(&check_ggml), &ours) == 0) return;
+  if (dladdr(reinterpret_cast<void*>(&ggml_version), &ggml) == 0) return;
+  const auto expected = std::filesystem::path(ours.dli_fname).parent_path().parent_path() / "llama_cpp" / "lib";
+  std::error_code error;
+  const auto found = std::filesystem::path(ggml.dli_fname).parent_path();
+  if (std::filesystem::equivalent(found, expected, error)) return;
+  throw nb::import_error(("palo_cpp._core: expected ggml from " + expected.string() + ", got " + ggml.dli_fname +
+                          "; unset LD_LIBRARY_PATH and LD_PRELOAD, or reinstall palo-cpp and llama-cpp-python together")
+                             .c_str());
+#endif
+}
+
+void bind_vision_encoder(nb::module_& m) {
+  nb::class_<VisionEncoder>(m, "VisionEncoder", "Vision tower and projector; use palo_cpp.vision.VisionEncoder.")
+      .def("__init__", &new_encoder, nb::arg("tensors"), nb::kw_only(), nb::arg("image_size"), nb::arg("patch_size"),
+           nb::arg("n_embd"), nb::arg("n_head"), nb::arg("n_ff"), nb::arg("n_layer"), nb::arg("eps"),
+           nb::arg("use_gelu"), nb::arg("is_square_ffn_swapped"), nb::arg("projector"), nb::arg("n_projector_layers"),
+           nb::arg("n_threads"),
+           "tensors: name -> (ggml type, shape row-major, bytes uint8); raises FormatError for a bad file.")
+      .def("patch_embeddings", &patch_embeddings, nb::arg("pixels").noconvert(),
+           "[n, 3, size, size] -> [n, n_patches, n_embd of the tower]")
+      .def("hidden_states", &hidden_states, nb::arg("pixels").noconvert(),
+           "[n, 3, size, size] -> [n, n_patches, n_embd of the tower] at the select layer")
+      .def("project", &project, nb::arg("hidden").noconvert(),
+           "[n, n_patches, n_embd of the tower] -> [n, n_image_tokens, n_embd]")
+      .def("encode", &encode, nb::arg("pixels").noconvert(), "[n, 3, size, size] -> [n, n_image_tokens, n_embd]")
+      .def_prop_ro("n_image_tokens", [](const VisionEncoder& self) { return self.config().n_image_tokens(); })
+      .def_prop_ro("n_embd", &VisionEncoder::n_embd)
+      .def_prop_ro("n_threads", &VisionEncoder::n_threads)
+      .def_prop_ro("isa", [](const VisionEncoder& self) { return std::string(self.isa()); });
+}
+
+}  // namespace
+
+std::string join(const std::vector<int64_t>& sizes) {
+  std::string text;
+  for (const int64_t size : sizes) text += (text.empty() ? "" : ", ") + std::to_string(size);
+  return text;
+}
+
+NumpyArray new_array(const std::vector<size_t>& shape) {
+  int64_t size = 1;
+  for (const size_t n : shape) size = checked_product(size, static_cast<int64_t>(n), "result");
+  auto data = std::make_unique_for_overwrite<float[]>(static_cast<size_t>(size));
+  float* values = data.get();
+  nb::capsule owner(data.release(), [](void* memory) noexcept { delete[] static_cast<float*>(memory); });
+  return NumpyArray(values, shape.size(), shape.data(), owner);
+}
+
+}  // namespace palo
 
 NB_MODULE(_core, m) {
+  palo::check_ggml();
   m.doc() = "palo_cpp's C++ core; use palo_cpp.vision instead.";
-  m.def("ggml_version", &ggml_version, "Version of the ggml in this process.");
+  nb::exception<palo::FormatError>(m, "FormatError", PyExc_ValueError);
+  m.def("ggml_version", [] { return std::string(ggml_version()); }, "Version of the ggml in this process.");
+  m.def("available_isas", &palo::available_isas, "Instruction sets this machine can run, best first.");
+  m.def(
+      "isa", [] { return std::string(palo::kernels().isa); }, "The instruction set in use (PALO_CPP_ISA forces one).");
+  palo::bind_vision_encoder(m);
+  nb::module_ kernels = m.def_submodule("kernels", "The kernels one by one, for tests.");
+  palo::bind_kernels(kernels);
 }

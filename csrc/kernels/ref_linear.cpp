@@ -1,0 +1,127 @@
+// Matrix product of the portable instruction set: cut into blocks that stay in cache, small tiles in registers.
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/ref.h"
+
+namespace palo::ref {
+namespace {
+
+// A tile of 4 rows x 8 columns is 8 vectors of 4 floats: with the operands it fits the 16 registers of SSE2 and NEON.
+// Measured on Zen 3 (SSE2 code): 4x8 28 GFLOP/s per core, 2x8 25, 4x16 22.
+constexpr int64_t TILE_ROWS = 4;
+constexpr int64_t LANES = 4;
+// One panel block of 512 x 8 floats is 16 KiB: half of the smallest common first-level cache.
+constexpr int64_t DEPTH_BLOCK = 512;
+
+#if defined(__GNUC__) || defined(__clang__)
+// GCC keeps an array of these in registers; it spills a plain float[4][8].
+typedef float Vector __attribute__((vector_size(LANES * sizeof(float))));
+#else
+struct Vector {
+  float lane[LANES];
+  Vector& operator+=(const Vector& other) {
+    for (int64_t i = 0; i < LANES; ++i) lane[i] += other.lane[i];
+    return *this;
+  }
+};
+inline Vector operator*(float scalar, const Vector& v) {
+  Vector out;
+  for (int64_t i = 0; i < LANES; ++i) out.lane[i] = scalar * v.lane[i];
+  return out;
+}
+#endif
+
+constexpr int64_t TILE_VECTORS = PANEL_WIDTH / LANES;
+
+// tile[r, c] += sum_k x[r, k] * panel[k, c]; tile [n_rows, PANEL_WIDTH] dense, panel [depth, PANEL_WIDTH].
+template <int64_t n_rows>
+void multiply_tile(float* tile, const float* x, const float* panel, int64_t depth, int64_t ldx) {
+  Vector sums[n_rows][TILE_VECTORS];
+  std::memcpy(sums, tile, sizeof(sums));
+  for (int64_t k = 0; k < depth; ++k) {
+    Vector weights[TILE_VECTORS];
+    std::memcpy(weights, panel + k * PANEL_WIDTH, sizeof(weights));
+    for (int64_t r = 0; r < n_rows; ++r) {
+      const float value = x[r * ldx + k];
+      for (int64_t v = 0; v < TILE_VECTORS; ++v) sums[r][v] += value * weights[v];
+    }
+  }
+  std::memcpy(tile, sums, sizeof(sums));
+}
+
+// Copies one row of a tile; whole rows, the usual case, get a size that the compiler knows.
+inline void copy_row(float* to, const float* from, int64_t n_cols) {
+  if (n_cols == PANEL_WIDTH) {
+    std::memcpy(to, from, PANEL_WIDTH * sizeof(float));
+  } else {
+    std::memcpy(to, from, n_cols * sizeof(float));
+  }
+}
+
+// The part of `out` [n_rows, n_cols] that one tile covers.
+struct TileArea {
+  float* out;
+  int64_t ldo, n_rows, n_cols;
+
+  // Opens the sums with the bias (nullptr: zero), the first block of inputs does this ...
+  void start(float* tile, const float* bias) const {
+    std::memset(tile, 0, TILE_ROWS * PANEL_WIDTH * sizeof(float));
+    if (bias == nullptr) return;
+    for (int64_t r = 0; r < n_rows; ++r) copy_row(tile + r * PANEL_WIDTH, bias, n_cols);
+  }
+  // ... or with the sums of the blocks before.
+  void resume(float* tile) const {
+    if (n_cols < PANEL_WIDTH) std::memset(tile, 0, TILE_ROWS * PANEL_WIDTH * sizeof(float));
+    for (int64_t r = 0; r < n_rows; ++r) copy_row(tile + r * PANEL_WIDTH, out + r * ldo, n_cols);
+  }
+  void store(const float* tile) const {
+    for (int64_t r = 0; r < n_rows; ++r) copy_row(out + r * ldo, tile + r * PANEL_WIDTH, n_cols);
+  }
+};
+
+void multiply_rows(float* tile, const float* x, const float* panel, int64_t n_rows, int64_t depth, int64_t ldx) {
+  switch (n_rows) {
+    case 1:
+      return multiply_tile<1>(tile, x, panel, depth, ldx);
+    case 2:
+      return multiply_tile<2>(tile, x, panel, depth, ldx);
+    case 3:
+      return multiply_tile<3>(tile, x, panel, depth, ldx);
+    default:
+      return multiply_tile<TILE_ROWS>(tile, x, panel, depth, ldx);
+  }
+}
+
+}  // namespace
+
+void pack_panel(float* panel, const float* w, int64_t n_out, int64_t n_in, int64_t stride_out, int64_t stride_in) {
+  for (int64_t i = 0; i < n_in; ++i) {
+    for (int64_t o = 0; o < PANEL_WIDTH; ++o) {
+      panel[i * PANEL_WIDTH + o] = o < n_out ? w[o * stride_out + i * stride_in] : 0.0f;
+    }
+  }
+}
+
+void linear(float* out, const float* x, const float* panels, const float* bias, int64_t n_rows, int64_t n_out,
+            int64_t n_in, int64_t ldo, int64_t ldx) {
+  alignas(64) float tile[TILE_ROWS * PANEL_WIDTH];
+  for (int64_t k = 0; k < n_in; k += DEPTH_BLOCK) {
+    const int64_t depth = std::min(DEPTH_BLOCK, n_in - k);
+    for (int64_t o = 0; o < n_out; o += PANEL_WIDTH) {
+      const float* panel = panels + o * n_in + k * PANEL_WIDTH;
+      for (int64_t r = 0; r < n_rows; r += TILE_ROWS) {
+        const TileArea area{out + r * ldo + o, ldo, std::min(TILE_ROWS, n_rows - r), std::min(PANEL_WIDTH, n_out - o)};
+        if (k == 0) {
+          area.start(tile, bias == nullptr ? nullptr : bias + o);
+        } else {
+          area.resume(tile);
+        }
+        multiply_rows(tile, x + r * ldx + k, panel, area.n_rows, depth, ldx);
+        area.store(tile);
+      }
+    }
+  }
+}
+
+}  // namespace palo::ref

@@ -1,0 +1,160 @@
+#include "vision/tensor_reader.h"
+
+#include <ggml.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+#include "vision/config.h"
+
+namespace palo {
+namespace {
+
+constexpr ggml_type SUPPORTED_TYPES[] = {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0};
+
+std::string describe(const std::vector<int64_t>& shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+std::vector<int64_t> squeezed(const std::vector<int64_t>& shape) {
+  std::vector<int64_t> result;
+  std::copy_if(shape.begin(), shape.end(), std::back_inserter(result), [](int64_t size) { return size != 1; });
+  return result;
+}
+
+int64_t n_elements(const std::vector<int64_t>& shape, const std::string& name) {
+  return std::accumulate(shape.begin(), shape.end(), int64_t{1},
+                         [&](int64_t product, int64_t size) { return checked_product(product, size, name); });
+}
+
+// Converts raw blocks of one type to f32, row by row.
+class RowDecoder {
+ public:
+  // Throws FormatError where type, shape and number of bytes contradict each other.
+  RowDecoder(const RawTensor& tensor, int64_t n_rows, int64_t n_cols, const std::string& name)
+      : data_(tensor.data), n_cols_(n_cols), name_(name) {
+    const auto* type = std::find(std::begin(SUPPORTED_TYPES), std::end(SUPPORTED_TYPES), tensor.type);
+    if (type == std::end(SUPPORTED_TYPES)) {
+      throw FormatError(name + ": expected type f32, f16, bf16, q8_0 or q4_0, got ggml type " +
+                        std::to_string(tensor.type) + "; quantize the mmproj file to one of them");
+    }
+    to_float_ = *type == GGML_TYPE_F32 ? nullptr : ggml_get_type_traits(*type)->to_float;
+    // Blocks lie along the innermost dimension of the file, which may be shorter than a row of ours.
+    const int64_t block = ggml_blck_size(*type);
+    if ((tensor.shape.empty() ? 1 : tensor.shape.back()) % block != 0 || n_cols % block != 0) {
+      throw FormatError(name + ": expected rows of whole blocks of " + std::to_string(block) + " values, got shape " +
+                        describe(tensor.shape) + "; the file is damaged");
+    }
+    row_bytes_ = static_cast<size_t>(n_cols / block) * ggml_type_size(*type);
+    const int64_t n_bytes = checked_product(n_rows, static_cast<int64_t>(row_bytes_), name);
+    if (static_cast<size_t>(n_bytes) != tensor.n_bytes) {
+      throw FormatError(name + ": expected " + std::to_string(n_bytes) + " bytes for shape " + describe(tensor.shape) +
+                        ", got " + std::to_string(tensor.n_bytes) + "; the file is damaged");
+    }
+  }
+
+  // out [n_cols] = row r.
+  void decode(float* out, int64_t r, std::vector<std::byte>& row) const {
+    const std::byte* from = data_ + static_cast<size_t>(r) * row_bytes_;
+    if (to_float_ == nullptr) {
+      std::memcpy(out, from, row_bytes_);
+    } else {
+      // A file may ask for an alignment of 1 byte; ggml reads blocks as aligned structures.
+      row.assign(from, from + row_bytes_);
+      to_float_(row.data(), out, n_cols_);
+    }
+    check_finite(out);
+  }
+
+ private:
+  void check_finite(const float* values) const {
+    if (std::all_of(values, values + n_cols_, [](float value) { return std::isfinite(value); })) return;
+    throw FormatError(name_ + ": expected finite weights, got NaN or infinity; the file is damaged");
+  }
+
+  const std::byte* data_;
+  int64_t n_cols_;
+  std::string name_;
+  ggml_to_float_t to_float_;
+  size_t row_bytes_;
+};
+
+}  // namespace
+
+const RawTensor& TensorReader::at(const std::string& name) const {
+  const auto found = tensors_.find(name);
+  if (found != tensors_.end()) return found->second;
+  throw FormatError("tensor " + name + ": expected in the file, got none; convert the checkpoint anew");
+}
+
+std::vector<int64_t> TensorReader::squeezed_shape(const std::string& name) const {
+  return squeezed(at(name).shape);
+}
+
+int64_t TensorReader::dimension(const std::string& name, size_t n_dims, size_t which) const {
+  const std::vector<int64_t> shape = squeezed_shape(name);
+  if (shape.size() == n_dims) return shape[which];
+  throw FormatError(name + ": expected " + std::to_string(n_dims) + " dimensions, got " + describe(at(name).shape) +
+                    "; convert the checkpoint anew");
+}
+
+const RawTensor& TensorReader::with_size(const std::string& name, const std::vector<int64_t>& shape,
+                                         bool join_inputs) const {
+  const RawTensor& tensor = at(name);
+  std::vector<int64_t> got = tensor.shape;
+  if (join_inputs && got.size() > 2) {
+    const int64_t n_in = n_elements({got.begin() + 1, got.end()}, name);
+    got = {got.front(), n_in};
+  }
+  if (squeezed(got) == squeezed(shape)) return tensor;
+  throw FormatError(name + ": expected shape " + describe(shape) + ", got " + describe(tensor.shape) +
+                    "; convert the checkpoint anew");
+}
+
+Buffer TensorReader::values(const std::string& name, const std::vector<int64_t>& shape) const {
+  const RawTensor& tensor = with_size(name, shape, false);
+  const int64_t n = n_elements(shape, name);
+  const RowDecoder decoder(tensor, 1, n, name);
+  Buffer result(n);
+  std::vector<std::byte> row;
+  decoder.decode(result.data(), 0, row);
+  return result;
+}
+
+LinearWeights TensorReader::linear(const std::string& prefix, int64_t n_out, int64_t n_in, bool has_bias) const {
+  const std::string name = prefix + ".weight";
+  const RowDecoder decoder(with_size(name, {n_out, n_in}, true), n_out, n_in, name);
+  const KernelTable& kernels = compute_.kernels;
+  const int64_t width = kernels.panel_width;
+  checked_product(checked_product(n_out + width, n_in, name), sizeof(float), name);
+  LinearWeights result{.panels = Buffer(packed_size(kernels, n_out, n_in)), .bias = {}, .n_out = n_out, .n_in = n_in};
+  compute_.pool.parallel_for((n_out + width - 1) / width, [&](int64_t panel, int) {
+    const int64_t first = panel * width;
+    const int64_t n_rows = std::min(width, n_out - first);
+    Buffer rows(n_rows * n_in);
+    std::vector<std::byte> row;
+    for (int64_t r = 0; r < n_rows; ++r) decoder.decode(rows.data() + r * n_in, first + r, row);
+    kernels.pack_panel(result.panels.data() + first * n_in, rows.data(), n_rows, n_in, n_in, 1);
+  });
+  if (has_bias) result.bias = values(prefix + ".bias", {n_out});
+  return result;
+}
+
+LayerNormWeights TensorReader::layer_norm(const std::string& prefix, int64_t n) const {
+  return {.weight = values(prefix + ".weight", {n}), .bias = values(prefix + ".bias", {n})};
+}
+
+Buffer TensorReader::depthwise(const std::string& name, int64_t n_channels) const {
+  const Buffer source = values(name, {n_channels, 3, 3});
+  Buffer result(9 * n_channels);
+  for (int64_t c = 0; c < n_channels; ++c) {
+    for (int64_t tap = 0; tap < 9; ++tap) result.data()[tap * n_channels + c] = source.data()[c * 9 + tap];
+  }
+  return result;
+}
+
+}  // namespace palo
