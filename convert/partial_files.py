@@ -1,0 +1,128 @@
+"""Output files that appear whole or not at all.
+
+They are written under names that nothing takes for a model (`.NAME.partial-...`), brought to the disk, and renamed at
+the end. Whatever goes wrong before, also Ctrl-C or SIGTERM, removes them.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from palo_cpp.errors import ArgumentError, PaloError
+
+_MARGIN_BYTES = 16 * 1024**2  # headers, vocabulary, padding
+
+
+class PartialFiles:
+    """The files of one run that are not finished yet."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._paths: list[Path] = []
+
+    def new(self, name: str) -> Path:
+        """A path beside the future file `name`, for its unfinished content."""
+        path = self._folder / f".{name}.partial-{secrets.token_hex(4)}"
+        self._paths.append(path)
+        return path
+
+    def publish(self, names: dict[Path, str]) -> list[Path]:
+        """Bring finished files to the disk, then give each its name; existing files are replaced."""
+        for path in names:
+            _sync(path)
+        finals = [self._folder / name for name in names.values()]
+        for path, final in zip(names, finals, strict=True):
+            path.replace(final)
+        _sync(self._folder)
+        return finals
+
+    def remove(self) -> None:
+        """Delete what was not published."""
+        for path in self._paths:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def partial_files(folder: Path, n_bytes_needed: int) -> Iterator[PartialFiles]:
+    """Make the output folder, check that it has room, and clean up behind the block.
+
+    Raises:
+        PaloError: not enough room, or the folder cannot be made.
+    """
+    made = _make_folder(folder)
+    files = PartialFiles(folder)
+    try:
+        _check_room(folder, n_bytes_needed)
+        with _sigterm_raises():
+            yield files
+    except OSError as error:
+        raise PaloError(
+            f"{folder}: cannot write ({error.strerror or error}); free some space or choose another folder"
+        ) from error
+    finally:
+        files.remove()
+        _remove_if_empty(made)
+
+
+def _make_folder(folder: Path) -> list[Path]:
+    """Make the folder and its parents; returns those that were new, innermost first."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArgumentError(f"{folder}: cannot be made a folder ({error.strerror}); choose another one") from error
+    return made
+
+
+def _remove_if_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+
+
+def _check_room(folder: Path, n_bytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < n_bytes + _MARGIN_BYTES:
+        gib = 1024**3
+        raise PaloError(
+            f"{folder}: expected {n_bytes / gib:.1f} GiB of free space, got {free / gib:.1f} GiB; "
+            "free some or choose another folder"
+        )
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":
+        return  # Windows opens no folders
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """SIGTERM ends a process without cleaning up; inside this block it raises SystemExit instead."""
+    is_ours = threading.current_thread() is threading.main_thread()
+    if not is_ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _exit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _exit(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)

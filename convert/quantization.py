@@ -1,0 +1,269 @@
+"""Quantize GGUF files: the decoder's through llama.cpp's own quantizer, the mmproj file tensor by tensor here."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import subprocess
+import sys
+from collections import deque
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from palo_cpp.errors import ArgumentError, ModelFormatError
+from palo_cpp.gguf_header import GgufHeader, read_header
+
+from .partial_files import partial_files
+from .plan import output_type, tensor_bytes
+from .progress import ProgressCallback, ProgressCounter
+from .stored_tensor import n_elements
+from .tensor_names import TensorSpec
+
+if TYPE_CHECKING:
+    import gguf
+
+_log = logging.getLogger("palo_cpp")
+
+MMPROJ_TYPES = ("f32", "f16", "bf16", "q8_0")
+# name -> (llama.h's LLAMA_FTYPE number, bits per weight of its main type).
+_FILE_TYPES = {
+    "f32": (0, 32.0),
+    "f16": (1, 16.0),
+    "bf16": (32, 16.0),
+    "q8_0": (7, 8.5),
+    "q6_k": (18, 6.5625),
+    "q5_0": (8, 5.5),
+    "q5_1": (9, 6.0),
+    "q5_k_s": (16, 5.5),
+    "q5_k_m": (17, 5.7),
+    "q4_0": (2, 4.5),
+    "q4_1": (3, 5.0),
+    "q4_k_s": (14, 4.6),
+    "q4_k_m": (15, 4.9),
+    "iq4_nl": (25, 4.5),
+    "iq4_xs": (30, 4.3),
+    "q3_k_s": (11, 3.5),
+    "q3_k_m": (12, 3.9),
+    "q3_k_l": (13, 4.3),
+    "iq3_xs": (22, 3.4),
+    "iq3_s": (26, 3.5),
+    "iq3_m": (27, 3.7),
+    "iq3_xxs": (23, 3.1),
+    "q2_k": (10, 3.0),
+    "tq1_0": (36, 1.7),
+    "tq2_0": (37, 2.1),
+    "nvfp4": (39, 4.5),
+    "q1_0": (40, 1.5),
+    "q2_0": (41, 2.5),
+    "mxfp4_moe": (38, 4.5),
+}
+# llama.cpp refuses these without an importance matrix, which this project does not make yet.
+NEED_IMPORTANCE_MATRIX = ("iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq2_m", "q2_k_s")
+TEXT_TYPES = tuple(_FILE_TYPES)
+_STEP = re.compile(r"\[\s*(\d+)/\s*(\d+)\]\s*(\S+)")
+
+
+def estimated_bytes(shapes: list[tuple[int, ...]], outtype: str) -> int:
+    """About how large tensors of these shapes become; llama.cpp keeps some at a finer type, hence the margin."""
+    bits = _FILE_TYPES[outtype][1] * 1.08
+    return int(sum(n_elements(shape) * (32 if len(shape) == 1 else bits) / 8 for shape in shapes))
+
+
+def quantize_file(source: Path, output: Path, outtype: str, n_threads: int, report: ProgressCallback | None) -> Path:
+    """See `palo_cpp.convert.quantize`, which this does."""
+    header = read_header(source)
+    known = MMPROJ_TYPES if header.is_mmproj else TEXT_TYPES
+    if outtype.lower() in NEED_IMPORTANCE_MATRIX:
+        raise ArgumentError(f"{outtype}: llama.cpp needs an importance matrix for it; choose one of {', '.join(known)}")
+    if outtype.lower() not in known:
+        raise ArgumentError(f"{source.name}: expected one of {', '.join(known)}, got {outtype!r}")
+    if output.exists() and output.samefile(source):
+        raise ArgumentError(f"{output}: is the source itself; files are never quantized in place, choose another name")
+    if output.is_dir():
+        output = output / _output_name(source, header, outtype)
+    _check_quantizable(header, outtype.lower())
+    shapes = [tensor.shape for tensor in header.tensors.values()]
+    with partial_files(output.parent, estimated_bytes(_without_ones(shapes), outtype.lower())) as partial:
+        path = partial.new(output.name)
+        progress = ProgressCounter(report, len(header.tensors), sum(t.n_bytes for t in header.tensors.values()))
+        if header.is_mmproj:
+            quantize_mmproj(source, path, outtype.lower(), progress)
+        else:
+            quantize_text(source, path, outtype.lower(), n_threads, progress)
+        return partial.publish({path: output.name})[0]
+
+
+def _without_ones(shapes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Ggml pads shapes with ones: (n, 1, 1, 1) is a vector."""
+    return [tuple(d for i, d in enumerate(shape) if i == 0 or d > 1) for shape in shapes]
+
+
+def _output_name(source: Path, header: GgufHeader, outtype: str) -> str:
+    """`NAME-F16.gguf` -> `NAME-Q4_K_M.gguf`: the old type, if the name ends in one, makes room for the new one."""
+    stem = re.sub(r"[-.](f32|f16|bf16|i?t?q\d\w*)$", "", source.stem, flags=re.IGNORECASE)
+    prefix = "mmproj-" if header.is_mmproj and not stem.startswith("mmproj") else ""
+    name = f"{prefix}{stem}-{outtype.upper()}.gguf"
+    if name == source.name:
+        raise ArgumentError(f"{source.name}: is {outtype} already; choose another type or name the output file")
+    return name
+
+
+def _check_quantizable(header: GgufHeader, outtype: str) -> None:
+    """Quantizing what is quantized already would lose twice; and only our own architecture has been checked."""
+    architecture = header.metadata.get("general.architecture")
+    if architecture not in ("llama", "clip"):
+        raise ModelFormatError(f"{header.path.name}: expected architecture llama or clip, got {architecture!r}")
+    if not header.tensors:
+        raise ModelFormatError(f"{header.path.name}: holds no tensors")
+    if header.metadata.get("split.count", 0):
+        raise ModelFormatError(f"{header.path.name}: is one part of several; merge them with llama-gguf-split first")
+    coarse = {t.type for t in header.tensors.values()} - {0, 1, 30}  # ggml_type: f32, f16, bf16
+    if coarse and not (header.is_mmproj and coarse == {8} and outtype != "q8_0"):
+        raise ModelFormatError(
+            f"{header.path.name}: expected f32, f16 or bf16 weights, got quantized ones; "
+            "quantize the unquantized file, or convert the checkpoint again"
+        )
+
+
+def quantize_text(source: Path, output: Path, outtype: str, n_threads: int, progress: ProgressCounter) -> None:
+    """Run llama.cpp's quantizer in a process of its own.
+
+    Raises:
+        ModelFormatError: llama.cpp refuses the file, or ends abnormally.
+    """
+    n_bytes = source.stat().st_size
+    process = subprocess.Popen(
+        _command(source, output, outtype, n_threads),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=_environment(),
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+    try:
+        assert process.stdout is not None
+        last_lines = _follow(process.stdout, n_bytes, progress)
+        status = process.wait()
+    finally:
+        process.kill()  # no effect where it has ended
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+    if status != 0:
+        raise ModelFormatError(
+            f"{source.name}: llama.cpp cannot quantize it to {outtype} ({_reason(last_lines, status)})"
+        )
+
+
+def _command(source: Path, output: Path, outtype: str, n_threads: int) -> list[str]:
+    arguments = [
+        str(source.resolve()),
+        str(output.resolve()),
+        str(_FILE_TYPES[outtype][0]),
+        str(n_threads or _n_cores()),
+    ]
+    return [sys.executable, "-m", "palo_cpp.convert.quantizer_process", *arguments]
+
+
+def _n_cores() -> int:
+    from palo_cpp.machine import n_physical_cores
+
+    return n_physical_cores()
+
+
+def _environment() -> dict[str, str]:
+    """The same modules as here, and never some from the current folder (honoured from Python 3.11 on)."""
+    paths = os.pathsep.join(path for path in sys.path if path)
+    return {**os.environ, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}
+
+
+def _follow(stdout: IO[str], n_bytes: int, progress: ProgressCounter) -> deque[str]:
+    """Turn the quantizer's log into progress; returns its last lines, for an error message."""
+    last_lines: deque[str] = deque(maxlen=20)
+    for line in map(str.strip, stdout):
+        _log.debug("quantizer: %s", line)
+        last_lines.append(line)
+        if match := _STEP.search(line):
+            progress.add(1, n_bytes // int(match[2]), match[3])
+    return last_lines
+
+
+def _reason(lines: deque[str], status: int) -> str:
+    if status < 0:
+        return f"the process ended by signal {-status}"
+    errors = [line.removeprefix("ERROR ") for line in lines if line.startswith("ERROR ")]
+    return errors[-1] if errors else (lines[-1] if lines else f"status {status}")
+
+
+def quantize_mmproj(source: Path, output: Path, outtype: str, progress: ProgressCounter) -> None:
+    """Write the mmproj file again with its matrices in another type; keys and vectors stay as they are."""
+    import gguf
+
+    reader = _reader(source)
+    writer = gguf.GGUFWriter(None, "clip")
+    _copy_keys(reader, writer, outtype)
+    tensors = [(tensor, _new_type(tensor, outtype)) for tensor in reader.tensors]
+    for tensor, type_name in tensors:
+        shape = _row_major(tensor)
+        kind = gguf.GGMLQuantizationType[type_name]
+        writer.add_tensor_info(tensor.name, shape, np.dtype(np.float32), tensor_bytes(shape, type_name), kind)
+    try:
+        writer.write_header_to_file(output)
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        for tensor, type_name in tensors:
+            writer.write_tensor_data(_requantized(tensor, type_name))
+            progress.add(1, int(tensor.n_bytes), str(tensor.name))
+    finally:
+        writer.close()
+
+
+def _reader(path: Path) -> gguf.GGUFReader:
+    import gguf
+
+    try:
+        return gguf.GGUFReader(path)
+    except (ValueError, KeyError, IndexError, OverflowError, UnicodeError) as error:
+        raise ModelFormatError(f"{path.name}: damaged GGUF file ({error}); make it anew") from None
+
+
+def _copy_keys(reader: gguf.GGUFReader, writer: gguf.GGUFWriter, outtype: str) -> None:
+    for key, entry in reader.fields.items():
+        if key.startswith("GGUF.") or key in ("general.architecture", "general.file_type"):
+            continue
+        sub_type = entry.types[-1] if len(entry.types) > 1 else None
+        writer.add_key_value(key, entry.contents(), entry.types[0], sub_type)
+    writer.add_file_type(_FILE_TYPES[outtype][0])
+
+
+def _row_major(tensor: gguf.ReaderTensor) -> tuple[int, ...]:
+    return tuple(int(d) for d in reversed(tensor.shape))
+
+
+def _new_type(tensor: gguf.ReaderTensor, outtype: str) -> str:
+    """By the rules of the converter; the kind of tensor is told from its name and shape."""
+    name, shape = str(tensor.name), _row_major(tensor)
+    precision = "any"
+    if name in ("v.class_embd", "v.position_embd.weight"):
+        precision = "f32"
+    elif name.startswith("v.patch_embd"):
+        precision = "conv"
+    elif len(shape) > 2:
+        precision = "conv_f16"
+    return output_type(TensorSpec(name, name, shape, shape, precision=precision), outtype)
+
+
+def _requantized(tensor: gguf.ReaderTensor, type_name: str) -> Any:
+    from gguf.quants import dequantize
+
+    from .gguf_output import encode
+
+    if tensor.tensor_type.name == type_name:
+        return tensor.data
+    values = dequantize(tensor.data, tensor.tensor_type).reshape(_row_major(tensor))
+    return encode(values, "F32", type_name, str(tensor.name))

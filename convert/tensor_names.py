@@ -1,0 +1,228 @@
+"""The one table of tensors: name in the checkpoint -> name in GGUF, with the shape it must have.
+
+Names in the checkpoint are given in their shortest form; `canonical_name` strips the prefixes that the layouts put
+before it. GGUF names are upstream's: those of the `gguf` package for the decoder, of tools/mtmd/clip-impl.h for tower and
+projector.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .model_sizes import Projector, TextSizes, VisionSizes
+from .stored_tensor import Shape
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One tensor that must be there.
+
+    Attributes:
+        source: canonical name in the checkpoint.
+        gguf: name in the GGUF file.
+        shape: in the checkpoint, row-major.
+        gguf_shape: in the GGUF file, row-major; differs where 1x1 convolutions become matrices.
+        rope_heads: number of heads whose rows are reordered for ggml's RoPE; 0 for none.
+        precision: `any` (the chosen type), `f32` (always), `conv_f16` (always f16), `conv` (f16, or f32 in f32 files).
+    """
+
+    source: str
+    gguf: str
+    shape: Shape
+    gguf_shape: Shape
+    rope_heads: int = 0
+    precision: str = "any"
+
+
+# (source, gguf, shape, rows reordered by head). Letters: e n_embd, f n_ff, q and k the widths of all query and of all
+# key/value heads, v vocabulary. {i} is the layer.
+_TEXT_ROWS = (
+    ("model.embed_tokens.weight", "token_embd.weight", "ve", ""),
+    ("model.layers.{i}.input_layernorm.weight", "blk.{i}.attn_norm.weight", "e", ""),
+    ("model.layers.{i}.self_attn.q_proj.weight", "blk.{i}.attn_q.weight", "qe", "q"),
+    ("model.layers.{i}.self_attn.k_proj.weight", "blk.{i}.attn_k.weight", "ke", "k"),
+    ("model.layers.{i}.self_attn.v_proj.weight", "blk.{i}.attn_v.weight", "ke", ""),
+    ("model.layers.{i}.self_attn.o_proj.weight", "blk.{i}.attn_output.weight", "eq", ""),
+    ("model.layers.{i}.post_attention_layernorm.weight", "blk.{i}.ffn_norm.weight", "e", ""),
+    ("model.layers.{i}.mlp.gate_proj.weight", "blk.{i}.ffn_gate.weight", "fe", ""),
+    ("model.layers.{i}.mlp.up_proj.weight", "blk.{i}.ffn_up.weight", "fe", ""),
+    ("model.layers.{i}.mlp.down_proj.weight", "blk.{i}.ffn_down.weight", "ef", ""),
+    ("model.norm.weight", "output_norm.weight", "e", ""),
+    ("lm_head.weight", "output.weight", "ve", ""),
+)
+# e n_embd, f n_ff, p patch side, n positions (patches + class), 3 colours.
+_VISION_ROWS = (
+    ("vision_model.embeddings.class_embedding", "v.class_embd", "e", "f32"),
+    ("vision_model.embeddings.patch_embedding.weight", "v.patch_embd.weight", "e3pp", "conv"),
+    ("vision_model.embeddings.position_embedding.weight", "v.position_embd.weight", "ne", "f32"),
+    ("vision_model.pre_layrnorm.weight", "v.pre_ln.weight", "e", "any"),
+    ("vision_model.pre_layrnorm.bias", "v.pre_ln.bias", "e", "any"),
+    ("vision_model.encoder.layers.{i}.layer_norm1.weight", "v.blk.{i}.ln1.weight", "e", "any"),
+    ("vision_model.encoder.layers.{i}.layer_norm1.bias", "v.blk.{i}.ln1.bias", "e", "any"),
+    ("vision_model.encoder.layers.{i}.self_attn.q_proj.weight", "v.blk.{i}.attn_q.weight", "ee", "any"),
+    ("vision_model.encoder.layers.{i}.self_attn.q_proj.bias", "v.blk.{i}.attn_q.bias", "e", "any"),
+    ("vision_model.encoder.layers.{i}.self_attn.k_proj.weight", "v.blk.{i}.attn_k.weight", "ee", "any"),
+    ("vision_model.encoder.layers.{i}.self_attn.k_proj.bias", "v.blk.{i}.attn_k.bias", "e", "any"),
+    ("vision_model.encoder.layers.{i}.self_attn.v_proj.weight", "v.blk.{i}.attn_v.weight", "ee", "any"),
+    ("vision_model.encoder.layers.{i}.self_attn.v_proj.bias", "v.blk.{i}.attn_v.bias", "e", "any"),
+    ("vision_model.encoder.layers.{i}.self_attn.out_proj.weight", "v.blk.{i}.attn_out.weight", "ee", "any"),
+    ("vision_model.encoder.layers.{i}.self_attn.out_proj.bias", "v.blk.{i}.attn_out.bias", "e", "any"),
+    ("vision_model.encoder.layers.{i}.layer_norm2.weight", "v.blk.{i}.ln2.weight", "e", "any"),
+    ("vision_model.encoder.layers.{i}.layer_norm2.bias", "v.blk.{i}.ln2.bias", "e", "any"),
+    ("vision_model.encoder.layers.{i}.mlp.fc1.weight", "v.blk.{i}.ffn_up.weight", "fe", "any"),
+    ("vision_model.encoder.layers.{i}.mlp.fc1.bias", "v.blk.{i}.ffn_up.bias", "f", "any"),
+    ("vision_model.encoder.layers.{i}.mlp.fc2.weight", "v.blk.{i}.ffn_down.weight", "ef", "any"),
+    ("vision_model.encoder.layers.{i}.mlp.fc2.bias", "v.blk.{i}.ffn_down.bias", "e", "any"),
+)
+# i width in, o width out, s squeezed width, 1 and 3 sides of convolutions. {b} is the block, 1 or 2.
+# ggml's depthwise convolution multiplies f16 columns and aborts for an f32 kernel: `conv_f16`.
+_LDP_ROWS = (
+    ("mm_projector.model.mlp.1.weight", "mm.model.mlp.1.weight", "oi", "any"),
+    ("mm_projector.model.mlp.1.bias", "mm.model.mlp.1.bias", "o", "any"),
+    ("mm_projector.model.mlp.3.weight", "mm.model.mlp.3.weight", "oo", "any"),
+    ("mm_projector.model.mlp.3.bias", "mm.model.mlp.3.bias", "o", "any"),
+    ("mm_projector.model.mb_block.{b}.block.0.0.weight", "mm.model.mb_block.{b}.block.0.0.weight", "o133", "conv_f16"),
+    ("mm_projector.model.mb_block.{b}.block.0.1.weight", "mm.model.mb_block.{b}.block.0.1.weight", "o", "any"),
+    ("mm_projector.model.mb_block.{b}.block.0.1.bias", "mm.model.mb_block.{b}.block.0.1.bias", "o", "any"),
+    ("mm_projector.model.mb_block.{b}.block.1.fc1.weight", "mm.model.mb_block.{b}.block.1.fc1.weight", "so11", "any"),
+    ("mm_projector.model.mb_block.{b}.block.1.fc1.bias", "mm.model.mb_block.{b}.block.1.fc1.bias", "s", "any"),
+    ("mm_projector.model.mb_block.{b}.block.1.fc2.weight", "mm.model.mb_block.{b}.block.1.fc2.weight", "os11", "any"),
+    ("mm_projector.model.mb_block.{b}.block.1.fc2.bias", "mm.model.mb_block.{b}.block.1.fc2.bias", "o", "any"),
+    ("mm_projector.model.mb_block.{b}.block.2.0.weight", "mm.model.mb_block.{b}.block.2.0.weight", "oo11", "any"),
+    ("mm_projector.model.mb_block.{b}.block.2.1.weight", "mm.model.mb_block.{b}.block.2.1.weight", "o", "any"),
+    ("mm_projector.model.mb_block.{b}.block.2.1.bias", "mm.model.mb_block.{b}.block.2.1.bias", "o", "any"),
+)
+_LDPV2_ROWS = (
+    ("mm_projector.mlp.mlp.0.weight", "mm.model.mlp.0.weight", "oi", "any"),
+    ("mm_projector.mlp.mlp.0.bias", "mm.model.mlp.0.bias", "o", "any"),
+    ("mm_projector.mlp.mlp.2.weight", "mm.model.mlp.2.weight", "oo", "any"),
+    ("mm_projector.mlp.mlp.2.bias", "mm.model.mlp.2.bias", "o", "any"),
+    ("mm_projector.peg.peg.0.weight", "mm.model.peg.0.weight", "o133", "conv_f16"),
+    ("mm_projector.peg.peg.0.bias", "mm.model.peg.0.bias", "o", "any"),
+)
+
+# (what the layouts put before the canonical name, what stands there instead)
+_PREFIXES = (
+    ("base_model.model.model.", "model."),  # PEFT wraps the model in two more
+    ("base_model.model.", ""),
+    ("base_model.", ""),
+    ("model.model.", "model."),
+    ("model.vision_tower.vision_tower.", ""),
+    ("vision_tower.vision_tower.", ""),
+    ("model.vision_tower.", ""),
+    ("vision_tower.", ""),
+    ("model.mm_projector.", "mm_projector."),
+)
+_DROPPED = (
+    (r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq", "computed from rope_theta"),
+    (r"model\.rotary_emb\.inv_freq", "computed from rope_theta"),
+    (r"(vision_model|text_model)\.embeddings\.position_ids", "a count from 0, computed"),
+    (r"vision_model\.post_layernorm\.(weight|bias)", "after the selected layer"),
+    (r"text_model\..*|text_projection\.weight|logit_scale", "text half of CLIP"),
+    (r"visual_projection\.weight", "CLIP's own projection; the projector takes the tower's output"),
+)
+_VISION_LAYER = re.compile(r"vision_model\.encoder\.layers\.(\d+)\.[a-z0-9_.]+")
+
+
+def canonical_name(name: str) -> str:
+    """Strip what the layouts put before a tensor's name; the rows are tried in order, each once."""
+    for prefix, replacement in _PREFIXES:
+        if name.startswith(prefix):
+            name = replacement + name[len(prefix) :]
+    return name
+
+
+def drop_reason(name: str, vision: VisionSizes) -> str | None:
+    """Why a tensor is not needed, or None if nothing here knows it."""
+    for pattern, reason in _DROPPED:
+        if re.fullmatch(pattern, name):
+            return reason
+    match = _VISION_LAYER.fullmatch(name)
+    if match and vision.select_layer <= int(match[1]) < vision.n_layer:
+        return f"after the selected layer ({vision.select_layer} of {vision.n_layer})"
+    return None
+
+
+def text_specs(sizes: TextSizes) -> list[TensorSpec]:
+    """Tensors of the decoder, in the order of the file."""
+    widths = {"e": sizes.n_embd, "f": sizes.n_ff, "v": sizes.n_vocab}
+    widths |= {"q": sizes.n_head * sizes.head_dim, "k": sizes.n_head_kv * sizes.head_dim}
+    heads = {"q": sizes.n_head, "k": sizes.n_head_kv, "": 0}
+    specs = []
+    for source, gguf, letters, by_head in _layered(_TEXT_ROWS, sizes.n_layer):
+        if gguf == "output.weight" and sizes.tied_embeddings:
+            continue
+        shape = tuple(widths[letter] for letter in letters)
+        specs.append(TensorSpec(source, gguf, shape, shape, rope_heads=heads[by_head]))
+    return specs
+
+
+def vision_specs(sizes: VisionSizes) -> list[TensorSpec]:
+    """Tensors of the tower up to the selected layer."""
+    widths = {"e": sizes.n_embd, "f": sizes.n_ff, "p": sizes.patch_size, "n": sizes.n_patches + 1, "3": 3}
+    return [_spec(row, widths) for row in _layered(_VISION_ROWS, sizes.select_layer)]
+
+
+def projector_specs(projector: Projector) -> list[TensorSpec]:
+    """Tensors of the projector."""
+    widths = {"i": projector.n_in, "o": projector.n_out, "s": squeezed_width(projector.n_out), "1": 1, "3": 3}
+    rows: list[tuple[str, str, str, str]] = []
+    if projector.kind == "ldp":
+        rows = list(_ldp_rows())
+    elif projector.kind == "ldpv2":
+        rows = list(_LDPV2_ROWS)
+    elif projector.kind in ("linear", "mlp"):
+        rows = list(_mlp_rows(projector))
+    return [_spec(row, widths) for row in rows]
+
+
+def _mlp_rows(projector: Projector) -> Iterator[tuple[str, str, str, str]]:
+    """Linear layers stand at 0, 2, 4 ...: the odd places of the nn.Sequential are GELUs. `linear` has no number."""
+    for i in range(projector.n_linear):
+        number = "" if projector.source_type == "linear" else f"{2 * i}."
+        yield f"mm_projector.{number}weight", f"mm.{2 * i}.weight", "oo" if i else "oi", "any"
+        yield f"mm_projector.{number}bias", f"mm.{2 * i}.bias", "o", "any"
+
+
+def squeezed_width(n: int) -> int:
+    """Width inside squeeze-and-excitation: a quarter, rounded to a multiple of 8 but not below 90 % of it.
+
+    Source: torchvision, torchvision/models/_utils.py, `_make_divisible`, as MobileVLM calls it.
+    """
+    quarter = n // 4
+    rounded = max(8, (quarter + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * quarter else rounded
+
+
+def _ldp_rows() -> Iterator[tuple[str, str, str, str]]:
+    """The two linear layers, then the rows of a block for each block."""
+    yield from (row for row in _LDP_ROWS if "{b}" not in row[0])
+    for b in (1, 2):
+        for source, gguf, letters, precision in _LDP_ROWS:
+            if "{b}" in source:
+                yield source.format(b=b), gguf.format(b=b), letters, precision
+
+
+def _layered(rows: tuple[tuple[str, str, str, str], ...], n_layer: int) -> Iterator[tuple[str, str, str, str]]:
+    """Repeat the rows of a layer for each layer, where they stand."""
+    first = next(i for i, row in enumerate(rows) if "{i}" in row[0])
+    last = max(i for i, row in enumerate(rows) if "{i}" in row[0])
+    yield from rows[:first]
+    for i in range(n_layer):
+        for source, gguf, *rest in rows[first : last + 1]:
+            yield source.format(i=i), gguf.format(i=i), rest[0], rest[1]
+    yield from rows[last + 1 :]
+
+
+def _spec(row: tuple[str, str, str, str], widths: dict[str, int]) -> TensorSpec:
+    source, gguf, letters, precision = row
+    shape = tuple(widths[letter] for letter in letters)
+    if letters.endswith("11"):
+        gguf_shape = shape[:2]  # [n_out, n_in, 1, 1] -> [n_out, n_in]: upstream multiplies by it as a matrix
+    elif letters == "o133":
+        gguf_shape = (shape[0], 3, 3)  # [C, 1, 3, 3] -> [C, 3, 3], as upstream's files have it
+    else:
+        gguf_shape = shape
+    return TensorSpec(source, gguf, shape, gguf_shape, precision="f32" if len(gguf_shape) == 1 else precision)
