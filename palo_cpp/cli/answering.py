@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from palo_cpp.cli.console import AnswerWriter, Status, notice, warn
 from palo_cpp.cli.interrupt import InterruptWatch
+from palo_cpp.cli.log import shown_stages
 from palo_cpp.languages import LANGUAGES, detect_language
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def print_answer(stream: AnswerStream, direction: str, status: Status, *, silent
     """
     writer = AnswerWriter(direction)
     try:
-        with InterruptWatch() as watch, stream:
+        status.show("thinking")
+        with InterruptWatch() as watch, shown_stages(status.show), stream:
             for piece in stream:
                 watch.is_patient = True
                 status.clear()

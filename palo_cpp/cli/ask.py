@@ -59,7 +59,8 @@ def command(
         status.show("loading the model")
         with opening.open_palo(model) as palo:
             status.show("reading the image")
-            stream = palo.stream(picture, text, lang=language, **sampling.given())
+            chat = palo.chat(picture, lang=language)
+            stream = chat.stream(text, **sampling.given())
             answer = print_answer(stream, direction_for(language, text), status, silent=as_json)
     if answer is None:
         return EXIT_INTERRUPTED

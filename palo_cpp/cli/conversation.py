@@ -21,7 +21,7 @@ from palo_cpp.errors import PaloError
 from palo_cpp.languages import LANGUAGES, get_language
 
 if TYPE_CHECKING:
-    from palo_cpp import Chat, Palo
+    from palo_cpp import Chat
 
 LEAVING = ("/bye", "/exit", "/quit")
 HELP = '''/image PATH      talk about another image
@@ -55,7 +55,6 @@ class Conversation:
         self._open = ExitStack()
         self._exit_code = 0
         self._is_fresh = True
-        self._palo: Palo
         self._chat: Chat
 
     def __enter__(self) -> Conversation:
@@ -72,8 +71,9 @@ class Conversation:
         """
         with Status() as status:
             status.show("loading the model")
-            self._palo = self._open.enter_context(opening.open_palo(self._model))
-            self._chat = self._open.enter_context(self._palo.chat(image))
+            palo = self._open.enter_context(opening.open_palo(self._model))
+            status.show("reading the image")
+            self._chat = self._open.enter_context(palo.chat(image))
         if lines.is_interactive:
             self._greet(image)
         while (text := self._next(lines)) not in (None, *LEAVING):
@@ -111,7 +111,6 @@ class Conversation:
     def _ask(self, question: str | None) -> bool:
         self._is_fresh = False
         with Status() as status:
-            status.show("thinking")
             stream = self._chat.stream(question, lang=self._language, **self._sampling.given())
             answer = print_answer(stream, direction_for(self._language, question), status, silent=self._as_json)
         if answer is None:
@@ -142,10 +141,7 @@ class Conversation:
             notice("usage: /image PATH")
             return
         path = unquoted(argument)
-        # The new image is opened before the old conversation is closed: a wrong path loses nothing.
-        chat = self._palo.chat(path)
-        self._chat.close()
-        self._chat = self._open.enter_context(chat)
+        self._chat.set_image(path)
         self._is_fresh = True
         notice(f"{Path(path).name} is open; the conversation begins anew.")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from palo_cpp.cli.answering import to_json
+from palo_cpp.cli.console import warn
 from palo_cpp.cli.options import debug_option, json_option, option
 from palo_cpp.cli.progress import TensorProgress
 
@@ -85,6 +86,9 @@ def command(
             dry_run=dry_run,
             progress=progress.update,
         )
+    if not dry_run:  # the text of a plan has them
+        for warning in conversion.plan.warnings:
+            warn(warning)
     click.echo(_as_json(conversion, dry_run) if as_json else _as_text(conversion, output, dry_run))
 
 

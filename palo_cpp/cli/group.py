@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import click
 
 from palo_cpp.cli.console import use_utf8
+from palo_cpp.cli.log import LOGGER, shown_warnings
 from palo_cpp.errors import PaloError
 
 EXIT_FAILED = 1
@@ -24,7 +26,7 @@ class CommandGroup(click.Group):
     def __init__(self, *args: Any, commands_help: Mapping[str, str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.commands_help = commands_help
-        self.debug = False
+        self.is_debugging = False
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
         """Name the commands, in the order of the table."""
@@ -47,9 +49,16 @@ class CommandGroup(click.Group):
         run = functools.partial(super().main, args, *rest, standalone_mode=False, **extra)
         if not standalone_mode:
             return run()
-        self.debug = bool(os.environ.get("PALO_CPP_DEBUG"))
+        self.is_debugging = bool(os.environ.get("PALO_CPP_DEBUG"))
         use_utf8()
-        sys.exit(self._exit_code(run))
+        with shown_warnings(is_debugging=self.is_debugging):
+            code = self._exit_code(run)
+        sys.exit(code)
+
+    def begin_debugging(self) -> None:
+        """Show everything that is logged from now on, and the traceback of a failure."""
+        self.is_debugging = True
+        logging.getLogger(LOGGER).setLevel(logging.DEBUG)
 
     def _exit_code(self, run: Callable[[], Any]) -> int:
         try:
@@ -68,7 +77,7 @@ class CommandGroup(click.Group):
             return self._report(error)
 
     def _report(self, error: Exception) -> int:
-        if self.debug:
+        if self.is_debugging:
             import traceback
 
             traceback.print_exception(error)

@@ -6,7 +6,7 @@ import functools
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 from click.types import StringParamType
@@ -24,7 +24,7 @@ class ModelOptions:
     model: str
     n_threads: int
     n_ctx: int
-    preprocess: str | None
+    preprocess: Literal["pad", "crop"] | None
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,17 @@ def option(*names: str, env: str, **attributes: Any) -> Callable[[Function], Fun
     return click.option(*names, envvar=f"PALO_CPP_{env}", show_envvar=True, **attributes)
 
 
+model_option = option(
+    *("-m", "--model"),
+    env="MODEL",
+    default=".",
+    show_default="the current folder",
+    metavar="PATH",
+    help="A folder that `palo-cpp convert` wrote, or the GGUF file of the language model in it.",
+)
+
 _MODEL = (
-    option(
-        *("-m", "--model"),
-        env="MODEL",
-        default=".",
-        show_default="the current folder",
-        metavar="PATH",
-        help="A folder that `palo-cpp convert` wrote, or the GGUF file of the language model in it.",
-    ),
+    model_option,
     option(
         *("-t", "--threads", "n_threads"),
         env="THREADS",
@@ -98,7 +100,7 @@ _MODEL = (
         env="CTX_SIZE",
         type=click.IntRange(min=0),
         default=0,
-        show_default="what the model was trained with",
+        show_default="what the model was trained with, 4096 at most",
         metavar="N",
         help="Context size in tokens: image, questions and answers together.",
     ),
@@ -210,10 +212,7 @@ def _gathered(function: Function, kind: type, name: str, options: tuple[Callable
 
 def _remember_debug(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     if wanted:
-        import logging
-
-        logging.getLogger("palo_cpp").setLevel(logging.DEBUG)
-        ctx.find_root().command.debug = True  # type: ignore[attr-defined]  # the root is a CommandGroup
+        ctx.find_root().command.begin_debugging()  # type: ignore[attr-defined]  # the root is a CommandGroup
 
 
 debug_option = click.option(

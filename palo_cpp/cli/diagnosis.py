@@ -1,0 +1,254 @@
+"""What `palo-cpp doctor` finds out: one function for each part of the installation and of the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from palo_cpp.model_files import ModelFiles
+
+PACKAGES = ("palo-cpp", "llama-cpp-python", "gguf", "numpy", "pillow", "sentencepiece", "click", "rich")
+# Those that matrix kernels are written for, narrowest first; as Linux spells them, for x86-64 and for Arm.
+CPU_FEATURES = (
+    *("sse4_2", "f16c", "fma", "avx", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8"),
+    *("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2"),
+)
+# Loads both libraries in a process of its own: one built for another CPU dies with a signal, and only itself.
+TRIAL = "import palo_cpp._core, llama_cpp; llama_cpp.llama_backend_init()"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        what: its name.
+        value: what was found, on one line.
+        is_ok: False where something that palo_cpp needs is missing or broken.
+        advice: how to mend it.
+    """
+
+    what: str
+    value: str
+    is_ok: bool = True
+    advice: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def examine(model: str) -> dict[str, list[Finding]]:
+    """Look at everything.
+
+    Args:
+        model: the folder or file that `-m` names.
+
+    Returns:
+        Section -> findings. A look that fails is a finding too.
+    """
+    parts: dict[str, Callable[[], list[Finding]]] = {
+        "machine": machine,
+        "memory": memory,
+        "libraries": libraries,
+        "instruction sets": instruction_sets,
+        "image formats": image_formats,
+        "models": lambda: models(Path(model)),
+    }
+    return {name: _attempted(name, look) for name, look in parts.items()}
+
+
+def _attempted(name: str, look: Callable[[], list[Finding]]) -> list[Finding]:
+    try:
+        return look()
+    except Exception as error:
+        advice = "mend what is named here, or report it with the output of `palo-cpp doctor --json`"
+        return [Finding(name, f"{type(error).__name__}: {error}", is_ok=False, advice=advice)]
+
+
+def machine() -> list[Finding]:
+    """System, Python, CPU and the cores that this process may use."""
+    from palo_cpp.machine import cpu_quota, n_physical_cores
+
+    quota = cpu_quota()
+    cores = f"{n_physical_cores()} physical cores usable, {os.cpu_count()} logical in the machine"
+    return [
+        Finding("system", f"{platform.system()} {platform.release()}, {platform.machine()}"),
+        Finding("python", f"{platform.python_version()}, {sys.executable}"),
+        Finding("cpu", _cpu_name()),
+        Finding("cores", cores + (f", a limit of {quota:g} CPUs" if quota else "")),
+    ]
+
+
+def memory() -> list[Finding]:
+    """Memory that a model can be loaded into."""
+    from palo_cpp.machine import memory_available, memory_total
+
+    return [Finding("memory", f"{_gib(memory_available())} available of {_gib(memory_total())}")]
+
+
+def _gib(n_bytes: int | None) -> str:
+    return "unknown" if n_bytes is None else f"{n_bytes / 2**30:.1f} GiB"
+
+
+def _cpu_name() -> str:
+    return _cpu_info().get("model name") or platform.processor() or "unknown"
+
+
+def _cpu_info() -> dict[str, str]:
+    """What Linux says about the first CPU; nothing elsewhere."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    pairs = (line.partition(":")[::2] for line in text.split("\n\n")[0].splitlines())
+    return {key.strip(): value.strip() for key, value in pairs}
+
+
+def libraries() -> list[Finding]:
+    """Versions of the packages, whether the compiled ones load, and from which files."""
+    found = [_package(name) for name in PACKAGES]
+    if all(finding.is_ok for finding in found):
+        found.append(_trial())
+    if found[-1].is_ok:
+        found += _loaded_files()
+    return found
+
+
+def _package(name: str) -> Finding:
+    try:
+        return Finding(name, version(name))
+    except PackageNotFoundError:
+        return Finding(name, "missing", is_ok=False, advice=f"pip install {name}")
+
+
+def _trial() -> Finding:
+    try:
+        trial = subprocess.run([sys.executable, "-c", TRIAL], capture_output=True, text=True, timeout=120, check=False)
+    except subprocess.TimeoutExpired:
+        return Finding(
+            "loading", "took longer than 120 s", is_ok=False, advice="try again when the machine is less busy"
+        )
+    if trial.returncode == 0:
+        return Finding("loading", "palo_cpp._core and llama_cpp load")
+    advice = "install both for this machine: pip install --force-reinstall --no-cache-dir palo-cpp llama-cpp-python"
+    if trial.returncode == -getattr(signal, "SIGILL", 4):
+        return Finding("loading", "illegal instruction: built for another CPU", is_ok=False, advice=advice)
+    last_line = (trial.stderr.strip().splitlines() or [f"exit code {trial.returncode}"])[-1]
+    return Finding("loading", last_line, is_ok=False, advice=advice)
+
+
+def _loaded_files() -> list[Finding]:
+    import palo_cpp._core as core
+    from palo_cpp.llama_library import llama_library
+
+    llama_library()
+    files = [Path(core.__file__), *sorted(_mapped("libggml", "libllama"))]
+    found = [Finding("file", str(path)) for path in files]
+    n_ggml = sum(path.name.startswith("libggml-base") for path in files)
+    if n_ggml > 1:
+        advice = "reinstall palo-cpp and llama-cpp-python together, so that both use one libggml"
+        found.append(Finding("ggml", f"loaded {n_ggml} times into one process", is_ok=False, advice=advice))
+    return found
+
+
+def _mapped(*prefixes: str) -> set[Path]:
+    """Libraries with such names that stand in this process, where Linux lists them."""
+    try:
+        lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return set()
+    paths = {Path(fields[5]) for line in lines if len(fields := line.split(maxsplit=5)) == 6}
+    return {path for path in paths if path.name.startswith(prefixes)}
+
+
+def instruction_sets() -> list[Finding]:
+    """What the CPU has, what palo_cpp's kernels and what llama.cpp make of it."""
+    import palo_cpp._core as core
+    from palo_cpp.llama_library import llama_library
+
+    info = _cpu_info()
+    features = f"{info.get('flags', '')} {info.get('Features', '')}".split()
+    has = " ".join(name for name in CPU_FEATURES if name in features)
+    available = ", ".join(getattr(core, "available_isas", lambda: ["ref"])())
+    llama = llama_library().llama_print_system_info().decode("utf-8", "replace")
+    uses = [
+        part.split("=")[0].replace("CPU :", "").strip() for part in llama.split("|") if part.strip().endswith("= 1")
+    ]
+    return [
+        Finding("cpu has", has or "unknown"),
+        Finding("palo_cpp", f"offers {available}; uses {_isa_in_use(core)}"),
+        Finding("llama.cpp", f"uses {' '.join(uses)}"),
+    ]
+
+
+def _isa_in_use(core: Any) -> str:
+    forced = os.environ.get("PALO_CPP_ISA")
+    return f"{getattr(core, 'isa', lambda: 'ref')()}" + (f" (PALO_CPP_ISA={forced})" if forced else "")
+
+
+def image_formats() -> list[Finding]:
+    """Image formats whose support depends on how Pillow was built."""
+    from PIL import features
+
+    advice = "pip install --upgrade pillow"
+    return [_format(features.check(codec), name, advice) for codec, name in _CODECS.items()]
+
+
+_CODECS = {"jpg": "JPEG", "zlib": "PNG", "webp": "WebP", "avif": "AVIF", "libtiff": "TIFF (compressed)"}
+_NEEDED_CODECS = ("JPEG", "PNG")
+
+
+def _format(is_there: bool | None, name: str, advice: str) -> Finding:
+    if is_there:
+        return Finding(name, "can be read")
+    return Finding(name, "cannot be read", is_ok=name not in _NEEDED_CODECS, advice=advice)
+
+
+def models(place: Path) -> list[Finding]:
+    """The models in a folder, or the one named: whether they are whole, and would fit into memory."""
+    files = sorted(place.glob("*.gguf")) if place.is_dir() else [place]
+    # A folder that nobody named may hold files of other programs; those are no fault.
+    is_named = place != Path()
+    if not files:
+        advice = "palo-cpp convert CHECKPOINT -o FOLDER makes them; -m FOLDER says where they are"
+        return [Finding("models", f"none in {place.resolve()}", is_ok=not is_named, advice=advice)]
+    return [_model(path, is_named) for path in files]
+
+
+def _model(path: Path, is_named: bool) -> Finding:
+    from palo_cpp.errors import PaloError
+    from palo_cpp.gguf_header import read_header
+    from palo_cpp.model_files import find_model
+
+    try:
+        header = read_header(path)
+        if header.is_mmproj:
+            return Finding(path.name, f"vision tower and projector, {_gib(header.size_bytes)}")
+        return _language_model(path.name, find_model(path))
+    except PaloError as error:
+        message, _, advice = str(error).partition("; ")
+        return Finding(path.name, message, is_ok=not is_named, advice=advice)
+
+
+def _language_model(name: str, files: ModelFiles) -> Finding:
+    from palo_cpp.language_model import default_n_ctx
+    from palo_cpp.machine import estimate_memory, memory_available
+
+    n_ctx = default_n_ctx(files.text)
+    needed, available = estimate_memory(files.text, files.mmproj, n_ctx=n_ctx).total, memory_available()
+    value = f"language model, goes with {files.mmproj.path.name}; takes {_gib(needed)} with {n_ctx} tokens of context"
+    if available is not None and needed > available:
+        return Finding(
+            name, f"{value}, more than is available", advice="palo-cpp quantize makes it smaller; so does -c"
+        )
+    return Finding(name, value)

@@ -1,0 +1,48 @@
+"""`palo-cpp doctor`: what the machine offers, what is missing, how to mend it."""
+
+from __future__ import annotations
+
+import click
+
+from palo_cpp.cli.answering import to_json
+from palo_cpp.cli.group import EXIT_FAILED
+from palo_cpp.cli.options import debug_option, json_option, model_option
+
+EXAMPLES = """\b
+Examples:
+  palo-cpp doctor
+  palo-cpp doctor -m models
+  palo-cpp doctor --json > for-a-bug-report.json
+"""
+
+
+@click.command("doctor", epilog=EXAMPLES)
+@model_option
+@json_option
+@debug_option
+def command(model: str, as_json: bool) -> int:
+    """Say what this machine offers and what is missing.
+
+    Looks at cores, memory, instruction sets, libraries, image formats and the models in a folder. The exit code is 1
+    when something that is needed is missing or broken; a line below it says how to mend that.
+    """
+    from palo_cpp.cli.diagnosis import examine
+
+    sections = examine(model)
+    is_ok = all(finding.is_ok for findings in sections.values() for finding in findings)
+    if as_json:
+        named = {name: [finding.to_dict() for finding in findings] for name, findings in sections.items()}
+        click.echo(to_json({"ok": is_ok, **named}))
+    else:
+        for name, findings in sections.items():
+            click.echo(f"{name}:")
+            for finding in findings:
+                click.echo(f"  {'ok ' if finding.is_ok else 'BAD'}  {finding.what}: {finding.value}")
+                if finding.advice:
+                    click.echo(f"       -> {finding.advice}")
+        click.echo(
+            "\nEverything that palo_cpp needs is there."
+            if is_ok
+            else "\nSomething is missing; see the lines marked BAD."
+        )
+    return 0 if is_ok else EXIT_FAILED

@@ -1,0 +1,59 @@
+"""What the library logs, on stderr: warnings always, stages on the status line, everything with `--debug`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from palo_cpp.cli.console import notice, warn
+
+LOGGER = "palo_cpp"
+# llama.cpp warns of much that is of no use to a user; `--debug` shows it.
+LLAMA_LOGGER = "palo_cpp.llama"
+
+
+class _Warnings(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        is_debugging = logging.getLogger(LOGGER).level <= logging.DEBUG
+        if is_debugging and record.levelno < logging.WARNING:
+            notice(f"{record.name}: {record.getMessage()}")
+        elif record.levelno >= logging.WARNING and (is_debugging or record.name != LLAMA_LOGGER):
+            warn(record.getMessage())
+
+
+class _Stages(logging.Handler):
+    def __init__(self, show: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self._show = show
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno == logging.INFO:
+            self._show(record.getMessage())
+
+
+@contextmanager
+def shown_warnings(*, is_debugging: bool) -> Iterator[None]:
+    """Show warnings of the library on stderr while the block runs, and with `is_debugging` all it logs."""
+    with _handling(LOGGER, _Warnings(), logging.DEBUG if is_debugging else logging.INFO):
+        yield
+
+
+@contextmanager
+def shown_stages(show: Callable[[str], None]) -> Iterator[None]:
+    """Hand what a question is at (`palo_cpp.chat` logs it as INFO) to `show` while the block runs."""
+    with _handling("palo_cpp.chat", _Stages(show), logging.NOTSET):
+        yield
+
+
+@contextmanager
+def _handling(name: str, handler: logging.Handler, level: int) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    level_before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level_before)

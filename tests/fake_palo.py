@@ -1,0 +1,116 @@
+"""A Palo without a model, for tests of the command line: remembers what it was asked, answers what it was told to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from palo_cpp.answer import Answer, AnswerStream, Inputs, Timings
+from palo_cpp.errors import ImageError
+from palo_cpp.languages import LANGUAGES
+
+# One answer in each language: combining marks, joiners, right-to-left text with Latin words and digits in it.
+ANSWERS = {
+    "en": "A red circle, 3 cm wide.",
+    "zh": "一个红色的圆形。",
+    "hi": "तस्वीर में एक लाल वृत्त है, 3 सेमी चौड़ा।",
+    "es": "Un círculo rojo: ¡qué bonito!",
+    "fr": "Un cercle rouge, très rond.",
+    "ar": "دائرة حمراء عرضها 3 سم (PALO).",
+    "bn": "ছবিতে একটি লাল বৃত্ত আছে।",
+    "ru": "Красный круг на белом фоне.",
+    "ur": "تصویر میں ایک سرخ دائرہ ہے، PALO 3۔",
+    "ja": "赤い丸が描かれています。👩‍🚀",
+}
+
+
+@dataclass
+class FakePalo:
+    """Stands where `Palo` stands.
+
+    Attributes:
+        pieces: what every answer says; None answers as `ANSWERS` does, character by character.
+        finish_reason: how answers end.
+        during: called before each piece, with its number; may raise or send a signal.
+        asked: one dictionary for each question.
+        images: every image that was opened.
+    """
+
+    pieces: list[str] | None = None
+    finish_reason: str = "stop"
+    during: Any = None
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    images: list[Any] = field(default_factory=list)
+    options: Any = None
+    is_closed: bool = False
+    n_cleared: int = 0
+
+    def __enter__(self) -> FakePalo:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.is_closed = True
+
+    def open_image(self, image: Any) -> None:
+        if image == "missing.jpg":
+            raise ImageError("missing.jpg: expected an image, got no file there; check the path")
+        self.images.append(image)
+
+    def chat(self, image: Any = None, *, lang: str | None = None) -> FakeChat:
+        self.open_image(image)
+        return FakeChat(self, lang)
+
+    def stream(
+        self, image: Any, question: str | None = None, *, lang: str | None = None, **options: Any
+    ) -> AnswerStream:
+        return self.chat(image, lang=lang).stream(question, **options)
+
+    def describe(self, image: Any, *, lang: list[str], **options: Any) -> dict[str, Answer]:
+        self.open_image(image)
+        return {code: FakeChat(self, code).stream(**options).read() for code in lang}
+
+
+@dataclass
+class FakeChat:
+    palo: FakePalo
+    lang: str | None
+
+    def __enter__(self) -> FakeChat:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def stream(self, question: str | None = None, *, lang: str | None = None, **options: Any) -> AnswerStream:
+        code = lang or self.lang
+        self.palo.asked.append({"question": question, "lang": code, **options})
+        pieces = self.palo.pieces if self.palo.pieces is not None else list(ANSWERS[code or "en"])
+        said: list[str] = []
+
+        def speak() -> Any:
+            for n, piece in enumerate(pieces):
+                if self.palo.during:
+                    self.palo.during(n)
+                said.append(piece)
+                yield piece
+
+        def finish(was_cut: bool) -> Answer:
+            reason = "cancelled" if was_cut else self.palo.finish_reason
+            return replace(answer("".join(said), code), finish_reason=reason, token_ids=tuple(range(len(said))))
+
+        return AnswerStream(speak(), finish)
+
+    def set_image(self, image: Any) -> None:
+        self.palo.open_image(image)
+
+    def clear(self) -> None:
+        self.palo.n_cleared += 1
+
+
+def answer(text: str, code: str | None) -> Answer:
+    """An answer as the library makes it."""
+    assert code is None or code in LANGUAGES
+    timings = Timings(image_s=0.25, encode_s=1.0, prefill_s=0.5, decode_s=2.0, n_prompt_tokens=190, n_generated=24)
+    return Answer(
+        text, (1, 2, 3), "stop", code, timings, Inputs("USER: <image>\n... ASSISTANT:", (640, 480), "pad", 144)
+    )
