@@ -6,10 +6,8 @@ llama.cpp ends the process where an assertion fails, so everything is checked he
 from __future__ import annotations
 
 import ctypes
-import functools
 import logging
 import os
-import re
 import threading
 import weakref
 from collections.abc import Sequence
@@ -25,6 +23,7 @@ from palo_cpp.gguf_header import GgufHeader, Scalar, read_header
 from palo_cpp.language_model_checks import check_language_model, checked_embeddings, checked_tokens
 from palo_cpp.llama_library import llama_library, recorded_errors
 from palo_cpp.machine import n_physical_cores
+from palo_cpp.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -86,18 +85,17 @@ class LanguageModel:
         self.lock = threading.RLock()
         self._llama = llama_library()
         self._model = _load_model(self._llama, self.path)
-        self._vocab = self._llama.llama_model_get_vocab(self._model)
         self._context = _make_context(self._llama, self._model, self.n_ctx, self.n_threads)
         self._close = weakref.finalize(self, _free, self._llama, self._model, self._context)
         self._read_sizes()
 
     def _read_sizes(self) -> None:
         llama = self._llama
-        self.n_vocab: int = llama.llama_vocab_n_tokens(self._vocab)
+        self._vocabulary = Vocabulary(llama, self._model, self.path.name, self.lock)
+        self.n_vocab = self._vocabulary.n_tokens
+        self.bos_id, self.eos_id = self._vocabulary.bos_id, self._vocabulary.eos_id
         self.n_embd: int = llama.llama_model_n_embd(self._model)
         self.n_layer: int = llama.llama_model_n_layer(self._model)
-        self.bos_id: int = llama.llama_vocab_bos(self._vocab)
-        self.eos_id: int = llama.llama_vocab_eos(self._vocab)
         self._n_batch: int = llama.llama_n_batch(self._context)
         self._n_cached = [0] * N_SEQ_MAX
         self._n_shared = [0] * N_SEQ_MAX  # of these, cells that belong to the sequence it was copied from
@@ -105,83 +103,29 @@ class LanguageModel:
     # ---- text
 
     def tokenize(self, text: str, *, add_bos: bool = False, parse_special: bool = False) -> list[int]:
-        """Split text into tokens as SentencePiece would, with its dummy prefix space.
-
-        Args:
-            text: any text; "" gives no tokens.
-            add_bos: put `<s>` first.
-            parse_special: read `</s>` and its like as the control tokens they spell. Off, they stay text.
-
-        Returns:
-            Token ids.
-        """
+        """Split text into tokens as SentencePiece would; see `Vocabulary.tokenize`."""
         bos = [self.bos_id] if add_bos else []
-        tokens = self._tokenize(text, parse_special)
-        if not parse_special and any(map(self._is_control, tokens)):
-            tokens = self._tokenize_harmlessly(text)
-        return bos + tokens
+        with self.lock:
+            return bos + self._opened().tokenize(text, parse_special=parse_special)
 
     def tokenize_continued(self, text: str) -> list[int]:
-        """Split text into tokens without the dummy prefix space, as it continues other text.
-
-        llama.cpp always adds the prefix, so a newline goes first (no piece spans a newline) and its tokens are cut off.
-        """
-        prefix = self.tokenize("\n")
-        tokens = self.tokenize("\n" + text)
-        if tokens[: len(prefix)] != prefix:
-            raise ModelFormatError(
-                f"{self.path.name}: expected a tokenizer whose pieces end at newlines; convert it anew"
-            )
-        return tokens[len(prefix) :]
-
-    def _tokenize_harmlessly(self, text: str) -> list[int]:
-        """Tokenize text that spells a control token, which llama.cpp's merges may build by accident."""
-        first, *rest = re.split(r"(?<=<)", text)
-        return self._tokenize(first, False) + [token for part in rest if part for token in self._continued(part)]
-
-    def _continued(self, text: str) -> list[int]:
-        return self._tokenize("\n" + text, False)[len(self._tokenize("\n", False)) :]
-
-    def _tokenize(self, text: str, parse_special: bool) -> list[int]:
-        data = _utf8(text)
+        """Split text into tokens without the dummy prefix space, as it continues other text."""
         with self.lock:
-            self._check_open()
-            size = len(data) + 2  # a token is at least a byte, and the prefix adds one
-            buffer = (ctypes.c_int32 * size)()
-            n = self._llama.llama_tokenize(self._vocab, data, len(data), buffer, size, False, parse_special)
-        if n < 0:
-            raise ArgumentError(f"text: expected at most {2**31 - 1} bytes, got {len(data)}; shorten it")
-        return buffer[:n]
-
-    def _is_control(self, token: int) -> bool:
-        return bool(self._llama.llama_vocab_is_control(self._vocab, token))
+            return self._opened().tokenize_continued(text)
 
     def token_bytes(self, token: int) -> bytes:
         """The bytes that a token stands for: one byte of a character, a piece of text, nothing for control tokens."""
-        (checked,) = checked_tokens([token], self.n_vocab)
-        piece: bytes = self._pieces(int(checked))
-        return piece
-
-    @functools.cached_property
-    def _pieces(self) -> Any:
-        return functools.cache(self._piece)
-
-    def _piece(self, token: int) -> bytes:
         with self.lock:
-            self._check_open()
-            for size in (64, 4096, 1 << 16):
-                buffer = ctypes.create_string_buffer(size)
-                n = self._llama.llama_token_to_piece(self._vocab, token, buffer, size, 0, False)
-                if n >= 0:
-                    return buffer.raw[:n]
-        return b""
+            return self._opened().token_bytes(token)
 
     def ends_generation(self, token: int) -> bool:
         """True for `</s>` and every other token that ends an answer."""
-        (checked,) = checked_tokens([token], self.n_vocab)
         with self.lock:
-            self._check_open()
-            return bool(self._llama.llama_vocab_is_eog(self._vocab, int(checked)))
+            return self._opened().ends_generation(token)
+
+    def _opened(self) -> Vocabulary:
+        self._check_open()
+        return self._vocabulary
 
     @property
     def chat_template(self) -> str | None:
@@ -343,13 +287,6 @@ class LanguageModel:
 
 def _pointer(array: NDArray[Any], c_type: Any) -> Any:
     return array.ctypes.data_as(ctypes.POINTER(c_type))
-
-
-def _utf8(text: str) -> bytes:
-    try:
-        return text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ArgumentError("text: expected Unicode, got half of a surrogate pair; check how it was decoded") from None
 
 
 def _check_seq_id(seq_id: int) -> None:

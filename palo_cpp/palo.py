@@ -248,7 +248,7 @@ class Palo:
         with self._embeddings_lock:
             known: NDArray[np.float32] | None = self._embeddings.get(pixels.content_hash)
             if known is None:
-                known = self.vision.encode(pixels.values)
+                known = np.asarray(self.vision.encode(pixels.values), dtype=np.float32)
             self._embeddings[pixels.content_hash] = known
             self._embeddings.move_to_end(pixels.content_hash)
             while len(self._embeddings) > _N_EMBEDDINGS_KEPT:
@@ -260,6 +260,12 @@ class Palo:
     def _check_open(self) -> None:
         if self.language_model.is_closed:
             raise ArgumentError("palo: expected an open model, got a closed one; load it again")
+
+    def clear_cache(self) -> None:
+        """Forget what stands in the context and the embeddings of earlier images: the next answer starts cold."""
+        self._engine.cache.clear()
+        with self._embeddings_lock:
+            self._embeddings.clear()
 
     def close(self) -> None:
         """Free the model. Closing twice does nothing."""

@@ -1,0 +1,100 @@
+"""Fixtures that many test modules share: a small model converted once per run, and the `Palo` that runs on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from palo_cpp import Palo
+    from palo_cpp.language_model import LanguageModel
+
+# One sentence in each of the ten languages, with an emoji, a joiner and a newline among them.
+SENTENCES = {
+    "en": "What is in this picture?\nA dog 🐕 runs.",
+    "zh": "这张图片里有什么？一只狗在跑。",
+    "hi": "इस तस्वीर में क्या है? क्‍या यह कुत्ता है?",
+    "es": "¿Qué hay en esta imagen? Un perro corre.",
+    "fr": "Qu’y a-t-il sur cette image ? Un chien court.",
+    "ar": "ماذا يوجد في هذه الصورة؟ كلب يركض.",
+    "bn": "এই ছবিতে কী আছে? একটি কুকুর দৌড়াচ্ছে।",
+    "ru": "Что на этой картинке? Собака бежит.",
+    "ur": "اس تصویر میں کیا ہے؟ ایک کتا دوڑ رہا ہے۔",
+    "ja": "この画像には何が写っていますか？犬が走っています。",
+}
+
+
+@pytest.fixture(scope="session")
+def sentences() -> dict[str, str]:
+    """Language code -> a sentence in it."""
+    return SENTENCES
+
+
+@pytest.fixture(scope="session")
+def text_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random LLaMA, without conversion."""
+    import tiny_gguf
+
+    return tiny_gguf.write_text_gguf(tmp_path_factory.mktemp("text") / "tiny-F32.gguf")
+
+
+@pytest.fixture
+def language_model(text_gguf: Path) -> Iterator[LanguageModel]:
+    """The tiny LLaMA, loaded, with an empty context."""
+    from palo_cpp.language_model import LanguageModel
+
+    with LanguageModel(text_gguf, n_threads=2) as model:
+        yield model
+
+
+@pytest.fixture(scope="session")
+def checkpoint_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random checkpoint in PALO's published layout."""
+    import checkpoints
+
+    return checkpoints.write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "PALO-Small")
+
+
+@pytest.fixture(scope="session")
+def model_dir(checkpoint_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with both GGUF files of that checkpoint; do not write into it."""
+    from palo_cpp.convert import convert
+
+    folder = tmp_path_factory.mktemp("model")
+    convert(checkpoint_dir, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def session_palo(model_dir: Path) -> Iterator[Palo]:
+    """One `Palo` for the whole run; use `palo`."""
+    from palo_cpp import Palo
+
+    with Palo(model_dir, n_threads=2) as palo:
+        yield palo
+
+
+@pytest.fixture
+def palo(session_palo: Palo) -> Palo:
+    """The small model, with nothing in its KV cache."""
+    session_palo.clear_cache()
+    return session_palo
+
+
+@pytest.fixture(scope="session")
+def picture() -> NDArray[np.uint8]:
+    """An image that is not square, [80, 120, 3] uint8: coloured gradients."""
+    y, x = np.mgrid[0:80, 0:120]
+    return np.stack([y * 3, x * 2, (x + y) % 256], axis=-1).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def other_picture(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Another image of the same size."""
+    return np.ascontiguousarray(picture[:, ::-1])
