@@ -1,8 +1,8 @@
 """The one table of tensors: name in the checkpoint -> name in GGUF, with the shape it must have.
 
 Names in the checkpoint are given in their shortest form; `canonical_name` strips the prefixes that the layouts put
-before it. GGUF names are upstream's: those of the `gguf` package for the decoder, of tools/mtmd/clip-impl.h for tower and
-projector.
+before it. GGUF names are upstream's: those of the `gguf` package for the decoder and of tools/mtmd/clip-impl.h for the
+rest.
 """
 
 from __future__ import annotations
