@@ -25,7 +25,7 @@ from .plan import (
     peak_memory_bytes,
 )
 from .progress import ProgressCallback, ProgressCounter
-from .quantization import MMPROJ_TYPES, TEXT_TYPES, estimated_bytes, quantize_text
+from .quantization import FILE_TYPES, MMPROJ_TYPES, TEXT_TYPES, estimated_bytes, quantize_text
 from .sources import Source, open_source
 from .stored_tensor import SourceTensor
 from .tensor_names import TensorSpec
@@ -34,7 +34,6 @@ from .tokenizer import TokenTable, read_tokenizer
 if TYPE_CHECKING:
     import gguf
 
-_FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}  # llama.h, enum llama_ftype
 _UNQUANTIZED = ("f32", "f16", "bf16")
 
 
@@ -153,7 +152,7 @@ def text_keys(source: Source, card: ModelCard, tokens: TokenTable, plan: Plan) -
     writer.add_type("model")
     card.add_to(writer)
     writer.add_languages(list(LANGUAGES))
-    writer.add_file_type(_FILE_TYPES[plan.text.tensors[0].type.lower()])
+    writer.add_file_type(FILE_TYPES[plan.text.tensors[0].type.lower()][0])
     writer.add_vocab_size(sizes.n_vocab)
     writer.add_context_length(sizes.n_ctx_train)
     writer.add_embedding_length(sizes.n_embd)
@@ -198,7 +197,7 @@ def mmproj_keys(source: Source, card: ModelCard, plan: Plan) -> gguf.GGUFWriter:
     writer.add_type("mmproj")
     card.add_to(writer)
     writer.add_languages(list(LANGUAGES))
-    writer.add_file_type(_FILE_TYPES[plan.mmproj.outtype])
+    writer.add_file_type(FILE_TYPES[plan.mmproj.outtype][0])
     writer.add_clip_has_vision_encoder(True)
     writer.add_clip_projector_type(source.projector.gguf_type)
     writer.add_vision_use_gelu(vision.hidden_act == "gelu")  # false: quick GELU

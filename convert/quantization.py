@@ -29,7 +29,7 @@ _log = logging.getLogger("palo_cpp")
 
 MMPROJ_TYPES = ("f32", "f16", "bf16", "q8_0")
 # name -> (llama.h's LLAMA_FTYPE number, bits per weight of its main type).
-_FILE_TYPES = {
+FILE_TYPES = {
     "f32": (0, 32.0),
     "f16": (1, 16.0),
     "bf16": (32, 16.0),
@@ -48,27 +48,25 @@ _FILE_TYPES = {
     "q3_k_s": (11, 3.5),
     "q3_k_m": (12, 3.9),
     "q3_k_l": (13, 4.3),
-    "iq3_xs": (22, 3.4),
     "iq3_s": (26, 3.5),
     "iq3_m": (27, 3.7),
-    "iq3_xxs": (23, 3.1),
     "q2_k": (10, 3.0),
     "tq1_0": (36, 1.7),
     "tq2_0": (37, 2.1),
-    "nvfp4": (39, 4.5),
     "q1_0": (40, 1.5),
     "q2_0": (41, 2.5),
     "mxfp4_moe": (38, 4.5),
 }
-# llama.cpp refuses these without an importance matrix, which this project does not make yet.
-NEED_IMPORTANCE_MATRIX = ("iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq2_m", "q2_k_s")
-TEXT_TYPES = tuple(_FILE_TYPES)
+# llama.h also numbers NVFP4, which its quantizer does not offer. It refuses these without an importance matrix, which this project does not make yet.
+NEED_IMPORTANCE_MATRIX = ("iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq2_m", "iq3_xxs", "iq3_xs", "q2_k_s")
+TEXT_TYPES = tuple(FILE_TYPES)
+_FAILURE = re.compile(r"failed to quantize: (.*)")
 _STEP = re.compile(r"\[\s*(\d+)/\s*(\d+)\]\s*(\S+)")
 
 
 def estimated_bytes(shapes: list[tuple[int, ...]], outtype: str) -> int:
     """About how large tensors of these shapes become; llama.cpp keeps some at a finer type, hence the margin."""
-    bits = _FILE_TYPES[outtype][1] * 1.08
+    bits = FILE_TYPES[outtype][1] * 1.08
     return int(sum(n_elements(shape) * (32 if len(shape) == 1 else bits) / 8 for shape in shapes))
 
 
@@ -164,7 +162,7 @@ def _command(source: Path, output: Path, outtype: str, n_threads: int) -> list[s
     arguments = [
         str(source.resolve()),
         str(output.resolve()),
-        str(_FILE_TYPES[outtype][0]),
+        str(FILE_TYPES[outtype][0]),
         str(n_threads or _n_cores()),
     ]
     return [sys.executable, "-m", "palo_cpp.convert.quantizer_process", *arguments]
@@ -196,7 +194,7 @@ def _follow(stdout: IO[str], n_bytes: int, progress: ProgressCounter) -> deque[s
 def _reason(lines: deque[str], status: int) -> str:
     if status < 0:
         return f"the process ended by signal {-status}"
-    errors = [line.removeprefix("ERROR ") for line in lines if line.startswith("ERROR ")]
+    errors = [match[1] for line in lines if (match := _FAILURE.search(line))]
     return errors[-1] if errors else (lines[-1] if lines else f"status {status}")
 
 
@@ -238,7 +236,7 @@ def _copy_keys(reader: gguf.GGUFReader, writer: gguf.GGUFWriter, outtype: str) -
             continue
         sub_type = entry.types[-1] if len(entry.types) > 1 else None
         writer.add_key_value(key, entry.contents(), entry.types[0], sub_type)
-    writer.add_file_type(_FILE_TYPES[outtype][0])
+    writer.add_file_type(FILE_TYPES[outtype][0])
 
 
 def _row_major(tensor: gguf.ReaderTensor) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 
 from palo_cpp.errors import ModelFormatError
 from palo_cpp.gguf_header import GgufHeader, read_header
+from palo_cpp.llama_library import llama_library
 
 from .chat_template import VICUNA_V1
 from .model_sizes import Projector
+from .quantization import FILE_TYPES
 
 _MIB = 1024**2
 _N_CTX = 2048
@@ -193,22 +196,14 @@ def _languages(header: GgufHeader) -> list[str] | None:
 
 
 def _type_name(number: int) -> str:
-    import gguf
-
-    try:
-        return gguf.GGMLQuantizationType(number).name
-    except ValueError:
-        return f"type {number}"
+    """Asked of ggml, for the gguf package does not know its newest types."""
+    library = llama_library()._lib
+    library.ggml_type_name.restype, library.ggml_type_name.argtypes = ctypes.c_char_p, (ctypes.c_int,)
+    name = library.ggml_type_name(number)
+    return name.decode().upper() if name else f"type {number}"
 
 
 def _file_type(header: GgufHeader) -> str:
-    import gguf
-
-    try:
-        return (
-            gguf.LlamaFileType(int(header.metadata.get("general.file_type", -1)))
-            .name.removeprefix("MOSTLY_")
-            .removeprefix("ALL_")
-        )
-    except ValueError:
-        return "unknown"
+    """`F16`, `Q4_K_M`, ... by llama.h's numbers."""
+    number = header.metadata.get("general.file_type")
+    return next((name.upper() for name, (known, _) in FILE_TYPES.items() if known == number), "unknown")
