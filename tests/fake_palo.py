@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from palo_cpp.answer import Answer, AnswerStream, Inputs, Timings
+from palo_cpp.cli import opening
 from palo_cpp.errors import ImageError
 from palo_cpp.languages import LANGUAGES
 
@@ -114,3 +116,17 @@ def answer(text: str, code: str | None) -> Answer:
     return Answer(
         text, (1, 2, 3), "stop", code, timings, Inputs("USER: <image>\n... ASSISTANT:", (640, 480), "pad", 144)
     )
+
+
+def install(monkeypatch: Any) -> FakePalo:
+    """Make the command line open a fake one, unaffected by the environment that the tests run in."""
+    for name in [name for name in os.environ if name.startswith("PALO_CPP_")]:
+        monkeypatch.delenv(name)
+    fake = FakePalo()
+
+    def open_palo(options: Any) -> FakePalo:
+        fake.options = options
+        return fake
+
+    monkeypatch.setattr(opening, "open_palo", open_palo)
+    return fake

@@ -8,9 +8,10 @@ import subprocess
 import sys
 
 import click
+import fake_palo
 import pytest
 from click.testing import CliRunner
-from fake_palo import ANSWERS, FakePalo
+from fake_palo import ANSWERS
 
 from palo_cpp.cli import COMMANDS, opening, palo_cpp
 from palo_cpp.errors import ModelNotFoundError, OutOfMemoryError
@@ -22,16 +23,7 @@ ANSWERING = ["ask", "describe", "chat"]
 
 @pytest.fixture(autouse=True)
 def palo(monkeypatch):
-    for name in [name for name in os.environ if name.startswith("PALO_CPP_")]:
-        monkeypatch.delenv(name)
-    fake = FakePalo()
-
-    def open_palo(options):
-        fake.options = options
-        return fake
-
-    monkeypatch.setattr(opening, "open_palo", open_palo)
-    return fake
+    return fake_palo.install(monkeypatch)
 
 
 def run(*arguments, **extra):
@@ -104,7 +96,7 @@ def test_version():
     ],
     ids=" ".join,
 )
-def test_wrong_usage_exits_with_2_and_prints_nothing_on_stdout(palo, arguments):
+def test_wrong_usage_exits_with_2_and_prints_nothing_on_stdout(arguments):
     result = run(*arguments)
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -118,7 +110,7 @@ def test_an_unknown_language_is_answered_with_the_ten():
 
 @pytest.mark.parametrize("error", [ModelNotFoundError("model x: gone; look"), OutOfMemoryError("memory: too small")])
 @pytest.mark.parametrize("name", ANSWERING)
-def test_an_error_of_ours_is_one_line_and_exit_code_1(monkeypatch, palo, name, error):
+def test_an_error_of_ours_is_one_line_and_exit_code_1(monkeypatch, name, error):
     def fail(_options):
         raise error
 
@@ -131,7 +123,7 @@ def fail_unexpectedly(_options):
     raise RuntimeError("the bits\nfell out")
 
 
-def test_an_unexpected_error_is_one_line_with_a_hint(monkeypatch, palo):
+def test_an_unexpected_error_is_one_line_with_a_hint(monkeypatch):
     monkeypatch.setattr(opening, "open_palo", fail_unexpectedly)
     result = run("ask", "photo.jpg")
     assert result.exit_code == 1
@@ -296,7 +288,7 @@ def test_an_answer_that_was_cut_is_said_to_be(palo, reason, warning):
     assert warning in result.stderr and bool(result.stderr) == bool(warning)
 
 
-def test_a_bad_image_is_one_line(palo):
+def test_a_bad_image_is_one_line():
     result = run("ask", "missing.jpg")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "palo-cpp: error: missing.jpg: expected an image, got no file there; check the path\n"
@@ -326,7 +318,7 @@ def test_describe_in_several_languages(names):
     }
 
 
-def test_one_bad_image_does_not_stop_the_others(palo):
+def test_one_bad_image_does_not_stop_the_others():
     result = run("describe", "a.jpg", "missing.jpg", "b.jpg", "--lang", "ja")
     assert result.exit_code == 1
     assert result.stdout == f"== a.jpg · 日本語 (ja)\n{ANSWERS['ja']}\n== b.jpg · 日本語 (ja)\n{ANSWERS['ja']}\n"

@@ -1,0 +1,346 @@
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import fake_palo
+import pytest
+from click.testing import CliRunner
+from fake_palo import ANSWERS
+
+from palo_cpp.cli import console, line_input, palo_cpp
+from palo_cpp.cli.conversation import HOW_TO_LEAVE, unquoted
+from palo_cpp.languages import LANGUAGES
+
+CODES = list(LANGUAGES)
+
+
+@pytest.fixture(autouse=True)
+def palo(monkeypatch):
+    return fake_palo.install(monkeypatch)
+
+
+@pytest.fixture
+def typed(monkeypatch):
+    """A person at stdin who reads stderr, while stdout goes to a file."""
+
+    def is_terminal(stream):
+        return stream in (sys.stdin, sys.stderr)
+
+    monkeypatch.setattr(console, "is_terminal", is_terminal)
+    monkeypatch.setattr(line_input, "is_terminal", is_terminal)
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+def chat(*arguments, text):
+    return CliRunner().invoke(palo_cpp, ["chat", *arguments], prog_name="palo-cpp", input=text)
+
+
+def interrupt(at):
+    def during(n):
+        if n == at:
+            signal.raise_signal(signal.SIGINT)
+
+    return during
+
+
+# --- from a pipe
+
+
+def test_one_question_per_line_and_only_answers_on_stdout(palo):
+    result = chat("photo.jpg", "--lang", "hi", text="यह क्या है?\n\n  क्यों?  \n")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, (ANSWERS["hi"] + "\n") * 2, "")
+    assert palo.images == ["photo.jpg"]
+    assert [asked["question"] for asked in palo.asked] == ["यह क्या है?", "क्यों?"]
+    assert palo.is_closed
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_piped_conversation_in_each_language(palo, code):
+    question = LANGUAGES[code].default_question
+    assert chat("photo.jpg", "--lang", code, text=question).stdout == ANSWERS[code] + "\n"
+    assert palo.asked == [{"question": question, "lang": code}]
+
+
+def test_each_answer_is_one_json_object():
+    result = chat("photo.jpg", "--json", text="One?\n/lang ur\nTwo?\n")
+    said = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(answer["language"], answer["text"]) for answer in said] == [(None, ANSWERS["en"]), ("ur", ANSWERS["ur"])]
+
+
+def test_windows_line_ends_and_a_byte_order_mark(palo):
+    chat("photo.jpg", text="\ufeffOne?\r\nTwo?\r\n")
+    assert [asked["question"] for asked in palo.asked] == ["One?", "Two?"]
+
+
+@pytest.mark.parametrize(
+    ("text", "questions"),
+    [
+        ('"""one\ntwo"""\nthree\n', ["one\ntwo", "three"]),
+        ('"""\n  one\n\n  two\n"""\n', ["one\n\n  two"]),
+        ('"""one"""\n', ["one"]),
+        ('"""one\nnever closed', ["one\nnever closed"]),
+        ('say """one"""\n', ['say """one"""']),
+    ],
+)
+def test_triple_quotes_hold_several_lines(palo, text, questions):
+    chat("photo.jpg", text=text)
+    assert [asked["question"] for asked in palo.asked] == questions
+
+
+def test_an_error_in_a_pipe_is_reported_and_the_rest_is_answered():
+    result = chat("photo.jpg", text="One?\n/image missing.jpg\nTwo?\n/lang Klingon\n")
+    assert result.exit_code == 1
+    assert result.stdout == (ANSWERS["en"] + "\n") * 2
+    assert [line.split(": ")[:3] for line in result.stderr.splitlines()] == [
+        ["palo-cpp", "error", "missing.jpg"],
+        ["palo-cpp", "error", "language"],
+    ]
+
+
+def test_ctrl_c_ends_a_pipe_with_130(palo):
+    palo.pieces, palo.during = ["One. ", "Two. ", "Three."], interrupt(1)
+    result = chat("photo.jpg", text="One?\nTwo?\n")
+    assert (result.exit_code, result.stdout) == (130, "One. Two. \n")
+    assert len(palo.asked) == 1
+
+
+# --- by hand
+
+
+@pytest.mark.parametrize("leave", ["/bye\n", "/exit\n", "/quit\n", ""])
+@pytest.mark.usefixtures("typed")
+def test_leaving(palo, leave):
+    result = chat("photo.jpg", text=f"What?\n{leave}")
+    assert (result.exit_code, result.stdout) == (0, ANSWERS["en"] + "\n")
+    assert len(palo.asked) == 1
+    assert "photo.jpg is open" in result.stderr and line_input.PROMPT in result.stderr
+
+
+@pytest.mark.usefixtures("typed")
+def test_enter_alone_describes_the_image_once(palo):
+    chat("photo.jpg", "--lang", "ja", text="\n\n\n")
+    assert palo.asked == [{"question": None, "lang": "ja"}]
+
+
+@pytest.mark.usefixtures("typed")
+def test_timings_are_shown_to_who_looks_unless_not_wanted():
+    assert "answer 2.00 s for 24 tokens (12.0/s)" in chat("photo.jpg", text="What?\n").stderr
+    assert "tokens" not in chat("photo.jpg", "--no-show-timings", text="What?\n").stderr
+
+
+@pytest.mark.usefixtures("typed")
+def test_another_image(palo):
+    result = chat("photo.jpg", text="One?\n/image b.jpg\nTwo?\n/image\n/image missing.jpg\nThree?\n")
+    assert result.exit_code == 0  # a person has seen the error
+    assert palo.images == ["photo.jpg", "b.jpg"]
+    assert [asked["question"] for asked in palo.asked] == ["One?", "Two?", "Three?"]
+    assert "b.jpg is open" in result.stderr
+    assert "usage: /image PATH" in result.stderr
+    assert "error: missing.jpg: expected an image" in result.stderr
+
+
+@pytest.mark.usefixtures("typed")
+def test_no_image_at_first(palo):
+    result = chat(text="/image b.jpg\nWhat?\n")
+    assert "No image yet" in result.stderr
+    assert palo.images == [None, "b.jpg"]
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.usefixtures("typed")
+def test_another_language(palo, code):
+    result = chat("photo.jpg", text=f"What?\n/lang {LANGUAGES[code].own_name}\nWhat?\n/lang\n")
+    assert result.stdout == f"{ANSWERS['en']}\n{ANSWERS[code]}\n"
+    assert [asked["lang"] for asked in palo.asked] == [None, code]
+    assert result.stderr.count(f"Answers come in {LANGUAGES[code]}.") == 2
+
+
+@pytest.mark.usefixtures("typed")
+def test_an_unknown_language_changes_nothing(palo):
+    result = chat("photo.jpg", "--lang", "bn", text="/lang Klingon\nWhat?\n")
+    assert "expected one of the ten, got 'Klingon'" in result.stderr
+    assert palo.asked[0]["lang"] == "bn"
+
+
+@pytest.mark.usefixtures("typed")
+def test_clear_help_and_what_is_no_command(palo):
+    result = chat("photo.jpg", text="/clear\n/help\n/frobnicate\n/lang\n")
+    assert palo.n_cleared == 1 and palo.asked == []
+    assert all(f"/{name}" in result.stderr for name in ("image", "lang", "clear", "help", "bye"))
+    assert "/frobnicate is no command" in result.stderr
+    assert "Answers follow the question." in result.stderr
+
+
+@pytest.mark.usefixtures("typed")
+def test_ctrl_c_stops_the_answer_and_not_the_program(palo):
+    palo.pieces, palo.during = ["One. ", "Two. ", "Three."], interrupt(1)
+    result = chat("photo.jpg", text="One?\nTwo?\n")
+    assert result.exit_code == 0
+    assert result.stdout == "One. Two. \n" * 2
+    assert result.stderr.count("(stopped)") == 2
+
+
+@pytest.mark.usefixtures("typed")
+def test_ctrl_c_before_the_first_word_stops_the_answer_too(palo):
+    palo.during = interrupt(0)
+    result = chat("photo.jpg", text="One?\n/bye\n")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "(stopped)" in result.stderr
+
+
+@pytest.mark.usefixtures("typed")
+def test_ctrl_c_at_the_prompt_says_how_to_leave(monkeypatch, palo):
+    lines = iter([KeyboardInterrupt, "What?", None])
+
+    def read(_self):
+        line = next(lines)
+        if line is KeyboardInterrupt:
+            raise line
+        return line
+
+    monkeypatch.setattr(line_input.LineInput, "read", read)
+    result = chat("photo.jpg", text="")
+    assert result.exit_code == 0
+    assert HOW_TO_LEAVE in result.stderr
+    assert [asked["question"] for asked in palo.asked] == ["What?"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "path"),
+    [
+        ("photo.jpg", "photo.jpg"),
+        ("'my photo.jpg'", "my photo.jpg"),
+        ('"my photo.jpg"', "my photo.jpg"),
+        (r"my\ photo.jpg", "my photo.jpg"),
+        ("my photo.jpg", "my photo.jpg"),
+        ("Anna's photo.jpg", "Anna's photo.jpg"),
+        ("~/तस्वीर.jpg", str(Path.home() / "तस्वीर.jpg")),
+    ],
+)
+def test_paths_as_people_type_and_drop_them(argument, path):
+    assert unquoted(argument) == path
+
+
+def test_a_path_that_is_there_is_taken_as_it_is(tmp_path):
+    odd = tmp_path / "it's \\ odd.jpg"
+    odd.touch()
+    assert unquoted(str(odd)) == str(odd)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="other environment variables there")
+def test_history_goes_into_the_state_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert line_input.history_file() == tmp_path / "palo_cpp" / "history"
+
+
+# --- in a real (pseudo) terminal
+
+
+class Terminal:
+    """`palo-cpp chat` with a fake model, in a terminal of its own."""
+
+    CODE = (
+        "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); sys.path.insert(0, sys.argv.pop(1));"
+        "import time, fake_palo; from palo_cpp.cli import main, opening;"
+        "fake = fake_palo.FakePalo(during=lambda n: time.sleep(0.02)); opening.open_palo = lambda _: fake; main()"
+    )
+
+    def __init__(self, *arguments, **env):
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, b"\x1e\x00\x78\x00\x00\x00\x00\x00")  # 30 lines of 120 columns
+        code = [sys.executable, "-c", self.CODE, str(Path(__file__).parent), "chat", *arguments]
+        env = {**os.environ, "TERM": "xterm", "LC_ALL": "C", "NO_COLOR": "1", **env}
+        self.process = subprocess.Popen(code, stdin=slave, stdout=slave, stderr=slave, env=env, start_new_session=True)
+        os.close(slave)
+        self.unread = b""
+
+    def type(self, text):
+        os.write(self.master, text.encode())
+
+    def read_until(self, text, timeout_s=20.0):
+        """What appeared up to and with `text`, or to the end of the program."""
+        deadline = time.monotonic() + timeout_s
+        while text.encode() not in self.unread:
+            left = deadline - time.monotonic()
+            assert left > 0, f"{text!r} did not appear; got {self.unread.decode('utf-8', 'replace')!r}"
+            if select.select([self.master], [], [], left)[0]:
+                try:
+                    self.unread += os.read(self.master, 4096)
+                except OSError:  # Linux's way to say that the other side has closed
+                    break
+        before, found, self.unread = self.unread.partition(text.encode())
+        return (before + found).decode("utf-8", "replace")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+        os.close(self.master)
+
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo terminals of this kind")
+
+
+def test_a_conversation_in_a_terminal(tmp_path):
+    with Terminal("photo.jpg", XDG_STATE_HOME=str(tmp_path)) as terminal:
+        terminal.read_until(">>> ")
+        terminal.type("यह क्या है?\r")
+        assert "यह क्या है?" in terminal.read_until(ANSWERS["en"])
+        terminal.read_until(">>> ")
+        terminal.type("/lang ja\r")
+        terminal.read_until("日本語")
+        terminal.type('"""これは\r')
+        terminal.read_until("... ")
+        terminal.type('何？"""\r')
+        terminal.read_until(ANSWERS["ja"])
+        terminal.read_until(">>> ")
+        terminal.type("\x04")
+        assert terminal.process.wait(20) == 0
+    history = (tmp_path / "palo_cpp" / "history").read_text(encoding="utf-8")
+    assert "यह क्या है?" in history and "/lang ja" in history
+    assert (tmp_path / "palo_cpp" / "history").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_right_to_left_answer_stands_in_isolates(tmp_path):
+    with Terminal("photo.jpg", "--lang", "ur", XDG_STATE_HOME=str(tmp_path)) as terminal:
+        terminal.read_until(">>> ")
+        terminal.type("\r")
+        terminal.read_until(f"\u2067{ANSWERS['ur']}\u2069")
+        terminal.type("/bye\r")
+        assert terminal.process.wait(20) == 0
+
+
+def test_ctrl_c_in_a_terminal(tmp_path):
+    with Terminal("photo.jpg", XDG_STATE_HOME=str(tmp_path)) as terminal:
+        terminal.read_until(">>> ")
+        terminal.type("\x03")
+        terminal.read_until(HOW_TO_LEAVE)
+        terminal.read_until(">>> ")
+        terminal.type("What?\r")
+        terminal.read_until("A red")
+        terminal.type("\x03")
+        rest = terminal.read_until(">>> ")
+        assert "(stopped)" in rest and "wide" not in rest
+        terminal.type("/bye\r")
+        assert terminal.process.wait(20) == 0
+
+
+def test_a_history_that_cannot_be_written_is_no_failure(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    with Terminal("photo.jpg", XDG_STATE_HOME=str(blocked)) as terminal:
+        terminal.read_until(">>> ")
+        terminal.type("/bye\r")
+        assert terminal.process.wait(20) == 0
+        assert not re.search("Traceback|Error", terminal.read_until("\0"))
