@@ -57,6 +57,10 @@ class Model:
         before = [BOS, *self.tokenizer.encode(f"{SYSTEM} USER: ")]
         return before, self.tokenizer.encode(f"\n{question} ASSISTANT:")
 
+    def text_prompt(self, question: str) -> list[int]:
+        """Token ids of a first question without an image."""
+        return [BOS, *self.tokenizer.encode(f"{SYSTEM} USER: {question} ASSISTANT:")]
+
     def next_prompt(self, question: str) -> list[int]:
         """Token ids from the `</s>` that ends the last answer to the next `ASSISTANT:`.
 
