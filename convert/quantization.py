@@ -57,7 +57,8 @@ FILE_TYPES = {
     "q2_0": (41, 2.5),
     "mxfp4_moe": (38, 4.5),
 }
-# llama.h also numbers NVFP4, which its quantizer does not offer. It refuses these without an importance matrix, which this project does not make yet.
+# llama.cpp refuses these without an importance matrix, which this project does not make yet. (llama.h also numbers
+# NVFP4, which its quantizer does not offer.)
 NEED_IMPORTANCE_MATRIX = ("iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq2_m", "iq3_xxs", "iq3_xs", "q2_k_s")
 TEXT_TYPES = tuple(FILE_TYPES)
 _FAILURE = re.compile(r"failed to quantize: (.*)")
