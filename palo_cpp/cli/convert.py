@@ -96,9 +96,9 @@ def _as_text(conversion: Conversion, output: str, dry_run: bool) -> str:
     if dry_run:
         return str(conversion.plan)
     return (
-        f"language model: {conversion.model_path}\\n"
-        f"vision:         {conversion.mmproj_path}\\n"
-        f"\\nTry it:\\n  palo-cpp chat photo.jpg -m {shlex.quote(output)} --lang hi"
+        f"language model: {conversion.model_path}\n"
+        f"vision:         {conversion.mmproj_path}\n"
+        f"\nTry it:\n  palo-cpp chat photo.jpg -m {shlex.quote(output)} --lang hi"
     )
 
 

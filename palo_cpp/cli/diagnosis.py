@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palo_cpp.cli.progress import readable_size
+
 if TYPE_CHECKING:
     from palo_cpp.model_files import ModelFiles
 
@@ -93,11 +95,11 @@ def memory() -> list[Finding]:
     """Memory that a model can be loaded into."""
     from palo_cpp.machine import memory_available, memory_total
 
-    return [Finding("memory", f"{_gib(memory_available())} available of {_gib(memory_total())}")]
+    return [Finding("memory", f"{_size(memory_available())} available of {_size(memory_total())}")]
 
 
-def _gib(n_bytes: int | None) -> str:
-    return "unknown" if n_bytes is None else f"{n_bytes / 2**30:.1f} GiB"
+def _size(n_bytes: int | None) -> str:
+    return "unknown" if n_bytes is None else readable_size(n_bytes)
 
 
 def _cpu_name() -> str:
@@ -233,7 +235,7 @@ def _model(path: Path, is_named: bool) -> Finding:
     try:
         header = read_header(path)
         if header.is_mmproj:
-            return Finding(path.name, f"vision tower and projector, {_gib(header.size_bytes)}")
+            return Finding(path.name, f"vision tower and projector, {_size(header.size_bytes)}")
         return _language_model(path.name, find_model(path))
     except PaloError as error:
         message, _, advice = str(error).partition("; ")
@@ -246,7 +248,7 @@ def _language_model(name: str, files: ModelFiles) -> Finding:
 
     n_ctx = default_n_ctx(files.text)
     needed, available = estimate_memory(files.text, files.mmproj, n_ctx=n_ctx).total, memory_available()
-    value = f"language model, goes with {files.mmproj.path.name}; takes {_gib(needed)} with {n_ctx} tokens of context"
+    value = f"language model, goes with {files.mmproj.path.name}; takes {_size(needed)} with {n_ctx} tokens of context"
     if available is not None and needed > available:
         return Finding(
             name, f"{value}, more than is available", advice="palo-cpp quantize makes it smaller; so does -c"

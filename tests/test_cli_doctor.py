@@ -1,0 +1,141 @@
+import json
+import shutil
+import subprocess
+import sys
+
+import fake_palo
+import pytest
+from click.testing import CliRunner
+
+from palo_cpp import machine
+from palo_cpp.cli import diagnosis, palo_cpp
+from palo_cpp.cli.diagnosis import Finding
+
+SECTIONS = ["machine", "memory", "libraries", "instruction sets", "image formats", "models"]
+
+
+@pytest.fixture(autouse=True)
+def palo(monkeypatch):
+    return fake_palo.install(monkeypatch)
+
+
+def doctor(*arguments, **extra):
+    return CliRunner().invoke(palo_cpp, ["doctor", *map(str, arguments)], prog_name="palo-cpp", **extra)
+
+
+def test_a_sound_installation(model_dir):
+    result = doctor("-m", model_dir)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert [line[:-1] for line in result.stdout.splitlines() if line[:1].isalpha() and line[-1] == ":"] == SECTIONS
+    for text in ("physical cores usable", "available of", "llama-cpp-python: ", "libllama", "WebP: ", "offers ", "AVX"):
+        assert text in result.stdout or text == "AVX"  # no AVX on Arm
+    assert "PALO-Small-F16.gguf: language model, goes with mmproj-PALO-Small-F16.gguf" in result.stdout
+    assert "BAD" not in result.stdout
+
+
+def test_as_json(model_dir):
+    said = json.loads(doctor("-m", model_dir, "--json").stdout)
+    assert list(said) == ["ok", *SECTIONS]
+    assert said["ok"] is True
+    assert all(set(finding) == {"what", "value", "is_ok", "advice"} for name in SECTIONS for finding in said[name])
+
+
+def test_there_is_one_ggml_in_the_process():
+    found = diagnosis.libraries()
+    names = [finding.value.rsplit("/", 1)[-1] for finding in found if finding.what == "file"]
+    assert sum(name.startswith("libggml-base") for name in names) <= 1
+    assert all(finding.is_ok for finding in found)
+
+
+def test_two_ggmls_in_one_process_are_found(monkeypatch, tmp_path):
+    monkeypatch.setattr(diagnosis, "_mapped", lambda *_: {tmp_path / "libggml-base.so", tmp_path / "libggml-base.so.0"})
+    found = [finding for finding in diagnosis.libraries() if not finding.is_ok]
+    assert [(finding.what, finding.value) for finding in found] == [("ggml", "loaded 2 times into one process")]
+
+
+def test_a_package_that_is_missing(monkeypatch):
+    monkeypatch.setattr(diagnosis, "PACKAGES", ("palo-cpp", "no-such-package"))
+    result = doctor()
+    assert result.exit_code == 1
+    assert "BAD  no-such-package: missing\n       -> pip install no-such-package" in result.stdout
+    assert "Something is missing" in result.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals there")
+@pytest.mark.parametrize(
+    ("trial", "value"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGILL)", "illegal instruction: built for another CPU"),
+        ("import palo_cpp.no_such_module", "ModuleNotFoundError: No module named 'palo_cpp.no_such_module'"),
+        ("raise SystemExit(3)", "exit code 3"),
+    ],
+)
+def test_libraries_that_do_not_load(monkeypatch, trial, value):
+    monkeypatch.setattr(diagnosis, "TRIAL", trial)
+    bad = [finding for finding in diagnosis.libraries() if not finding.is_ok]
+    assert [(finding.what, finding.value) for finding in bad] == [("loading", value)]
+    assert "pip install --force-reinstall" in bad[0].advice
+
+
+def test_libraries_that_hang(monkeypatch):
+    def run(*_, **__):
+        raise subprocess.TimeoutExpired("python", 120)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert [finding.value for finding in diagnosis.libraries() if not finding.is_ok] == ["took longer than 120 s"]
+
+
+def test_a_look_that_fails_is_a_finding(monkeypatch):
+    def fail():
+        raise OSError("no such thing here")
+
+    monkeypatch.setattr(diagnosis, "memory", fail)
+    assert diagnosis.examine(".")["memory"] == [
+        Finding("memory", "OSError: no such thing here", False, diagnosis.examine(".")["memory"][0].advice)
+    ]
+
+
+def test_an_instruction_set_can_be_forced(monkeypatch):
+    monkeypatch.setenv("PALO_CPP_ISA", "ref")
+    assert any("uses ref (PALO_CPP_ISA=ref)" in finding.value for finding in diagnosis.instruction_sets())
+
+
+def test_an_instruction_set_that_this_machine_has_not(monkeypatch):
+    monkeypatch.setenv("PALO_CPP_ISA", "abacus")
+    result = doctor()
+    assert result.exit_code == 1
+    assert "PALO_CPP_ISA: expected one of" in result.stdout
+
+
+def test_image_formats_that_pillow_was_built_without(monkeypatch):
+    from PIL import features
+
+    monkeypatch.setattr(features, "check", lambda codec: codec not in ("avif", "jpg"))
+    found = {finding.what: finding.is_ok for finding in diagnosis.image_formats()}
+    assert found["AVIF"] and not found["JPEG"]
+
+
+def test_no_models_here_is_no_fault_but_says_how_to_make_some(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    result = doctor()
+    assert result.exit_code == 0
+    assert f"none in {tmp_path}" in result.stdout and "palo-cpp convert CHECKPOINT -o FOLDER" in result.stdout
+
+
+def test_no_models_in_a_folder_that_was_named(tmp_path):
+    assert doctor("-m", tmp_path).exit_code == 1
+    assert doctor("-m", tmp_path / "nothing").exit_code == 1
+
+
+def test_a_model_without_its_other_half(model_dir, tmp_path):
+    shutil.copy(model_dir / "PALO-Small-F16.gguf", tmp_path)
+    result = doctor("-m", tmp_path)
+    assert result.exit_code == 1
+    assert "BAD  PALO-Small-F16.gguf: " in result.stdout and "expected mmproj-*.gguf beside it" in result.stdout
+
+
+def test_a_model_that_would_not_fit(monkeypatch, model_dir):
+    monkeypatch.setattr(machine, "memory_available", lambda: 1 << 20)
+    result = doctor("-m", model_dir)
+    assert result.exit_code == 0
+    assert "more than is available\n       -> palo-cpp quantize makes it smaller" in result.stdout
