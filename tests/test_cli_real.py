@@ -1,0 +1,85 @@
+"""The command as a user starts it, on the small checkpoint: nothing is replaced."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from palo_cpp.languages import LANGUAGES
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory, picture):
+    path = tmp_path_factory.mktemp("photo") / "तस्वीर.png"
+    Image.fromarray(np.asarray(picture)).save(path)
+    return path
+
+
+def palo_cpp(*arguments, stdin=b"", **environment):
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PALO_CPP_")}
+    command = [sys.executable, "-m", "palo_cpp", *map(str, arguments)]
+    return subprocess.run(
+        command, input=stdin, env={**env, **environment}, capture_output=True, check=False, timeout=120
+    )
+
+
+def test_ask_prints_what_the_library_answers(palo, photo, model_dir):
+    result = palo_cpp("ask", photo, "-m", model_dir, "--lang", "hi", "-n", "24", "-t", "2", LC_ALL="C")
+    expected = palo.ask(photo, lang="hi", max_tokens=24)
+    assert (result.returncode, result.stdout.decode()) == (0, expected.text + "\n")
+    assert bool(result.stderr) == (expected.finish_reason == "length")
+
+
+def test_an_image_on_stdin_and_json(palo, photo, model_dir):
+    result = palo_cpp(
+        *("ask", "-", "What is this?", "--json"),
+        stdin=photo.read_bytes(),
+        PALO_CPP_MODEL=str(model_dir),
+        PALO_CPP_PREDICT="8",
+    )
+    said, expected = json.loads(result.stdout), palo.ask(photo, "What is this?", max_tokens=8).to_dict()
+    assert {key: said[key] for key in ("text", "token_ids", "finish_reason", "language", "inputs")} == {
+        key: expected[key] for key in ("text", "token_ids", "finish_reason", "language", "inputs")
+    }
+    assert said["timings"]["encode_s"] > 0
+
+
+def test_a_piped_conversation(palo, photo, model_dir):
+    result = palo_cpp(
+        *("chat", photo, "-m", model_dir, "--lang", "ur", "-n", "8", "--json"), stdin="یہ کیا ہے؟\nWhat?\n".encode()
+    )
+    with palo.chat(photo, lang="ur") as chat:
+        expected = [chat.ask(question, max_tokens=8).text for question in ("یہ کیا ہے؟", "What?")]
+    assert [json.loads(line)["text"] for line in result.stdout.splitlines()] == expected
+
+
+def test_describe_in_all_languages(palo, photo, model_dir):
+    result = palo_cpp("describe", photo, "-m", model_dir, "--lang", "all", "-n", "6", "--json")
+    answers = json.loads(result.stdout)["images"][0]["answers"]
+    expected = palo.describe(photo, max_tokens=6)
+    assert list(answers) == list(LANGUAGES)
+    assert {code: answer["text"] for code, answer in answers.items()} == {
+        code: answer.text for code, answer in expected.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.jpg"], "missing.jpg"),
+        ([__file__], "test_cli_real.py"),
+        (["PHOTO", "-m", "nowhere"], "model nowhere: expected a folder or a GGUF file"),
+        (["PHOTO", "-c", "16"], "at most 15 tokens"),
+    ],
+)
+def test_what_goes_wrong_is_one_line(photo, model_dir, arguments, message):
+    arguments = [str(photo) if argument == "PHOTO" else argument for argument in arguments]
+    result = palo_cpp("ask", *arguments, PALO_CPP_MODEL=str(model_dir))
+    stderr = result.stderr.decode()
+    assert (result.returncode, result.stdout) == (1, b"")
+    assert stderr.startswith("palo-cpp: error: ") and stderr.count("\n") == 1
+    assert message in stderr and "unexpected" not in stderr
