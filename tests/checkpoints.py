@@ -96,6 +96,8 @@ def write_checkpoint(
     clip_inside = clip_inside and not lone_projector
     _write_vision_tower(folder / "vision_tower", files, size, seed, None if clip_inside else clip_text_half, buffers)
     config = _llama_config(size, dtype) | _multimodal_config(layout, projector, size, image_aspect_ratio)
+    if lora or lone_projector:
+        config["_name_or_path"] = "base"
     _write_json(folder / "config.json", config)
     vision = _vision_tensors(size, seed, buffers, "model.vision_tower.vision_tower.") if clip_inside else {}
     if lora or lone_projector:
