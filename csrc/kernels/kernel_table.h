@@ -25,7 +25,7 @@ struct KernelTable {
 
   // out[r, o] = bias[o] + sum_i x[r, i] * w[o, i] for r in [0, n_rows), o in [0, n_out): a Linear layer.
   // out [n_rows, n_out] ld ldo; x [n_rows, n_in] ld ldx; panels as pack_panel wrote them; bias [n_out] or nullptr.
-  // Sums in f32 over blocks of 512 inputs: the longest sum here has 4096 terms, see test_kernels.py for the error.
+  // Sums in f32, in blocks of 256 inputs: the longest sum here has 4096 terms, see test_kernels.py for the error.
   void (*linear)(float* out, const float* x, const float* panels, const float* bias, int64_t n_rows, int64_t n_out,
                  int64_t n_in, int64_t ldo, int64_t ldx);
 
