@@ -250,15 +250,15 @@ class Terminal:
 
     CODE = (
         "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); sys.path.insert(0, sys.argv.pop(1));"
-        "import time, fake_palo; from palo_cpp.cli import main, opening;"
-        "fake = fake_palo.FakePalo(during=lambda n: time.sleep(0.02)); opening.open_palo = lambda _: fake; main()"
+        "import os, time, fake_palo; from palo_cpp.cli import main, opening; pause_s = float(os.environ['PAUSE_S']);"
+        "fake = fake_palo.FakePalo(during=lambda n: time.sleep(pause_s)); opening.open_palo = lambda _: fake; main()"
     )
 
     def __init__(self, *arguments, **env):
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, b"\x1e\x00\x78\x00\x00\x00\x00\x00")  # 30 lines of 120 columns
         code = [sys.executable, "-c", self.CODE, str(Path(__file__).parent), "chat", *arguments]
-        env = {**os.environ, "TERM": "xterm", "LC_ALL": "C", "NO_COLOR": "1", **env}
+        env = {**os.environ, "TERM": "xterm", "LC_ALL": "C", "NO_COLOR": "1", "PAUSE_S": "0", **env}
         self.process = subprocess.Popen(code, stdin=slave, stdout=slave, stderr=slave, env=env, start_new_session=True)
         os.close(slave)
         self.unread = b""
@@ -312,6 +312,20 @@ def test_a_conversation_in_a_terminal(tmp_path):
     assert (tmp_path / "palo_cpp" / "history").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("code", CODES)
+def test_editing_deletes_characters_and_not_bytes(tmp_path, code):
+    word = LANGUAGES[code].own_name
+    with Terminal("photo.jpg", "--json", XDG_STATE_HOME=str(tmp_path)) as terminal:
+        terminal.read_until(">>> ")
+        terminal.type(f"{word}\x7f{word}\r")
+        terminal.read_until("}")
+        terminal.type("\x04")
+        assert terminal.process.wait(20) == 0
+    lines = (tmp_path / "palo_cpp" / "history").read_text(encoding="utf-8").splitlines()
+    # A vowel sign or a virama is a character of its own to readline, and may go with its consonant.
+    assert lines[-1] in {word[:n] + word for n in range(len(word))}
+
+
 def test_a_right_to_left_answer_stands_in_isolates(tmp_path):
     with Terminal("photo.jpg", "--lang", "ur", XDG_STATE_HOME=str(tmp_path)) as terminal:
         terminal.read_until(">>> ")
@@ -322,7 +336,7 @@ def test_a_right_to_left_answer_stands_in_isolates(tmp_path):
 
 
 def test_ctrl_c_in_a_terminal(tmp_path):
-    with Terminal("photo.jpg", XDG_STATE_HOME=str(tmp_path)) as terminal:
+    with Terminal("photo.jpg", PAUSE_S="0.05", XDG_STATE_HOME=str(tmp_path)) as terminal:
         terminal.read_until(">>> ")
         terminal.type("\x03")
         terminal.read_until(HOW_TO_LEAVE)

@@ -14,6 +14,8 @@ PROMPT = ">>> "
 CONTINUED_PROMPT = "... "
 QUOTES = '"""'
 HISTORY_LENGTH = 1000
+# glibc and musl, glibc before 2.35 where it was installed, macOS.
+UTF8_LOCALES = ("C.UTF-8", "en_US.UTF-8", "UTF-8")
 
 
 class LineInput:
@@ -87,11 +89,25 @@ def history_file() -> Path:
 
 
 def _load_readline() -> ModuleType | None:
-    """Import readline, which makes `input` edit lines, set to take every byte as part of UTF-8 text."""
+    """Import readline, which makes `input` edit lines, and make it take its bytes for UTF-8."""
+    _set_utf8_locale()
     try:
         import readline
     except ImportError:  # Windows: the console edits lines by itself
         return None
-    for setting in ("set input-meta on", "set output-meta on", "set convert-meta off", "set enable-bracketed-paste on"):
+    for setting in ("set input-meta on", "set output-meta on", "set convert-meta off"):
         readline.parse_and_bind(setting)
     return readline
+
+
+def _set_utf8_locale() -> None:
+    """Leave a locale such as C, in which readline would delete a byte of a character and not the character."""
+    import locale
+
+    if sys.platform == "win32" or locale.nl_langinfo(locale.CODESET).upper().replace("-", "") == "UTF8":
+        return
+    for name in UTF8_LOCALES:
+        with contextlib.suppress(locale.Error):
+            locale.setlocale(locale.LC_CTYPE, name)
+            os.environ["LC_ALL"] = name  # readline asks the environment, and each time anew
+            return

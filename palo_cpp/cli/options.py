@@ -157,7 +157,9 @@ _SAMPLING = (
         metavar="X",
         help="Sample among tokens at least X times as likely as the likeliest.",
     ),
-    option(*("-s", "--seed"), env="SEED", type=click.IntRange(min=0), default=None, metavar="N", help="Seed of sampling."),
+    option(
+        *("-s", "--seed"), env="SEED", type=click.IntRange(min=0), default=None, metavar="N", help="Seed of sampling."
+    ),
     option(
         "--stop",
         env="STOP",
