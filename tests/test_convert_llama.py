@@ -61,7 +61,7 @@ def test_text_computes_what_numpy_computes(tmp_path: Path, n_head_kv: int) -> No
     source = checkpoints.write_checkpoint(tmp_path / "source", projector="linear", size=size, seed=5)
     model = convert(source, tmp_path / "out", outtype="f32").model_path
     expected = llama_logits(draw(plan_model(size, "linear"), 5), size, TOKENS)
-    assert relative_error(stock_llama.logits(model, TOKENS), expected) < 2e-6  # observed at most 4.1e-7
+    assert relative_error(stock_llama.logits(model, TOKENS), expected) < 2e-6  # observed at most 6.3e-7
 
 
 def test_rope_theta_and_eps_reach_llama(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_rope_theta_and_eps_reach_llama(tmp_path: Path) -> None:
 # Its GELU is the tanh form out of an f16 table, and f16 matrices meet f16 activations: hence the tolerances.
 @pytest.mark.parametrize(
     ("mmproj_outtype", "tolerance"),
-    [("f32", 2e-3), ("f16", 4e-3), ("bf16", 4e-2), ("q8_0", 4e-2)],
+    [("f32", 1e-3), ("f16", 2e-3), ("bf16", 1e-2), ("q8_0", 5e-2)],  # observed 4.7e-4, 6.6e-4, 4.4e-3, 2.5e-2
 )
 @pytest.mark.parametrize("size", [SMALL, checkpoints.ODD], ids=["grid4", "grid5"])
 def test_libmtmd_computes_what_numpy_computes(
@@ -100,7 +100,7 @@ def test_libmtmd_stops_at_the_select_layer(tmp_path: Path, select_layer: int) ->
     tensors = tensors_of("mlp2x_gelu", SMALL)
     expected = mlp_image_embeddings(tensors, SMALL, pixels(image(SMALL)), select_layer, class_last=True)
     got = stock_llama.image_embeddings(done.model_path, done.mmproj_path, image(SMALL))
-    assert relative_error(got, expected) < 2e-3
+    assert relative_error(got, expected) < 2e-3  # observed at most 5.4e-4
 
 
 @pytest.mark.parametrize("size", [SMALL, checkpoints.ODD], ids=["grid4", "grid5"])
@@ -110,7 +110,7 @@ def test_libmtmd_agrees_with_our_encoder_but_for_its_class_row(tmp_path: Path, s
     with VisionEncoder(done.mmproj_path, n_threads=1) as encoder:
         ours = encoder.encode(pixels(image(size)))
     theirs = stock_llama.image_embeddings(rotated.model_path, rotated.mmproj_path, image(size))
-    assert relative_error(theirs[:-1], ours[1:].astype(np.float64)) < 2e-3
+    assert relative_error(theirs[:-1], ours[1:].astype(np.float64)) < 2e-3  # observed at most 5.7e-4
 
 
 @pytest.mark.parametrize("projector", ["ldpnet", "ldpnetv2"])
@@ -122,7 +122,7 @@ def test_libmtmd_agrees_with_our_mobile_projectors(tmp_path: Path, projector: st
     with VisionEncoder(done.mmproj_path, n_threads=1) as encoder:
         ours = encoder.project(np.roll(hidden, -1, axis=0)[1:].astype(np.float32))
     theirs = stock_llama.image_embeddings(rotated.model_path, rotated.mmproj_path, image(GRID_24))
-    assert relative_error(theirs, ours.astype(np.float64)) < 5e-3
+    assert relative_error(theirs, ours.astype(np.float64)) < 2e-3  # observed at most 5.1e-4
 
 
 @pytest.mark.parametrize("projector", ["ldpnet", "ldpnetv2"])
