@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -21,6 +22,9 @@ from palo_cpp.prompt import SYSTEM, ImageSegment, Turn, prompt_segments, prompt_
 if TYPE_CHECKING:
     from palo_cpp.image import ImageSource
     from palo_cpp.language_model import LanguageModel
+
+# What a question is at, as INFO: the command line shows it while the user waits.
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -232,6 +236,7 @@ class _Work:
 
     def pieces(self) -> Iterator[str]:
         """Text of the answer as it comes."""
+        logger.info("reading the prompt")
         begun_at = time.perf_counter()
         self._cursor = cursor = self._engine.cache.read(self._segments)
         self._prefill_s = time.perf_counter() - begun_at - self._encode_s
@@ -243,9 +248,11 @@ class _Work:
 
     def _timed(self, segment: ImageSegment) -> ImageSegment:
         def embed() -> NDArray[np.float32]:
+            logger.info("encoding the image")
             begun_at = time.perf_counter()
             embeddings = segment.embed()
             self._encode_s += time.perf_counter() - begun_at
+            logger.info("reading the prompt")
             return embeddings
 
         return replace(segment, embed=embed)

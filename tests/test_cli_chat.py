@@ -318,7 +318,8 @@ def test_editing_deletes_characters_and_not_bytes(tmp_path, code):
     with Terminal("photo.jpg", "--json", XDG_STATE_HOME=str(tmp_path)) as terminal:
         terminal.read_until(">>> ")
         terminal.type(f"{word}\x7f{word}\r")
-        terminal.read_until("}")
+        terminal.read_until('"inputs"')
+        terminal.read_until(">>> ")  # before the prompt, Ctrl-D means something else to the terminal
         terminal.type("\x04")
         assert terminal.process.wait(20) == 0
     lines = (tmp_path / "palo_cpp" / "history").read_text(encoding="utf-8").splitlines()
