@@ -10,6 +10,7 @@ Everything is imported when it is first used: `import palo_cpp` itself loads no 
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from palo_cpp.palo import Palo as Palo
 
 __version__: str
+
+# The library never prints: without a handler of the program's own, its log goes nowhere.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 _MODULES = {
     "answer": ("Answer", "AnswerStream", "Inputs", "Piece", "Timings"),

@@ -108,7 +108,8 @@ class Chat:
         Raises:
             ArgumentError: an option out of range, or a question that does not fit into the context.
         """
-        return self.stream(question, lang=lang, **options).read()
+        with self._engine.cache.turn:
+            return self.stream(question, lang=lang, **options).read()
 
     def stream(self, question: str | None = None, *, lang: str | None = None, **options: Any) -> AnswerStream:
         """Ask and read the answer as it comes; arguments as in `ask`.

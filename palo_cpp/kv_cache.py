@@ -7,6 +7,7 @@ context stay right: the one that finds its own prefix gone reads it again.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -96,11 +97,17 @@ def check_fits(segments: Sequence[Segment], n_ctx: int) -> int:
 
 
 class KvCache:
-    """The one sequence of a context that conversations share."""
+    """The one sequence of a context that conversations share.
+
+    Attributes:
+        turn: hold it for a whole answer, so that answers asked for by several threads come one after the other instead
+            of displacing each other's prompt at every token.
+    """
 
     def __init__(self, model: Context) -> None:
         self._model = model
         self._cells: list[Cell] = []
+        self.turn = threading.RLock()
 
     def read(self, segments: list[Segment]) -> Cursor:
         """Bring the context to the end of a prompt, decoding only what it does not hold.

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -127,7 +128,7 @@ class Palo:
             ImageError: the image cannot be read.
             ArgumentError: an option out of range, or a question that does not fit into the context.
         """
-        return self.stream(image, question, lang=lang, system=system, **options).read()
+        return self.chat(image, lang=lang, system=system).ask(question, **options)
 
     def stream(
         self,
@@ -170,10 +171,13 @@ class Palo:
             Language code -> answer, in the order asked for.
         """
         self._check_open()
-        opened = self._open_image(image)
+        codes, opened = _language_codes(lang), self._open_image(image)
         engine = Engine(self.language_model, self._engine.cache, lambda _: opened)
-        codes = _language_codes(lang)
-        return {code: Chat(engine, image, lang=code).ask(question, **options) for code in codes}
+        answers = {}
+        for code in codes:
+            answers[code] = Chat(engine, image, lang=code).ask(question, **options)
+            opened = replace(opened, elapsed_s=0.0)  # it was opened for the first answer only
+        return answers
 
     @overload
     def create_chat_completion(
@@ -207,9 +211,10 @@ class Palo:
         self._check_open()
         request = chat_completion.read_request(messages, parameters)
         chat = Chat(self._engine, request.image, lang=request.lang, system=request.system, turns=request.turns)
-        answer_stream = chat.stream(request.question, **request.options)
         reply = chat_completion.Reply(self.name)
-        return reply.chunks(answer_stream) if stream else reply.whole(answer_stream.read())
+        if stream:
+            return reply.chunks(chat.stream(request.question, **request.options))
+        return reply.whole(chat.ask(request.question, **request.options))
 
     # ---- images
 
@@ -223,7 +228,7 @@ class Palo:
             image_embeddings [n_image_tokens, n_embd] f32.
         """
         self._check_open()
-        return self._open_image(image).embed().copy()
+        return np.array(self._open_image(image).embed(), dtype=np.float32)
 
     def _open_image(self, source: ImageSource) -> ChatImage:
         begun_at = time.perf_counter()
@@ -248,7 +253,8 @@ class Palo:
         with self._embeddings_lock:
             known: NDArray[np.float32] | None = self._embeddings.get(pixels.content_hash)
             if known is None:
-                known = np.asarray(self.vision.encode(pixels.values), dtype=np.float32)
+                embeddings: NDArray[np.float32] = self.vision.encode(pixels.values)
+                known = embeddings
             self._embeddings[pixels.content_hash] = known
             self._embeddings.move_to_end(pixels.content_hash)
             while len(self._embeddings) > _N_EMBEDDINGS_KEPT:

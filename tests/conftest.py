@@ -49,7 +49,7 @@ def language_model(text_gguf: Path) -> Iterator[LanguageModel]:
     """The tiny LLaMA, loaded, with an empty context."""
     from palo_cpp.language_model import LanguageModel
 
-    with LanguageModel(text_gguf, n_threads=2) as model:
+    with LanguageModel(text_gguf, n_threads=1) as model:
         yield model
 
 
@@ -76,7 +76,7 @@ def session_palo(model_dir: Path) -> Iterator[Palo]:
     """One `Palo` for the whole run; use `palo`."""
     from palo_cpp import Palo
 
-    with Palo(model_dir, n_threads=2) as palo:
+    with Palo(model_dir, n_threads=1) as palo:  # so small that a second thread would only wait
         yield palo
 
 

@@ -261,11 +261,11 @@ def test_closed_model_is_an_error_and_never_a_crash(text_gguf):
 
 def test_many_loads_do_not_grow(text_gguf):
     for _ in range(30):
-        LanguageModel(text_gguf).decode([5], position=0)
+        LanguageModel(text_gguf, n_threads=1).decode([5], position=0)
     gc.collect()
     before = resident_bytes()
     for _ in range(100):
-        LanguageModel(text_gguf).decode([5], position=0)
+        LanguageModel(text_gguf, n_threads=1).decode([5], position=0)
     gc.collect()
     assert resident_bytes() - before < 8 << 20  # observed 0.3 MiB; one model is 2.5 MiB
 
@@ -335,6 +335,12 @@ HOSTILE = {
     "n_ff": {"llama__feed_forward_length": 96},
     "experts": {"llama__expert_count": 8},
     "rope": {"llama__rope__dimension_count": 3},
+    "rope_wide": {"llama__rope__dimension_count": 128},
+    "key_length": {"llama__attention__key_length": 0},
+    "key_length_odd": {"llama__attention__key_length": 7},
+    "value_length": {"llama__attention__value_length": 48},
+    "eps": {"llama__attention__layer_norm_rms_epsilon": None},
+    "eps_text": {"llama__attention__layer_norm_rms_epsilon": "small"},
     "tokenizer": {"tokenizer__ggml__model": "gpt2"},
     "no_tokenizer": {"tokenizer__ggml__model": None},
     "few_tokens": {"tokenizer__ggml__tokens": [b"a", b"b"]},
