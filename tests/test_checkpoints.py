@@ -66,7 +66,7 @@ def read_torch_zip(path: Path) -> dict[str, np.ndarray]:
 
     def rebuild(storage: tuple[str, np.ndarray], offset: int, size: Any, stride: Any, *_: Any) -> np.ndarray:
         values = storage[1][offset:]
-        return np.lib.stride_tricks.as_strided(values, size, [step * values.itemsize for step in stride]).copy()
+        return np.array(np.lib.stride_tricks.as_strided(values, size, [step * values.itemsize for step in stride]))
 
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
@@ -127,7 +127,7 @@ def test_shards(weights: str, tmp_path: Path) -> None:
     write_checkpoint(tmp_path, weights=weights, n_shards=3, buffers=False, projector="mlp2x_gelu")
     (index_path,) = tmp_path.glob("*.index.json")
     index = json.loads(index_path.read_text())
-    tensors = {}
+    tensors: dict[str, np.ndarray] = {}
     for file_name in sorted(set(index["weight_map"].values())):
         shard = (read_safetensors if weights == "safetensors" else read_torch_zip)(tmp_path / file_name)
         assert all(index["weight_map"][name] == file_name for name in shard)

@@ -6,8 +6,10 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from golden_files import GoldenAnswer, GoldenModel, GoldenTurn, read_answer_checksums, read_answers
+from numpy.typing import NDArray
 from palo_cpp.convert import convert
 from pictures import picture
 
@@ -15,9 +17,10 @@ from palo_cpp import Palo
 from palo_cpp.prompt import ImageSegment, TextSegment, Turn, prompt_segments
 
 ANSWERS = read_answers()
-# llama.cpp keeps keys and values in float16 and takes activations to the type of the weights, so its logits (of
-# standard deviation 4) are not PyTorch's: a token may differ where the best two were closer than this.
-MARGIN_OF_NOISE = 0.01
+# llama.cpp keeps keys and values in float16, so its logits (of standard deviation 4) are not quite PyTorch's: observed
+# differences have a median of 0.03 and a maximum of 0.075 (f32 weights) and 0.068 (f16). A token may differ where the
+# best two were closer than that; of 515 tokens one does, with a margin of 0.006.
+MARGIN_OF_NOISE = 0.08
 
 Load = Callable[..., Palo]
 
@@ -56,6 +59,13 @@ def check_greedy(palo: Palo, golden: GoldenAnswer) -> int:
     return n_compared
 
 
+def test_near_ties_are_rare(load: Load) -> None:
+    n_compared = sum(check_greedy(load(golden.model), golden) for golden in ANSWERS)
+    n_tokens = sum(len(turn.margins) for golden in ANSWERS for turn in golden.turns)
+    assert n_tokens > 500
+    assert n_compared > 0.9 * n_tokens  # observed: 0.98
+
+
 def count_equal(token_ids: list[int], turn: GoldenTurn) -> int:
     """How many decoded tokens agree from the start, the `</s>` that ended an answer included."""
     ids, golden_ids = [*token_ids, None], [*turn.token_ids, None]
@@ -72,7 +82,7 @@ def test_greedy_tokens_equal_pytorch(golden: GoldenAnswer, load: Load) -> None:
 @pytest.mark.parametrize("golden", ANSWERS, ids=lambda golden: golden.name)
 def test_prompt_ids_equal_the_reference(golden: GoldenAnswer, load: Load) -> None:
     palo = load(golden.model)
-    image = ImageSegment("hash", palo.vision.info.n_image_tokens, lambda: None) if golden.image else None
+    image = ImageSegment("hash", palo.vision.info.n_image_tokens, embed_nothing) if golden.image else None
     turns = [Turn(turn.question, "", tuple(turn.token_ids)) for turn in golden.turns]
     turns[-1] = Turn(golden.turns[-1].question)
     segments = prompt_segments(palo.language_model, turns, image=image)
@@ -87,6 +97,11 @@ def test_prompt_ids_equal_the_reference(golden: GoldenAnswer, load: Load) -> Non
     assert ids == expected
 
 
+def embed_nothing() -> NDArray[np.float32]:
+    """Only the layout of the prompt is looked at."""
+    raise AssertionError("not to be called")
+
+
 def join(segments: list[Any], more: list[Any]) -> list[Any]:
     """Append segments; token ids that meet are one segment."""
     if segments and segments[-1] is not None and more[0] is not None:
@@ -94,7 +109,7 @@ def join(segments: list[Any], more: list[Any]) -> list[Any]:
     return [*segments, *more]
 
 
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "pickle": {"weights": "pickle", "n_shards": 3},
     "bf16": {"dtype": "bf16", "n_shards": 2},
     "f16 pickle": {"dtype": "f16", "weights": "pickle"},

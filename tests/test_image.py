@@ -9,6 +9,7 @@ import json
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ def test_every_kind_of_source_gives_the_same_image(tmp_path: Path) -> None:
     file.seek(0, io.SEEK_END)  # as left by whoever wrote it
     uri = "data:image/png;base64," + base64.b64encode(data).decode()
     pixels = np.asarray(PICTURE)
-    for source in (path, str(path), data, bytearray(data), memoryview(data), file, PICTURE, pixels, uri):
+    sources: list[Any] = [path, str(path), data, bytearray(data), memoryview(data), file, PICTURE, pixels, uri]
+    for source in sources:
         image = open_image(source)
         assert image.mode == "RGB"
         assert image.size == (40, 30)
@@ -142,7 +144,7 @@ def test_jpeg_equals_pillow() -> None:
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_exif_orientation(orientation: int, image_format: str) -> None:
     image = PIL.Image.fromarray(np.repeat(np.repeat(np.asarray(picture(6, 4)), 16, axis=0), 16, axis=1))
-    undo = {
+    undo: Callable[[Any], Any] = {
         1: lambda a: a,
         2: lambda a: a[:, ::-1],
         3: lambda a: a[::-1, ::-1],

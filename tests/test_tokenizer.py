@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import llama_cpp
@@ -171,7 +171,7 @@ def test_vectors_of_llama() -> None:
             free()
 
 
-def load_vocabulary(path: Path) -> tuple[Vocabulary, object]:
+def load_vocabulary(path: Path) -> tuple[Vocabulary, Callable[[], None]]:
     """The tokenizer of a GGUF file without weights."""
     library = llama_library()
     parameters = llama_cpp.llama_model_default_params()
