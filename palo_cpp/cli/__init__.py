@@ -18,6 +18,7 @@ COMMANDS = {
     "convert": "Turn a PALO, LLaVA or MobileVLM checkpoint into GGUF files.",
     "quantize": "Make a smaller copy of a GGUF file.",
     "show": "Summarize a GGUF file.",
+    "bench": "Measure this machine, beside llama.cpp.",
     "doctor": "Say what this machine offers and what is missing.",
 }
 

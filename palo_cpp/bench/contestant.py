@@ -1,0 +1,57 @@
+"""What a side of the comparison can do; `ours` and `peer` do the same work on the same inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What to load, and how.
+
+    Attributes:
+        text, mmproj: the files.
+        n_threads: threads for everything.
+        n_ctx: tokens of context; 0 where nothing but the image is encoded.
+        precision: of our vision encoder (`int8`, `float`); None is its default.
+    """
+
+    text: Path
+    mmproj: Path
+    n_threads: int
+    n_ctx: int
+    precision: str | None = None
+
+
+class Contestant(Protocol):
+    """One side. Everything is called from one thread, after `load`."""
+
+    isa: str
+    n_image_tokens: int
+
+    def prepare(self) -> None:
+        """Import libraries, which is not part of loading a model."""
+
+    def load(self) -> None:
+        """Load encoder and, unless `n_ctx` is 0, language model."""
+
+    def set_image(self, image: NDArray[np.uint8]) -> None:
+        """Take the image, u8 [S, S, 3] of the tower's size; preprocessing is done here and never timed."""
+
+    def encode(self) -> NDArray[np.float32]:
+        """The image's embeddings, f32 [n_image_tokens, n_embd]."""
+
+    def project_s(self) -> float:
+        """Seconds that the projector alone takes."""
+
+    def clear(self) -> None:
+        """Empty the KV cache."""
+
+    def decode(self, inputs: Sequence[int] | NDArray[np.float32], position: int) -> int:
+        """Append tokens or embeddings [n, n_embd]; returns the likeliest next token."""

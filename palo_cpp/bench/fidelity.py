@@ -1,0 +1,38 @@
+"""How near the image embeddings come to those of our float32 path."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+
+def token_cosines(embeddings: Array, reference: Array) -> NDArray[np.float64]:
+    """Cosine of each token's embedding with the reference's, both [n_tokens, n_embd]."""
+    a, b = embeddings.astype(np.float64), reference.astype(np.float64)
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    cosines: NDArray[np.float64] = (a * b).sum(axis=1) / np.maximum(lengths, np.finfo(np.float64).tiny)
+    return cosines
+
+
+def compare(embeddings: Array, reference: Array, peer: Array | None) -> dict[str, float]:
+    """The report's `fidelity`.
+
+    Args:
+        embeddings: ours as measured, [n_tokens, n_embd].
+        reference: of our float32 path.
+        peer: llama.cpp's, if it was measured.
+
+    Returns:
+        `encode_cosine`: the worst token's; `encode_max_abs_error`; `encode_max_abs`: largest value of the reference,
+        to judge the error by; `llama_cpp_cosine`: llama.cpp's worst token against the same reference.
+    """
+    result = {
+        "encode_cosine": float(token_cosines(embeddings, reference).min()),
+        "encode_max_abs_error": float(np.abs(embeddings - reference).max()),
+        "encode_max_abs": float(np.abs(reference).max()),
+    }
+    if peer is not None and peer.shape == reference.shape:
+        result["llama_cpp_cosine"] = float(token_cosines(peer, reference).min())
+    return result

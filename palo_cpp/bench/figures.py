@@ -1,0 +1,133 @@
+"""The figures of a run: medians, spread, ratios, and how they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+_MIB = 1024**2
+Figure = float | dict[str, float] | None
+
+# name -> whether less is better. The order is that of the table and of the JSON.
+METRICS: dict[str, bool] = {
+    "encode_ms": True,
+    "projector_ms": True,
+    "load_ms": True,
+    "prefill_tokens_per_s": False,
+    "decode_tokens_per_s": False,
+    "first_token_ms": True,
+    "peak_rss_mib": True,
+}
+
+
+@dataclass
+class SideTimes:
+    """Every time measured on one side, in seconds.
+
+    Attributes:
+        encode, projector, load, first_token: one for each run.
+        prefill: tokens of the prompt -> times.
+        generate: times to decode `n_generated` tokens.
+        peak_rss: bytes.
+    """
+
+    encode: list[float] = field(default_factory=list)
+    projector: list[float] = field(default_factory=list)
+    load: list[float] = field(default_factory=list)
+    first_token: list[float] = field(default_factory=list)
+    prefill: dict[int, list[float]] = field(default_factory=dict)
+    generate: list[float] = field(default_factory=list)
+    n_generated: int = 0
+    peak_rss: int | None = None
+
+    def figures(self) -> dict[str, Figure]:
+        """Median of each metric; None for what was not measured."""
+        return {name: _reduced(values, median) for name, values in self._values().items()}
+
+    def spread(self) -> dict[str, Any]:
+        """[least, most] of each metric."""
+        return {name: _reduced(values, lambda v: [min(v), max(v)]) for name, values in self._values().items()}
+
+    def _values(self) -> dict[str, Any]:
+        """Metric -> values, in the unit of the metric."""
+        return {
+            "encode_ms": _ms(self.encode),
+            "projector_ms": _ms(self.projector),
+            "load_ms": _ms(self.load),
+            "prefill_tokens_per_s": {str(n): [n / t for t in times] for n, times in self.prefill.items()} or [],
+            "decode_tokens_per_s": [self.n_generated / t for t in self.generate],
+            "first_token_ms": _ms(self.first_token),
+            "peak_rss_mib": [] if self.peak_rss is None else [self.peak_rss / _MIB],
+        }
+
+
+def _ms(times: list[float]) -> list[float]:
+    return [1000 * t for t in times]
+
+
+def _reduced(values: Any, reduce: Any) -> Any:
+    if isinstance(values, dict):
+        return {key: _reduced(inner, reduce) for key, inner in values.items()}
+    return reduce(values) if values else None
+
+
+def ratios(ours: Mapping[str, Figure], theirs: Mapping[str, Figure]) -> dict[str, Figure]:
+    """How much better we are: above 1 means faster or smaller."""
+    return {name: _ratio(ours[name], theirs[name], less_is_better=less) for name, less in METRICS.items()}
+
+
+def _ratio(ours: Figure, theirs: Figure, *, less_is_better: bool) -> Any:
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        return {key: _ratio(ours[key], theirs[key], less_is_better=less_is_better) for key in ours if key in theirs}
+    if not isinstance(ours, (int, float)) or not isinstance(theirs, (int, float)) or not ours or not theirs:
+        return None
+    return theirs / ours if less_is_better else ours / theirs
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """All that a run found; `to_dict` is the JSON object."""
+
+    machine: str
+    isa: str
+    n_threads: int
+    model: str
+    files: dict[str, str]
+    n_runs: int
+    is_alternating: bool
+    sides: dict[str, SideTimes]
+    fidelity: dict[str, float] | None
+    noise: dict[str, Any]
+    llama_cpp_isa: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; what was not measured is null."""
+        sides = {name: self.sides[name].figures() if name in self.sides else None for name in ("palo_cpp", "llama_cpp")}
+        ours, theirs = sides["palo_cpp"], sides["llama_cpp"]
+        return {
+            "machine": self.machine,
+            "isa": self.isa,
+            "n_threads": self.n_threads,
+            "model": self.model,
+            "palo_cpp": _rounded(ours),
+            "llama_cpp": _rounded(theirs),
+            "ratio": _rounded(ratios(ours, theirs)) if ours and theirs else None,
+            "fidelity": self.fidelity,
+            "spread": _rounded({name: times.spread() for name, times in self.sides.items()}),
+            "files": self.files,
+            "n_runs": self.n_runs,
+            "is_alternating": self.is_alternating,
+            "noise": self.noise,
+            "llama_cpp_isa": self.llama_cpp_isa,
+        }
+
+
+def _rounded(value: Any) -> Any:
+    """Four significant digits: more would be noise."""
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_rounded(inner) for inner in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value

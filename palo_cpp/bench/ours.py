@@ -1,0 +1,91 @@
+"""Our side: `VisionEncoder` and `LanguageModel`, as `Palo` uses them."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palo_cpp.bench.contestant import Setup
+from palo_cpp.errors import ArgumentError
+
+
+class PaloCpp:
+    """palo_cpp; see `Contestant`."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self.isa = ""
+        self.n_image_tokens = 0
+
+    def prepare(self) -> None:
+        """Import libraries and check what the encoder can do."""
+        from palo_cpp import _core  # loading the core is not part of loading a model
+        from palo_cpp.language_model import LanguageModel
+        from palo_cpp.llama_library import llama_library
+        from palo_cpp.vision import VisionEncoder
+
+        llama_library()
+        self._options = precision_options(self._setup.precision)
+        self._encoder_type, self._model_type = VisionEncoder, LanguageModel
+        self.isa = _core.isa()
+
+    def load(self) -> None:
+        """Load encoder and, unless `n_ctx` is 0, language model."""
+        setup = self._setup
+        self._encoder = self._encoder_type(setup.mmproj, n_threads=setup.n_threads, **self._options)
+        if setup.n_ctx:
+            self._model = self._model_type(setup.text, n_ctx=setup.n_ctx, n_threads=setup.n_threads)
+        self.n_image_tokens = self._encoder.info.n_image_tokens
+
+    def set_image(self, image: NDArray[np.uint8]) -> None:
+        """Normalise the image to f32 [3, S, S]."""
+        info = self._encoder.info
+        mean, std = np.float32(info.image_mean), np.float32(info.image_std)
+        values = (image.astype(np.float32) / 255 - mean) / std
+        self._pixels = np.ascontiguousarray(values.transpose(2, 0, 1))
+        self._hidden: NDArray[np.float32] | None = None
+
+    def encode(self) -> NDArray[np.float32]:
+        """The image's embeddings."""
+        return self._encoder.encode(self._pixels)
+
+    def project_s(self) -> float:
+        """Time of the projector's own stage."""
+        if self._hidden is None:
+            self._hidden = self._encoder.hidden_states(self._pixels)
+        start = time.perf_counter()
+        self._encoder.project(self._hidden)
+        return time.perf_counter() - start
+
+    def clear(self) -> None:
+        """Empty the sequence."""
+        self._model.remove(0)
+
+    def decode(self, inputs: Sequence[int] | NDArray[np.float32], position: int) -> int:
+        """Append to the sequence."""
+        return int(self._model.decode(inputs, position=position).argmax())
+
+
+def precision_options(precision: str | None) -> dict[str, Any]:
+    """Keyword arguments of VisionEncoder for a precision; none for its default.
+
+    Raises:
+        ArgumentError: this build has no choice of precision.
+    """
+    if precision is None:
+        return {}
+    if not has_precisions():
+        raise ArgumentError("--vision-precision: expected a build with several precisions, got one with float only")
+    return {"precision": precision}
+
+
+def has_precisions() -> bool:
+    """Whether the vision encoder offers a choice of precision."""
+    from palo_cpp.vision import VisionEncoder
+
+    return "precision" in inspect.signature(VisionEncoder.__init__).parameters

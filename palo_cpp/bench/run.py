@@ -1,0 +1,261 @@
+"""One run: which stages, both sides in turn, medians of several runs."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from palo_cpp.bench.contestant import Setup
+from palo_cpp.bench.fidelity import compare
+from palo_cpp.bench.figures import BenchReport, SideTimes
+from palo_cpp.bench.noise import Noise, describe_machine, watched_noise
+from palo_cpp.bench.worker import N_TOKENS_AFTER, N_TOKENS_BEFORE
+from palo_cpp.bench.worker_process import WorkerProcess
+from palo_cpp.errors import ArgumentError
+from palo_cpp.gguf_header import GgufHeader, read_header
+from palo_cpp.machine import check_memory_fits, estimate_memory, memory_available, n_physical_cores
+
+STAGES = ("encode", "projector", "load", "prefill", "decode", "first-token", "fidelity")
+TEXT_STAGES = frozenset(("load", "prefill", "decode", "first-token"))
+# The largest image grid of the known models; the context must hold the longest prompt.
+_N_IMAGE_TOKENS_MAX = 576
+_CTX_STEP = 256
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class BenchPlan:
+    """What to measure.
+
+    Attributes:
+        model: its name, for the report.
+        text, mmproj: the files.
+        stages: of `STAGES`.
+        with_llama_cpp: measure llama.cpp, too.
+        n_threads: 0 is the physical cores this process may use.
+        n_runs: runs of which the median is told.
+        prompt_tokens: lengths of prompts to prefill.
+        n_gen: tokens to decode.
+        precision: of our vision encoder; None is its default.
+    """
+
+    model: str
+    text: Path
+    mmproj: Path
+    stages: frozenset[str] = frozenset(STAGES)
+    with_llama_cpp: bool = True
+    n_threads: int = 0
+    n_runs: int = 5
+    prompt_tokens: tuple[int, ...] = (144, 640)
+    n_gen: int = 32
+    precision: str | None = None
+
+    def __post_init__(self) -> None:
+        if unknown := self.stages - set(STAGES):
+            raise ArgumentError(f"stages: expected some of {', '.join(STAGES)}, got {', '.join(sorted(unknown))}")
+        if not self.stages or self.n_runs < 1 or self.n_gen < 1 or not self.prompt_tokens:
+            raise ArgumentError("bench: expected at least one stage, run, prompt and token to decode, got none")
+        if min(self.prompt_tokens) < 1 or max(self.prompt_tokens) > 1 << 16:
+            raise ArgumentError(f"--prompt-tokens: expected 1 to 65536, got {list(self.prompt_tokens)}")
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether the language model is run at all."""
+        return bool(self.stages & TEXT_STAGES)
+
+    @property
+    def n_ctx(self) -> int:
+        """Tokens of context that the stages need; 0 without the language model."""
+        if not self.needs_text:
+            return 0
+        longest = max(*self.prompt_tokens, self.prompt_tokens[0] + self.n_gen)
+        longest = max(longest, _N_IMAGE_TOKENS_MAX + N_TOKENS_BEFORE + N_TOKENS_AFTER)
+        return (longest + _CTX_STEP - 1) // _CTX_STEP * _CTX_STEP
+
+    def setup(self) -> Setup:
+        """What each side loads."""
+        n_threads = self.n_threads or n_physical_cores()
+        return Setup(self.text, self.mmproj, n_threads, self.n_ctx, self.precision)
+
+
+def run_bench(plan: BenchPlan, report: Report = lambda _: None) -> BenchReport:
+    """Measure.
+
+    Args:
+        plan: what to measure.
+        report: is told what is going on.
+
+    Returns:
+        Medians, spread, ratios and fidelity.
+
+    Raises:
+        ModelFormatError: one of the sides does not load a file.
+        OutOfMemoryError: the model does not fit into memory even once.
+        PaloError: a side's process died.
+    """
+    names = ["palo_cpp", *(["llama_cpp"] if plan.with_llama_cpp else [])]
+    fits_together = _check_memory(plan, len(names))
+    with tempfile.TemporaryDirectory(prefix="palo-bench-") as folder, watched_noise() as noise:
+        image = _write_image(plan, Path(folder))
+        run = _Run(plan, image, noise, report)
+        for side_names in [names] if fits_together else [[name] for name in names]:
+            run.measure(side_names)
+        fidelity = run.fidelity() if "fidelity" in plan.stages else None
+    return BenchReport(
+        machine=describe_machine(),
+        isa=run.isas["palo_cpp"],
+        n_threads=run.setup.n_threads,
+        model=plan.model,
+        files={"text": str(plan.text), "mmproj": str(plan.mmproj)},
+        n_runs=plan.n_runs,
+        is_alternating=fits_together,
+        sides=run.times,
+        fidelity=fidelity,
+        noise=noise.to_dict(),
+        llama_cpp_isa=run.isas.get("llama_cpp"),
+    )
+
+
+def _check_memory(plan: BenchPlan, n_sides: int) -> bool:
+    """Whether all sides fit into memory at once.
+
+    Raises:
+        OutOfMemoryError: not even one does.
+    """
+    text, mmproj = read_header(plan.text), read_header(plan.mmproj)
+    if not plan.needs_text:
+        return True
+    estimate, available = estimate_memory(text, mmproj, n_ctx=plan.n_ctx), memory_available()
+    check_memory_fits(estimate, available, n_ctx=plan.n_ctx)
+    return available is None or n_sides * estimate.total <= available
+
+
+def _write_image(plan: BenchPlan, folder: Path) -> Path:
+    """An image of the tower's size, so that neither side resizes: noise in blocks of 4 x 4 pixels."""
+    size = _image_size(read_header(plan.mmproj))
+    blocks = np.random.default_rng(0).integers(0, 256, (-(-size // 4), -(-size // 4), 3), dtype=np.uint8)
+    path = folder / "image.npy"
+    np.save(path, blocks.repeat(4, axis=0).repeat(4, axis=1)[:size, :size])
+    return path
+
+
+def _image_size(header: GgufHeader) -> int:
+    size = header.metadata.get("clip.vision.image_size")
+    if not isinstance(size, int) or not 1 <= size <= 1 << 14:
+        raise ArgumentError(f"{header.path.name}: expected an mmproj file with its image size, got {size!r}")
+    return size
+
+
+class _Run:
+    """One run in progress."""
+
+    def __init__(self, plan: BenchPlan, image: Path, noise: Noise, report: Report) -> None:
+        self._plan, self._image, self._noise, self._report = plan, image, noise, report
+        self.setup = plan.setup()
+        self.times: dict[str, SideTimes] = {}
+        self.isas: dict[str, str] = {}
+
+    def measure(self, names: list[str]) -> None:
+        """Measure sides in turn, A B A B, stage after stage."""
+        for path in {self._plan.text, self._plan.mmproj} if "load" in self._plan.stages else ():
+            _read_through(path)
+        with ExitStack() as stack:
+            sides = self._loaded(names, stack)
+            for stage, what, arguments in self._steps():
+                self._report(f"measuring {stage}")
+                self._repeat(sides, stage, what, arguments)
+            for name, side in sides.items():
+                side.ask("save_embeddings", path=str(self._image.with_name(f"{name}.npy")))
+                self.times[name].peak_rss = side.ask("peak_rss")
+
+    def _loaded(self, names: list[str], stack: ExitStack) -> dict[str, WorkerProcess]:
+        """Load each side, several times where loading is measured, each time in a new process; keep the last."""
+        n_loads = self._plan.n_runs if "load" in self._plan.stages else 1
+        sides: dict[str, WorkerProcess] = {}
+        for run in range(n_loads):
+            for name in names:
+                self._report(f"loading {name} ({run + 1} of {n_loads})")
+                side = WorkerProcess(name, self.setup)
+                with ExitStack() as closing:
+                    closing.push(side)
+                    elapsed_s = side.ask("load")
+                    times = self.times.setdefault(name, SideTimes(n_generated=self._plan.n_gen))
+                    if "load" in self._plan.stages:
+                        times.load.append(elapsed_s)
+                    if run + 1 == n_loads:
+                        side.ask("set_image", path=str(self._image))
+                        stack.push(closing.pop_all())
+                        sides[name] = side
+                self.isas[name] = side.isa
+        return sides
+
+    def _steps(self) -> list[tuple[str, str, dict[str, Any]]]:
+        """(where the times go, what to ask, with which arguments) for each stage wanted."""
+        plan = self._plan
+        steps: list[tuple[str, str, dict[str, Any]]] = [("encode", "encode", {}), ("projector", "project", {})]
+        steps += [("prefill", "prefill", {"n_tokens": n}) for n in plan.prompt_tokens]
+        steps += [("decode", "generate", {"n_tokens": plan.n_gen, "n_prompt": plan.prompt_tokens[0]})]
+        steps += [("first-token", "first_token", {})]
+        return [step for step in steps if step[0] in plan.stages]
+
+    def _repeat(self, sides: dict[str, WorkerProcess], stage: str, what: str, arguments: dict[str, Any]) -> None:
+        for run in range(-1, self._plan.n_runs):  # the first is a warm-up
+            for name, side in sides.items():
+                elapsed_s = side.ask(what, **arguments)
+                if run >= 0:
+                    _values(self.times[name], stage, arguments).append(elapsed_s)
+            self._noise.sample_clock()
+
+    def fidelity(self) -> dict[str, float]:
+        """Compare what was measured with our float32 path on the same image."""
+        self._report("measuring fidelity")
+        embeddings = {name: np.load(self._image.with_name(f"{name}.npy")) for name in self.times}
+        ours = embeddings["palo_cpp"]
+        return compare(ours, self._reference(), embeddings.get("llama_cpp"))
+
+    def _reference(self) -> Any:
+        """Embeddings [n_tokens, n_embd] of our float32 path, computed in a process of its own."""
+        environment, precision = _float32_path(self.setup.precision, self.isas["palo_cpp"])
+        path = self._image.with_name("reference.npy")
+        setup = replace(self.setup, n_ctx=0, precision=precision)
+        with WorkerProcess("palo_cpp", setup, environment) as side:
+            side.ask("load")
+            side.ask("set_image", path=str(self._image))
+            side.ask("save_embeddings", path=str(path))
+        return np.load(path)
+
+
+def _values(times: SideTimes, stage: str, arguments: dict[str, Any]) -> list[float]:
+    if stage == "prefill":
+        return times.prefill.setdefault(arguments["n_tokens"], [])
+    named = {"encode": times.encode, "projector": times.projector, "decode": times.generate}
+    return named.get(stage, times.first_token)
+
+
+def _float32_path(precision: str | None, isa: str) -> tuple[dict[str, str], str | None]:
+    """Environment and precision of the float32 path that is fast enough to wait for.
+
+    Only `avx2` and `ref` compute in float32 for certain (others may use bf16); the plain reference takes minutes, so it
+    serves where there is no AVX2, or where AVX2's own float path is what is being measured.
+    """
+    from palo_cpp import _core
+    from palo_cpp.bench.ours import has_precisions
+
+    float_precision = "float" if has_precisions() else None
+    is_own = isa == "avx2" and precision == float_precision
+    chosen = "avx2" if "avx2" in _core.available_isas() and not is_own else "ref"
+    return {"PALO_CPP_ISA": chosen}, float_precision
+
+
+def _read_through(path: Path) -> None:
+    """Bring a file into the page cache, so that no side pays for the disk."""
+    with path.open("rb") as file:
+        while file.read(1 << 24):
+            pass

@@ -1,0 +1,94 @@
+"""The report as a small table for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from palo_cpp.bench.figures import BenchReport
+
+_LABELS = {
+    "encode_ms": "encode an image, ms",
+    "projector_ms": "  of it the projector, ms",
+    "load_ms": "load, ms",
+    "prefill_tokens_per_s": "prefill {} tokens, tokens/s",
+    "decode_tokens_per_s": "decode, tokens/s",
+    "first_token_ms": "image to first token, ms",
+    "peak_rss_mib": "peak memory, MiB",
+}
+HEADINGS = ("", "palo_cpp", "llama.cpp", "ratio")
+Row = tuple[str, str, str, str]
+
+
+def rows(report: BenchReport) -> list[Row]:
+    """What was measured: label, ours, theirs, ratio."""
+    found = report.to_dict()
+    result: list[Row] = []
+    for name, label in _LABELS.items():
+        figures = [(found[side] or {}).get(name) for side in ("palo_cpp", "llama_cpp", "ratio")]
+        spreads = [found["spread"].get(side, {}).get(name) for side in ("palo_cpp", "llama_cpp")]
+        keys = sorted({key for figure in figures if isinstance(figure, dict) for key in figure}, key=int)
+        for key in keys or [""]:
+            ours, theirs, ratio = (_at(figure, key) for figure in figures)
+            cells = [_cell(ours, _at(spreads[0], key)), _cell(theirs, _at(spreads[1], key))]
+            if any(cells):
+                result.append((label.format(key), *cells, f"{ratio:.2f}x" if ratio else ""))  # type: ignore[arg-type]  # two cells
+    return result
+
+
+def _at(value: Any, key: str) -> Any:
+    return value.get(key) if isinstance(value, dict) else value
+
+
+def _cell(figure: float | None, spread: list[float] | None) -> str:
+    """Median, and in brackets the least and the most."""
+    if figure is None:
+        return ""
+    if not spread or spread[0] == spread[1]:
+        return f"{figure:g}"
+    return f"{figure:g} ({spread[0]:g}-{spread[1]:g})"
+
+
+def notes(report: BenchReport) -> list[str]:
+    """What stands below the table."""
+    found = report.to_dict()
+    lines = [f"{report.model}: median of {report.n_runs} (least-most); ratio above 1: palo_cpp is faster or smaller"]
+    lines += [f"{report.machine}; {report.n_threads} threads; palo_cpp uses {report.isa or 'no kernels of its own'}"]
+    if found["fidelity"]:
+        values = "; ".join(f"{name} {value:.6g}" for name, value in found["fidelity"].items())
+        lines += [f"fidelity: {values}"]
+    if not report.is_alternating:
+        lines += ["memory was too short for both at once: they ran one after the other, not in turn"]
+    if found["noise"]["is_noisy"]:
+        percent = found["noise"]["other_cpu_percent"]
+        lines += [f"other programs took {percent:g} % of the processors: do not quote these figures"]
+    return lines
+
+
+def as_text(report: BenchReport) -> str:
+    """The table in plain characters."""
+    lines = [HEADINGS, *rows(report)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(HEADINGS))]
+    shown = [
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join([*shown, "", *notes(report)])
+
+
+def print_rich(report: BenchReport) -> None:
+    """The table on a terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*HEADINGS)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows(report):
+        table.add_row(*row)
+    console = Console(highlight=False)
+    console.print(table)
+    for line in notes(report):
+        console.print(line, style="dim", markup=False)

@@ -1,0 +1,167 @@
+"""The process of one side: `python -m palo_cpp.bench.worker SIDE`, asked by its parent, one JSON object per line.
+
+Standard output carries the answers, so everything else that might be printed goes to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from palo_cpp.bench.contestant import Contestant, Setup
+from palo_cpp.errors import PaloError
+
+SIDES = ("palo_cpp", "llama_cpp")
+# Lengths of `vicuna_v1` around the image, in tokens: the system sentence before it; a short question after it.
+N_TOKENS_BEFORE, N_TOKENS_AFTER = 36, 16
+
+
+class Worker:
+    """Does what the parent asks, and tells how long it took."""
+
+    def __init__(self, contestant: Contestant) -> None:
+        self._contestant = contestant
+
+    def answer(self, what: str, arguments: dict[str, Any]) -> Any:
+        """Do one thing; its name is that of a method."""
+        method: Callable[..., Any] = getattr(self, what)
+        return method(**arguments)
+
+    def prepare(self) -> str:
+        """Import libraries; the instruction set in use."""
+        self._contestant.prepare()
+        return self._contestant.isa
+
+    def load(self) -> float:
+        """Seconds to load."""
+        return _seconds(self._contestant.load)
+
+    def set_image(self, path: str) -> None:
+        """Take the image, an .npy file of u8 [S, S, 3]."""
+        self._contestant.set_image(np.load(path))
+
+    def encode(self) -> float:
+        """Seconds to encode the image."""
+        return _seconds(self._contestant.encode)
+
+    def project(self) -> float:
+        """Seconds of the projector alone."""
+        return self._contestant.project_s()
+
+    def save_embeddings(self, path: str) -> None:
+        """Encode the image into an .npy file."""
+        np.save(path, self._contestant.encode())
+
+    def prefill(self, n_tokens: int) -> float:
+        """Seconds to read a prompt."""
+        self._contestant.clear()
+        return _seconds(lambda: self._contestant.decode(_tokens(n_tokens), 0))
+
+    def generate(self, n_tokens: int, n_prompt: int) -> float:
+        """Seconds to decode tokens one by one after a prompt."""
+        self._contestant.clear()
+        self._contestant.decode(_tokens(n_prompt), 0)
+
+        def generate() -> None:
+            for i, token in enumerate(_tokens(n_tokens)):
+                self._contestant.decode([token], n_prompt + i)
+
+        return _seconds(generate)
+
+    def first_token(self) -> float:
+        """Seconds from preprocessed image to first token: encode, prefill of text, image and question."""
+        self._contestant.clear()
+
+        def answer() -> None:
+            embeddings = self._contestant.encode()
+            self._contestant.decode(_tokens(N_TOKENS_BEFORE), 0)
+            self._contestant.decode(embeddings, N_TOKENS_BEFORE)
+            self._contestant.decode(_tokens(N_TOKENS_AFTER), N_TOKENS_BEFORE + len(embeddings))
+
+        return _seconds(answer)
+
+    def peak_rss(self) -> int | None:
+        """Most bytes that were resident in this process at any time; None where the system does not tell."""
+        return peak_rss_bytes()
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _tokens(n: int) -> Sequence[int]:
+    """The same arbitrary tokens for both sides, behind LLaMA's special ones and bytes."""
+    generator = np.random.default_rng(n)
+    tokens: list[int] = generator.integers(259, 512, n).tolist()
+    return tokens
+
+
+def peak_rss_bytes() -> int | None:
+    """Peak resident memory of this process."""
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    # After exec, Linux still counts the parent's peak here, which is why /proc comes first; macOS counts in bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def make_contestant(side: str, setup: Setup) -> Contestant:
+    """The side by its name; the other one's code is never imported."""
+    if side == "llama_cpp":
+        from palo_cpp.bench.peer import LlamaCpp
+
+        return LlamaCpp(setup)
+    from palo_cpp.bench.ours import PaloCpp
+
+    return PaloCpp(setup)
+
+
+def main(side: str) -> None:
+    """Answer until the parent closes our input."""
+    answers = _private_stdout()
+    worker: Worker | None = None
+    for line in sys.stdin:
+        question = json.loads(line)
+        try:
+            if worker is None:
+                worker = Worker(make_contestant(side, _setup(question["arguments"])))
+                reply = {"result": None}
+            else:
+                reply = {"result": worker.answer(question["what"], question["arguments"])}
+        except (PaloError, MemoryError) as error:
+            reply = {"error": type(error).__name__, "message": str(error)}
+        print(json.dumps(reply), file=answers, flush=True)
+
+
+def _private_stdout() -> IO[str]:
+    """Keep the real standard output for answers, and let everything that prints print to standard error."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answers
+
+
+def _setup(arguments: dict[str, Any]) -> Setup:
+    return Setup(**{**arguments, "text": Path(arguments["text"]), "mmproj": Path(arguments["mmproj"])})
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1])
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,100 @@
+"""The parent's hold on the process of one side."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any
+
+from palo_cpp import errors
+from palo_cpp.bench.contestant import Setup
+from palo_cpp.errors import PaloError
+
+
+class WorkerProcess:
+    """One side in a process of its own.
+
+    Args:
+        side: `palo_cpp` or `llama_cpp`.
+        setup: what it will load.
+        environment: variables to set for it.
+    """
+
+    def __init__(self, side: str, setup: Setup, environment: Mapping[str, str] | None = None) -> None:
+        self.side = side
+        self._messages = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "palo_cpp.bench.worker", side],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._messages,
+            encoding="utf-8",
+            env={**os.environ, **(environment or {})},
+        )
+        arguments = {**asdict(setup), "text": str(setup.text), "mmproj": str(setup.mmproj)}
+        self.ask("begin", **arguments)
+        self.isa: str = self.ask("prepare")
+
+    def ask(self, what: str, **arguments: Any) -> Any:
+        """Have one thing done; see `Worker`.
+
+        Raises:
+            PaloError: of the kind that was raised there; or the process died.
+        """
+        assert self._process.stdin and self._process.stdout  # both are pipes
+        try:
+            print(json.dumps({"what": what, "arguments": arguments}), file=self._process.stdin, flush=True)
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise self._died(what)
+        reply = json.loads(line)
+        if "error" in reply:
+            raise _error(reply["error"], f"{self.side}: {reply['message']}")
+        return reply["result"]
+
+    def _died(self, what: str) -> PaloError:
+        status = self._process.wait()
+        self._messages.seek(0)
+        lines = self._messages.read().decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
+        reason = signal.Signals(-status).name if status < 0 else f"status {status}"
+        return PaloError(
+            f"{self.side}: expected its process to {what}, got its end ({reason}; {lines[-1].strip()}); "
+            "if memory was short, close other programs or choose a smaller model"
+        )
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin and self._process.stdout
+        try:
+            self._process.stdin.close()
+            self._process.wait(timeout=10)
+        except (BrokenPipeError, subprocess.TimeoutExpired):
+            self._process.kill()
+            self._process.wait()
+        finally:
+            self._process.stdout.close()
+            self._messages.close()
+
+    def __enter__(self) -> WorkerProcess:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if error is not None:
+            self._process.kill()  # it may be in the middle of minutes of work
+        self.close()
+
+
+def _error(name: str, message: str) -> PaloError:
+    kind = getattr(errors, name, None)
+    if isinstance(kind, type) and issubclass(kind, PaloError):
+        return kind(message)
+    return errors.OutOfMemoryError(message) if name == "MemoryError" else PaloError(message)
