@@ -30,6 +30,12 @@ SENTENCES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def away_from_the_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run every test in a folder of its own: in the clone, `python -c` would import the sources, which lack `_core`."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="session")
 def sentences() -> dict[str, str]:
     """Language code -> a sentence in it."""
