@@ -61,18 +61,15 @@ class CommandGroup(click.Group):
         logging.getLogger(LOGGER).setLevel(logging.DEBUG)
 
     def _exit_code(self, run: Callable[[], Any]) -> int:
+        # A reader that leaves early (EPIPE) is click's matter: it ends quietly, with exit code 1.
         try:
             code = run()
-            sys.stdout.flush()
             return code if isinstance(code, int) else 0
         except click.ClickException as error:
             error.show()
             return error.exit_code
         except (click.Abort, KeyboardInterrupt):
             return EXIT_INTERRUPTED
-        except BrokenPipeError:
-            _forget_stdout()
-            return EXIT_FAILED
         except Exception as error:
             return self._report(error)
 
@@ -102,9 +99,3 @@ def print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool)
 
     click.echo(f"palo-cpp {version('palo-cpp')}")
     ctx.exit()
-
-
-def _forget_stdout() -> None:
-    # Whoever read our output has left; flushing what is left at exit would complain again.
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
