@@ -1,4 +1,4 @@
-"""Every stage of the vision encoder against PyTorch float32, through the converter: the files are the ones users get."""
+"""Every stage of the vision encoder against PyTorch float32, through the converter: the very files users get."""
 
 from __future__ import annotations
 

@@ -35,24 +35,33 @@ inline Vector operator*(float scalar, const Vector& v) {
 
 constexpr int64_t TILE_VECTORS = PANEL_WIDTH / LANES;
 
-// tile[r, c] += sum_k x[r, k] * panel[k, c]; tile [n_rows, PANEL_WIDTH] dense, panel [depth, PANEL_WIDTH].
-template <int64_t n_rows>
-void multiply_tile(float* tile, const float* x, const float* panel, int64_t depth, int64_t ldx) {
-  Vector sums[n_rows][TILE_VECTORS] = {};
+// tile[r, c] += sum_k block[k, r] * panel[k, c]; tile [TILE_ROWS, PANEL_WIDTH], block [depth, TILE_ROWS], panel [depth,
+// PANEL_WIDTH], all dense.
+void multiply_tile(float* tile, const float* block, const float* panel, int64_t depth) {
+  Vector sums[TILE_ROWS][TILE_VECTORS] = {};
   for (int64_t k = 0; k < depth; ++k) {
     Vector weights[TILE_VECTORS];
     std::memcpy(weights, panel + k * PANEL_WIDTH, sizeof(weights));
-    for (int64_t r = 0; r < n_rows; ++r) {
-      const float value = x[r * ldx + k];
+    for (int64_t r = 0; r < TILE_ROWS; ++r) {
+      const float value = block[k * TILE_ROWS + r];
       for (int64_t v = 0; v < TILE_VECTORS; ++v) sums[r][v] += value * weights[v];
     }
   }
-  Vector before[n_rows][TILE_VECTORS];
+  Vector before[TILE_ROWS][TILE_VECTORS];
   std::memcpy(before, tile, sizeof(before));
-  for (int64_t r = 0; r < n_rows; ++r) {
+  for (int64_t r = 0; r < TILE_ROWS; ++r) {
     for (int64_t v = 0; v < TILE_VECTORS; ++v) before[r][v] += sums[r][v];
   }
   std::memcpy(tile, before, sizeof(before));
+}
+
+// block [depth, TILE_ROWS] = x [n_rows, depth] transposed, missing rows zero. Rows of x lie a power of two apart in
+// most models: read in place they would fall into the same few lines of the cache.
+void pack_rows(float* block, const float* x, int64_t n_rows, int64_t depth, int64_t ldx) {
+  if (n_rows < TILE_ROWS) std::memset(block, 0, depth * TILE_ROWS * sizeof(float));
+  for (int64_t r = 0; r < n_rows; ++r) {
+    for (int64_t k = 0; k < depth; ++k) block[k * TILE_ROWS + r] = x[r * ldx + k];
+  }
 }
 
 // Copies one row of a tile; whole rows, the usual case, get a size that the compiler knows.
@@ -85,19 +94,6 @@ struct TileArea {
   }
 };
 
-void multiply_rows(float* tile, const float* x, const float* panel, int64_t n_rows, int64_t depth, int64_t ldx) {
-  switch (n_rows) {
-    case 1:
-      return multiply_tile<1>(tile, x, panel, depth, ldx);
-    case 2:
-      return multiply_tile<2>(tile, x, panel, depth, ldx);
-    case 3:
-      return multiply_tile<3>(tile, x, panel, depth, ldx);
-    default:
-      return multiply_tile<TILE_ROWS>(tile, x, panel, depth, ldx);
-  }
-}
-
 }  // namespace
 
 void pack_panel(float* panel, const float* w, int64_t n_out, int64_t n_in, int64_t stride_out, int64_t stride_in) {
@@ -111,18 +107,20 @@ void pack_panel(float* panel, const float* w, int64_t n_out, int64_t n_in, int64
 void linear(float* out, const float* x, const float* panels, const float* bias, int64_t n_rows, int64_t n_out,
             int64_t n_in, int64_t ldo, int64_t ldx) {
   alignas(64) float tile[TILE_ROWS * PANEL_WIDTH];
+  alignas(64) float block[TILE_ROWS * DEPTH_BLOCK];
   for (int64_t k = 0; k < n_in; k += DEPTH_BLOCK) {
     const int64_t depth = std::min(DEPTH_BLOCK, n_in - k);
-    for (int64_t o = 0; o < n_out; o += PANEL_WIDTH) {
-      const float* panel = panels + o * n_in + k * PANEL_WIDTH;
-      for (int64_t r = 0; r < n_rows; r += TILE_ROWS) {
-        const TileArea area{out + r * ldo + o, ldo, std::min(TILE_ROWS, n_rows - r), std::min(PANEL_WIDTH, n_out - o)};
+    for (int64_t r = 0; r < n_rows; r += TILE_ROWS) {
+      const int64_t rows = std::min(TILE_ROWS, n_rows - r);
+      pack_rows(block, x + r * ldx + k, rows, depth, ldx);
+      for (int64_t o = 0; o < n_out; o += PANEL_WIDTH) {
+        const TileArea area{out + r * ldo + o, ldo, rows, std::min(PANEL_WIDTH, n_out - o)};
         if (k == 0) {
           area.start(tile, bias == nullptr ? nullptr : bias + o);
         } else {
           area.resume(tile);
         }
-        multiply_rows(tile, x + r * ldx + k, panel, area.n_rows, depth, ldx);
+        multiply_tile(tile, block, panels + o * n_in + k * PANEL_WIDTH, depth);
         area.store(tile);
       }
     }
