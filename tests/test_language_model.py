@@ -206,6 +206,28 @@ def test_wrong_positions_sequences_and_ranges_are_refused(language_model):
         language_model.tokenize("\ud800")
 
 
+def test_an_interrupted_decode_leaves_nothing_behind(text_gguf, monkeypatch):
+    with LanguageModel(text_gguf, n_threads=1, n_ctx=600) as model:
+        before = model.decode([7, 8], position=0)
+        model.remove(0)
+        model.decode([5], position=0)
+        decode_batch, n_calls = model._decode_batch, 0
+
+        def interrupted(*arguments):
+            nonlocal n_calls
+            n_calls += 1
+            if n_calls == 2:
+                raise KeyboardInterrupt
+            decode_batch(*arguments)
+
+        monkeypatch.setattr(model, "_decode_batch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            model.decode([6] * 590, position=1)
+        assert model.n_tokens() == 1
+        model.remove(0)
+        np.testing.assert_array_equal(model.decode([7, 8], position=0), before)
+
+
 def test_context_fills_to_the_last_token(language_model):
     language_model.decode([5] * 512, position=0)
     with pytest.raises(ArgumentError, match="expected at most 0 more tokens"):
