@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,6 @@ from typing import Any
 import click
 
 from palo_cpp.cli.console import use_utf8
-from palo_cpp.cli.log import LOGGER, shown_warnings
 from palo_cpp.errors import PaloError
 
 EXIT_FAILED = 1
@@ -51,14 +49,21 @@ class CommandGroup(click.Group):
             return run()
         self.is_debugging = bool(os.environ.get("PALO_CPP_DEBUG"))
         use_utf8()
+        sys.exit(self._exit_code(run))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command, with the library's warnings on stderr."""
+        from palo_cpp.cli.log import shown_warnings
+
         with shown_warnings(is_debugging=self.is_debugging):
-            code = self._exit_code(run)
-        sys.exit(code)
+            return super().invoke(ctx)
 
     def begin_debugging(self) -> None:
         """Show everything that is logged from now on, and the traceback of a failure."""
+        import logging
+
         self.is_debugging = True
-        logging.getLogger(LOGGER).setLevel(logging.DEBUG)
+        logging.getLogger("palo_cpp").setLevel(logging.DEBUG)
 
     def _exit_code(self, run: Callable[[], Any]) -> int:
         # A reader that leaves early (EPIPE) is click's matter: it ends quietly, with exit code 1.
