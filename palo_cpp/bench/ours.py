@@ -45,7 +45,7 @@ class PaloCpp:
     def set_image(self, image: NDArray[np.uint8]) -> None:
         """Normalise the image to f32 [3, S, S]."""
         info = self._encoder.info
-        mean, std = np.float32(info.image_mean), np.float32(info.image_std)
+        mean, std = np.asarray(info.image_mean, np.float32), np.asarray(info.image_std, np.float32)
         values = (image.astype(np.float32) / 255 - mean) / std
         self._pixels = np.ascontiguousarray(values.transpose(2, 0, 1))
         self._hidden: NDArray[np.float32] | None = None

@@ -138,10 +138,10 @@ def main(side: str) -> None:
     worker: Worker | None = None
     for line in sys.stdin:
         question = json.loads(line)
+        reply: dict[str, Any] = {"result": None}
         try:
             if worker is None:
                 worker = Worker(make_contestant(side, _setup(question["arguments"])))
-                reply = {"result": None}
             else:
                 reply = {"result": worker.answer(question["what"], question["arguments"])}
         except (PaloError, MemoryError) as error:

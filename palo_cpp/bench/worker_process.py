@@ -29,7 +29,7 @@ class WorkerProcess:
 
     def __init__(self, side: str, setup: Setup, environment: Mapping[str, str] | None = None) -> None:
         self.side = side
-        self._messages = tempfile.TemporaryFile()
+        self._messages = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
         self._process = subprocess.Popen(
             [sys.executable, "-m", "palo_cpp.bench.worker", side],
             stdin=subprocess.PIPE,

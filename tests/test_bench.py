@@ -1,0 +1,314 @@
+"""The measuring tool itself: its figures, its JSON, both sides on a tiny random model. No time is asserted."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from palo_cpp.convert.model_sizes import Projector
+
+from palo_cpp.bench import run as bench_run
+from palo_cpp.bench import sizes as bench_sizes
+from palo_cpp.bench.contestant import Setup
+from palo_cpp.bench.fidelity import compare, token_cosines
+from palo_cpp.bench.figures import METRICS, BenchReport, SideTimes, ratios
+from palo_cpp.bench.noise import Noise, describe_machine, watched_noise
+from palo_cpp.bench.run import STAGES, BenchPlan, run_bench
+from palo_cpp.bench.synthetic import synthetic_mmproj, synthetic_text
+from palo_cpp.bench.table import as_text
+from palo_cpp.bench.worker import peak_rss_bytes
+from palo_cpp.bench.worker_process import WorkerProcess
+from palo_cpp.cli import bench as cli_bench
+from palo_cpp.cli import palo_cpp
+from palo_cpp.errors import ArgumentError, ModelFormatError, ModelNotFoundError, PaloError
+
+TINY_TEXT = replace(
+    bench_sizes.MODELS["mobile"].text,
+    n_embd=64,
+    n_ff=96,
+    n_layer=2,
+    n_head=4,
+    n_head_kv=4,
+    head_dim=16,
+    n_vocab=512,
+)
+TINY_VISION = replace(bench_sizes.CLIP_L_336, image_size=56, n_embd=32, n_ff=64, n_layer=3, n_head=2, select_layer=2)
+TINY = bench_sizes.ModelSizes("tiny", TINY_TEXT, TINY_VISION, Projector("mlp2x_gelu", "mlp", 2, 32, 64))
+KEYS = ["machine", "isa", "n_threads", "model", "palo_cpp", "llama_cpp", "ratio", "fidelity"]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch, cache):
+    monkeypatch.setenv("PALO_CPP_CACHE", str(cache))
+    monkeypatch.setitem(bench_sizes.MODELS, "tiny", TINY)
+
+
+def run(*arguments):
+    return CliRunner().invoke(palo_cpp, ["bench", *arguments], prog_name="palo-cpp")
+
+
+# --- figures
+
+
+def times(factor=1.0):
+    """Times of a side that takes `factor` times as long and as much."""
+    return SideTimes(
+        encode=[1.0 * factor, 2.0 * factor, 9.0 * factor],
+        projector=[0.5 * factor],
+        load=[4.0 * factor],
+        first_token=[3.0 * factor],
+        prefill={144: [0.5 * factor], 640: [4.0 * factor]},
+        generate=[2.0 * factor],
+        n_generated=32,
+        peak_rss=int(100 * 2**20 * factor),
+    )
+
+
+def report(**changes):
+    values = {
+        "machine": "a machine",
+        "isa": "ref",
+        "n_threads": 2,
+        "model": "tiny",
+        "files": {},
+        "n_runs": 3,
+        "is_alternating": True,
+        "sides": {"palo_cpp": times(), "llama_cpp": times(2.0)},
+        "fidelity": {"encode_cosine": 1.0, "encode_max_abs_error": 0.0},
+        "noise": Noise().to_dict(),
+        "llama_cpp_isa": "AVX2 = 1",
+    }
+    return BenchReport(**{**values, **changes})
+
+
+def test_figures_are_medians_in_the_units_that_their_names_say():
+    assert times().figures() == {
+        "encode_ms": 2000.0,
+        "projector_ms": 500.0,
+        "load_ms": 4000.0,
+        "prefill_tokens_per_s": {"144": 288.0, "640": 160.0},
+        "decode_tokens_per_s": 16.0,
+        "first_token_ms": 3000.0,
+        "peak_rss_mib": 100.0,
+    }
+    assert times().spread()["encode_ms"] == [1000.0, 9000.0]
+
+
+def test_a_ratio_above_one_means_that_we_are_faster_or_smaller():
+    found = ratios(times().figures(), times(2.0).figures())
+    assert list(found) == list(METRICS)
+    assert found.pop("prefill_tokens_per_s") == {"144": 2.0, "640": 2.0}
+    assert set(found.values()) == {2.0}
+
+
+def test_a_ratio_below_one_means_that_llama_cpp_is_better():
+    found = ratios(times(4.0).figures(), times().figures())
+    assert found["decode_tokens_per_s"] == found["encode_ms"] == found["peak_rss_mib"] == 0.25
+
+
+def test_what_was_not_measured_is_null_and_has_no_ratio():
+    ours = SideTimes(encode=[1.0])
+    found = report(sides={"palo_cpp": ours, "llama_cpp": times()}).to_dict()
+    assert found["palo_cpp"]["load_ms"] is found["palo_cpp"]["prefill_tokens_per_s"] is None
+    assert found["ratio"]["load_ms"] is found["ratio"]["prefill_tokens_per_s"] is found["ratio"]["peak_rss_mib"] is None
+    assert found["ratio"]["encode_ms"] == 2.0
+
+
+def test_json_has_the_promised_keys():
+    found = json.loads(json.dumps(report().to_dict()))
+    assert list(found)[: len(KEYS)] == KEYS
+    assert list(found["palo_cpp"]) == list(found["llama_cpp"]) == list(found["ratio"]) == list(METRICS)
+
+
+def test_without_llama_cpp_there_is_nothing_to_compare():
+    found = report(sides={"palo_cpp": times()}).to_dict()
+    assert found["llama_cpp"] is found["ratio"] is None
+    assert "llama.cpp" in as_text(report(sides={"palo_cpp": times()}))
+
+
+def test_the_table_shows_medians_spread_and_ratio():
+    text = as_text(report())
+    assert "encode an image, ms 2000 (1000-9000) 4000 (2000-18000) 2.00x" in " ".join(text.split())
+    assert "prefill 640 tokens, tokens/s" in text
+    assert "do not quote" not in text
+    assert "do not quote" in as_text(report(noise=Noise(other_cpu_percent=50.0).to_dict()))
+    assert "one after the other" in as_text(report(is_alternating=False))
+
+
+# --- fidelity
+
+
+def test_fidelity_is_the_worst_token_against_the_reference():
+    reference = np.float32([[1, 0], [0, 2]])
+    found = compare(np.float32([[1, 0], [2, 2]]), reference, peer=reference * 3)
+    assert found["encode_cosine"] == pytest.approx(0.5**0.5)
+    assert found["encode_max_abs_error"] == 2.0
+    assert found["encode_max_abs"] == 2.0
+    assert found["llama_cpp_cosine"] == pytest.approx(1.0)
+    assert "llama_cpp_cosine" not in compare(reference, reference, peer=None)
+
+
+def test_cosine_of_nothing_is_no_error():
+    assert token_cosines(np.zeros((1, 2), np.float32), np.ones((1, 2), np.float32)) == [0.0]
+
+
+# --- the machine
+
+
+def test_noise_knows_a_busy_machine():
+    assert Noise(other_cpu_percent=50.0).is_noisy
+    assert not Noise(other_cpu_percent=1.0).is_noisy
+    assert not Noise().is_noisy
+    with watched_noise() as noise:
+        noise.sample_clock()
+    assert noise.other_cpu_percent is None or 0 <= noise.other_cpu_percent <= 100
+
+
+def test_machine_and_memory_are_told():
+    assert "cores" in describe_machine()
+    if sys.platform != "win32":
+        assert 2**20 < peak_rss_bytes() < 2**40
+
+
+# --- a whole run
+
+
+def plan(**changes):
+    text, mmproj = synthetic_text(TINY, "f16"), synthetic_mmproj(TINY, "f16")
+    return BenchPlan("tiny", text, mmproj, n_threads=1, **{"n_runs": 2, "prompt_tokens": (5, 9), "n_gen": 3, **changes})
+
+
+def test_both_sides_run_every_stage_on_the_same_files():
+    result = run("tiny", "--synthetic", "--outtype", "f16", "--runs", "2", "--prompt-tokens", "5,9", "--n-gen", "3",
+                 "--threads", "1", "--json")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert list(found)[: len(KEYS)] == KEYS
+    assert (found["n_threads"], found["model"], found["n_runs"]) == (1, "synthetic tiny", 2)
+    assert found["isa"] and found["llama_cpp_isa"]
+    for side in ("palo_cpp", "llama_cpp", "ratio"):
+        assert list(found[side]["prefill_tokens_per_s"]) == ["5", "9"]
+        assert all(value > 0 for value in found[side]["prefill_tokens_per_s"].values())
+        assert all(found[side][name] > 0 for name in METRICS if name != "prefill_tokens_per_s")
+    assert found["spread"]["palo_cpp"]["encode_ms"][0] <= found["palo_cpp"]["encode_ms"]
+    assert found["palo_cpp"]["encode_ms"] <= found["spread"]["palo_cpp"]["encode_ms"][1]
+    assert -1 <= found["fidelity"]["llama_cpp_cosine"] <= 1
+    assert found["fidelity"]["encode_cosine"] > 0.999
+
+
+def test_only_what_was_asked_for_is_measured():
+    result = run("tiny", "--synthetic", "--only", "encode", "--vs", "none", "--runs", "1", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["palo_cpp"]["encode_ms"] > 0 and found["palo_cpp"]["peak_rss_mib"] > 0
+    assert {found["palo_cpp"][name] for name in METRICS if name not in ("encode_ms", "peak_rss_mib")} == {None}
+    assert found["llama_cpp"] is found["ratio"] is found["fidelity"] is None
+    assert "stub" in found["files"]["text"]
+
+
+def test_text_on_stdout_is_a_table():
+    result = run("tiny", "--synthetic", "--only", "encode", "--runs", "1")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[0].split() == ["palo_cpp", "llama.cpp", "ratio"]
+    assert "encode an image, ms" in result.stdout and "load" not in result.stdout
+
+
+def test_sides_run_one_after_the_other_where_memory_is_short(monkeypatch):
+    chosen = plan(stages=frozenset(["decode"]), n_runs=1)
+    text, mmproj = (bench_run.read_header(path) for path in (chosen.text, chosen.mmproj))
+    one = bench_run.estimate_memory(text, mmproj, n_ctx=chosen.n_ctx).total
+    monkeypatch.setattr(bench_run, "memory_available", lambda: one * 3 // 2)
+    found = run_bench(chosen).to_dict()
+    assert found["is_alternating"] is False
+    assert found["ratio"]["decode_tokens_per_s"] > 0
+    monkeypatch.setattr(bench_run, "memory_available", lambda: one // 2)
+    with pytest.raises(MemoryError):
+        run_bench(chosen)
+
+
+def test_a_side_that_refuses_a_file_says_so(tmp_path):
+    chosen = plan()
+    broken = tmp_path / "mmproj-broken.gguf"
+    broken.write_bytes(chosen.mmproj.read_bytes()[:2000])
+    with pytest.raises(ModelFormatError):
+        run_bench(replace(chosen, mmproj=broken))
+    with (
+        WorkerProcess("llama_cpp", Setup(chosen.text, broken, 1, 0)) as side,
+        pytest.raises(ModelFormatError, match="llama_cpp: mmproj-broken"),
+    ):
+        side.ask("load")
+
+
+def test_a_process_that_dies_is_an_error_and_no_hang():
+    chosen = plan()
+    with WorkerProcess("llama_cpp", Setup(chosen.text, chosen.mmproj, 1, 0)) as side:
+        side._process.kill()
+        with pytest.raises(PaloError, match=r"expected its process to load, got its end \(SIGKILL"):
+            side.ask("load")
+
+
+# --- bad arguments
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Missing argument 'MODEL'"),
+        (["tiny", "--synthetic", "--prompt-tokens", "x"], "expected counts of tokens"),
+        (["tiny", "--synthetic", "--prompt-tokens", "0"], "expected counts of tokens"),
+        (["tiny", "--synthetic", "--runs", "0"], "--runs"),
+        (["tiny", "--synthetic", "--n-gen", "0"], "--n-gen"),
+        (["tiny", "--synthetic", "--only", "lunch"], "--only"),
+        (["tiny", "--synthetic", "--vs", "ollama"], "--vs"),
+    ],
+)
+def test_wrong_usage(arguments, message):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr and result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["models", "--synthetic"], "expected a model of known sizes (mobile, 7b, 13b, tiny)"),
+        (["tiny", "--synthetic", "--outtype", "q9"], "--outtype: expected one of f32"),
+        (["tiny", "--synthetic", "--outtype", "q4_k_m"], "expected rows of a multiple of 256"),
+        (["tiny", "--synthetic", "--mmproj-outtype", "q4_0", "--only", "encode"], "--mmproj-outtype: expected one of"),
+        (["nowhere"], "nowhere"),
+        (["7b"], "or add --synthetic"),
+    ],
+)
+def test_bad_arguments_are_one_line(arguments, message):
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert message in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_a_plan_checks_itself():
+    with pytest.raises(ArgumentError, match="stages"):
+        plan(stages=frozenset(["lunch"]))
+    with pytest.raises(ArgumentError, match="at least one"):
+        plan(n_runs=0)
+    assert plan(stages=frozenset(["encode", "fidelity"])).n_ctx == 0
+    assert plan().n_ctx == 768  # 576 image tokens and the text around them, in whole steps
+    assert plan(prompt_tokens=(2000,), n_gen=100).n_ctx == 2304
+
+
+def test_the_command_line_names_the_stages_and_models_there_are():
+    assert cli_bench.STAGES == STAGES
+    assert set(cli_bench.PUBLISHED) == set(bench_sizes.MODELS) - {"tiny"}
+
+
+def test_a_name_without_files_is_not_found():
+    with pytest.raises(ModelNotFoundError):
+        cli_bench._files("13b", "", "", frozenset(), print)
