@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from palo_cpp.cli.console import is_terminal
 
@@ -36,7 +36,7 @@ class TensorProgress:
         """Take in how far the work is."""
         if self._bar is None:
             return
-        fields = {
+        fields: dict[str, Any] = {
             "total": progress.n_bytes,
             "completed": progress.n_bytes_done,
             "what": progress.what,
