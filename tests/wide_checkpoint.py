@@ -6,9 +6,9 @@ makes a checkpoint of PALO-13B's widths and prints the peak resident memory of c
 disk in FOLDER for f16, and twice that for f32.
 
 Why depth does not matter: the converter holds the tables of contents (about 1 KB for each of the 363 tensors of 40
-layers) and one tensor at a time, which is freed before the next is read (test_convert_memory.py has the numbers); llama.cpp's quantizer holds 256 MiB of rows
-and unmaps each tensor of its input after it. The largest tensors, embedding and output matrix [32000, 5120], are there
-once however many layers there are, and a layer's own, [13824, 5120], are smaller.
+layers) and one tensor at a time, which is freed before the next is read (test_convert_memory.py has the numbers);
+llama.cpp's quantizer holds 256 MiB of rows and unmaps each tensor of its input after it. The largest tensors, embedding
+and output matrix [32000, 5120], are there once however many layers there are; a layer has [13824, 5120].
 
 Measured, two layers: f16 safetensors to f16 414 MiB, bf16 pickle to f16 996 MiB, f32 safetensors to f16 1309 MiB; f16
 pickle to q4_k_m 414 MiB and 545 MiB in the quantizing process.
