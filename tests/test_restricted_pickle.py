@@ -172,6 +172,12 @@ def test_attack_is_refused_and_nothing_runs(tmp_path: Path, name: str) -> None:
     assert not marker.exists()
 
 
+def test_the_refusal_names_what_was_asked_for(tmp_path: Path) -> None:
+    path = write_archive(tmp_path / "a.bin", assemble({"w": Call("torch.storage", "_load_from_bytes", "x")}))
+    with pytest.raises(ModelFormatError, match=r"request for 'torch\.storage\._load_from_bytes', which could run code"):
+        read_torch_archive(path)
+
+
 @pytest.mark.parametrize("name", ["os.system", "builtins.eval", "builtins.exec", "nested reduce"])
 def test_the_attacks_are_real(tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
     """Python's own unpickler runs them: what is refused above is no straw man."""
