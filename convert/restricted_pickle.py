@@ -11,6 +11,7 @@ pytorch: torch/serialization.py, `_save`.
 
 from __future__ import annotations
 
+import errno
 import pickletools
 import struct
 import zipfile
@@ -97,6 +98,10 @@ def read_torch_archive(path: Path) -> dict[str, StoredTensor]:
         ) from None
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, struct.error) as error:
         raise ModelFormatError(f"{path}: damaged PyTorch archive ({error}); fetch the file again") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a seek to before the file's start: the archive's directory is damaged
+            raise
+        raise ModelFormatError(f"{path}: damaged PyTorch archive (an offset outside it); fetch it again") from None
     except (RecursionError, MemoryError, OverflowError, ValueError, UnicodeError) as error:
         raise ModelFormatError(f"{path}: damaged PyTorch pickle ({type(error).__name__}: {error})"[:300]) from None
 
