@@ -13,6 +13,10 @@
 
 namespace palo {
 
+// Inputs that share one scale in the int8 path: the width of an attention head, and few enough that an outlier channel
+// spoils the resolution of few others.
+constexpr int64_t Q8_GROUP = 64;
+
 struct KernelTable {
   const char* isa;
 
@@ -65,6 +69,35 @@ struct KernelTable {
   // Cuts row py of the patch grid into vectors: out[px, (c p + v) p + u] = pixels[c, py p + v, px p + u], the order of
   // a convolution weight [*, 3, p, p]. out [grid, 3 p p]; pixels [3, size, size]; p = patch_size, size = grid * p.
   void (*patch_row)(float* out, const float* pixels, int64_t py, int64_t grid, int64_t patch_size);
+
+  // --- The int8 path ---
+  //
+  // Weights and activations are int8 in [-127, 127] with one f32 scale per Q8_GROUP inputs: scale = absmax / 127 and
+  // q = round_to_even(x * (127 / absmax)), both 0 for a group of zeros. n_groups = ceil(n_in / Q8_GROUP); what is
+  // missing in the last group counts as zero. Sums of a group are exact int32; groups are added in order, each as
+  // acc = fma(float(sum), scale_x * scale_w, acc) from acc = 0, the bias last: equal bit for bit on every instruction
+  // set. The bytes of panels and rows are the instruction set's own: only kernels of one table understand each other.
+
+  int64_t q8_panel_width;        // outputs per panel
+  int64_t q8_panel_group_bytes;  // a panel takes n_groups * q8_panel_group_bytes, aligned to 64
+  int64_t q8_row_group_bytes;    // a quantized row takes n_groups * q8_row_group_bytes
+
+  // Quantizes and packs n_out (at most q8_panel_width) rows of w [n_out, n_in] f32, element (o, i) at
+  // w[o * stride_out + i * stride_in], one of the strides being 1; missing rows become zeros.
+  void (*pack_q8_panel)(uint8_t* panel, const float* w, int64_t n_out, int64_t n_in, int64_t stride_out,
+                        int64_t stride_in);
+
+  // out [n_rows, n_groups * q8_row_group_bytes] = quantized x [n_rows, n_in] ld ldx.
+  void (*quantize_rows)(uint8_t* out, const float* x, int64_t n_rows, int64_t n_in, int64_t ldx);
+
+  // quantize_rows(layer_norm(x)) in one pass over x [n_rows, n_cols] dense.
+  void (*layer_norm_q8)(uint8_t* out, const float* x, const float* weight, const float* bias, int64_t n_rows,
+                        int64_t n_cols, float eps);
+
+  // out[r, o] = bias[o] + sum_i x[r, i] * w[o, i], x as quantize_rows, panels as pack_q8_panel wrote them.
+  // out [n_rows, n_out] ld ldo; bias [n_out] or nullptr.
+  void (*linear_q8)(float* out, const uint8_t* x, const uint8_t* panels, const float* bias, int64_t n_rows,
+                    int64_t n_out, int64_t n_in, int64_t ldo);
 };
 
 namespace ref {
