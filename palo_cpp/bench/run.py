@@ -169,43 +169,47 @@ class _Run:
         with ExitStack() as stack:
             sides = self._loaded(names, stack)
             for stage, what, arguments in self._steps():
-                self._report(f"measuring {stage}")
                 self._repeat(sides, stage, what, arguments)
             for name, side in sides.items():
-                side.ask("save_embeddings", path=str(self._image.with_name(f"{name}.npy")))
+                if "fidelity" in self._plan.stages:
+                    side.ask("save_embeddings", path=str(self._image.with_name(f"{name}.npy")))
                 self.times[name].peak_rss = side.ask("peak_rss")
+            if "projector" in self._plan.stages:  # last: llama.cpp's side loads the weights once more to watch them
+                self._repeat(sides, "projector", "project", {})
 
     def _loaded(self, names: list[str], stack: ExitStack) -> dict[str, WorkerProcess]:
         """Load each side, several times where loading is measured, each time in a new process; keep the last."""
         n_loads = self._plan.n_runs if "load" in self._plan.stages else 1
-        sides: dict[str, WorkerProcess] = {}
-        for run in range(n_loads):
+        for run in range(1, n_loads):
             for name in names:
-                self._report(f"loading {name} ({run + 1} of {n_loads})")
-                side = WorkerProcess(name, self.setup)
-                with ExitStack() as closing:
-                    closing.push(side)
-                    elapsed_s = side.ask("load")
-                    times = self.times.setdefault(name, SideTimes(n_generated=self._plan.n_gen))
-                    if "load" in self._plan.stages:
-                        times.load.append(elapsed_s)
-                    if run + 1 == n_loads:
-                        side.ask("set_image", path=str(self._image))
-                        stack.push(closing.pop_all())
-                        sides[name] = side
-                self.isas[name] = side.isa
+                self._report(f"loading {name} ({run} of {n_loads})")
+                with WorkerProcess(name, self.setup) as side:
+                    self._load(side)
+        sides = {name: stack.enter_context(WorkerProcess(name, self.setup)) for name in names}
+        for name, side in sides.items():
+            self._report(f"loading {name}")
+            self._load(side)
+            side.ask("set_image", path=str(self._image))
+            self.isas[name] = side.isa
         return sides
 
+    def _load(self, side: WorkerProcess) -> None:
+        elapsed_s = side.ask("load")
+        times = self.times.setdefault(side.side, SideTimes(n_generated=self._plan.n_gen))
+        if "load" in self._plan.stages:
+            times.load.append(elapsed_s)
+
     def _steps(self) -> list[tuple[str, str, dict[str, Any]]]:
-        """(where the times go, what to ask, with which arguments) for each stage wanted."""
+        """(where the times go, what to ask, with which arguments) for each stage wanted but the projector."""
         plan = self._plan
-        steps: list[tuple[str, str, dict[str, Any]]] = [("encode", "encode", {}), ("projector", "project", {})]
+        steps: list[tuple[str, str, dict[str, Any]]] = [("encode", "encode", {})]
         steps += [("prefill", "prefill", {"n_tokens": n}) for n in plan.prompt_tokens]
         steps += [("decode", "generate", {"n_tokens": plan.n_gen, "n_prompt": plan.prompt_tokens[0]})]
         steps += [("first-token", "first_token", {})]
         return [step for step in steps if step[0] in plan.stages]
 
     def _repeat(self, sides: dict[str, WorkerProcess], stage: str, what: str, arguments: dict[str, Any]) -> None:
+        self._report(f"measuring {stage}")
         for run in range(-1, self._plan.n_runs):  # the first is a warm-up
             for name, side in sides.items():
                 elapsed_s = side.ask(what, **arguments)

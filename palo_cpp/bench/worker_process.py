@@ -39,8 +39,12 @@ class WorkerProcess:
             env={**os.environ, **(environment or {})},
         )
         arguments = {**asdict(setup), "text": str(setup.text), "mmproj": str(setup.mmproj)}
-        self.ask("begin", **arguments)
-        self.isa: str = self.ask("prepare")
+        try:
+            self.ask("begin", **arguments)
+            self.isa: str = self.ask("prepare")
+        except BaseException:
+            self.close()
+            raise
 
     def ask(self, what: str, **arguments: Any) -> Any:
         """Have one thing done; see `Worker`.
