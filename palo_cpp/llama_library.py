@@ -15,10 +15,12 @@ from contextlib import contextmanager
 from typing import Any
 
 logger = logging.getLogger("palo_cpp.llama")
+# Who has not asked to see it does not see it: without any handler Python would print warnings on stderr.
+logger.addHandler(logging.NullHandler())
 
-# ggml_log_level -> logging level. llama.cpp's INFO is a page for each model: detail, to us.
-_LEVELS = {0: logging.DEBUG, 1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.DEBUG}
-_LEVEL_ERROR, _LEVEL_CONTINUED = 3, 5
+# enum ggml_log_level of ggml.h: none, debug, info, warn, error, cont. INFO is a page for each model: detail, to us.
+_LEVELS = (logging.DEBUG, logging.DEBUG, logging.DEBUG, logging.WARNING, logging.ERROR)
+_LEVEL_ERROR, _LEVEL_CONTINUED = 4, 5
 
 _callbacks: list[Any] = []
 _recent_errors: collections.deque[str] = collections.deque(maxlen=8)
@@ -39,7 +41,7 @@ class _LogLines:
         for line in filter(None, map(str.strip, lines)):
             if self._level == _LEVEL_ERROR:
                 _recent_errors.append(line)
-            logger.log(_LEVELS.get(self._level, logging.DEBUG), "%s", line)
+            logger.log(_LEVELS[self._level], "%s", line)
 
 
 @functools.cache

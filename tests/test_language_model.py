@@ -18,6 +18,7 @@ import tiny_gguf
 
 from palo_cpp.errors import ArgumentError, ModelFormatError, ModelNotFoundError
 from palo_cpp.language_model import LanguageModel
+from palo_cpp.llama_library import llama_library, recorded_errors
 
 # Keys and values are kept in f16, so logits (standard deviation 4) depend a little on how a prompt was cut into pieces:
 # observed 0.010 at most. A position or mask that is off by one changes them by 1 and more.
@@ -323,6 +324,7 @@ def test_threads_share_a_model(language_model):
 def test_leaving_the_interpreter_with_open_models_is_quiet(text_gguf):
     code = f"""
 from palo_cpp.language_model import LanguageModel
+from palo_cpp.llama_library import llama_library, recorded_errors
 model = LanguageModel({str(text_gguf)!r})
 def tokens():
     position = 0
@@ -447,3 +449,15 @@ def test_path_with_letters_of_many_scripts(tmp_path, text_gguf):
     shutil.copy(text_gguf, path)
     with LanguageModel(path) as model:
         assert model.n_embd == 64
+
+
+def test_what_llama_cpp_reports_as_an_error_is_logged_and_recorded_as_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "damaged.gguf"
+    path.write_bytes(b"GGUF" + (99).to_bytes(4, "little") + bytes(64))
+    library = llama_library()
+    with caplog.at_level(logging.DEBUG, "palo_cpp.llama"), recorded_errors() as errors:
+        assert not library.llama_model_load_from_file(bytes(path), library.llama_model_default_params())
+    assert any("version" in error for error in errors)
+    assert {record.levelno for record in caplog.records if record.message in errors} == {logging.ERROR}
