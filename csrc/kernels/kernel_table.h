@@ -80,7 +80,8 @@ struct KernelTable {
 
   int64_t q8_panel_width;        // outputs per panel
   int64_t q8_panel_group_bytes;  // a panel takes n_groups * q8_panel_group_bytes, aligned to 64
-  int64_t q8_row_group_bytes;    // a quantized row takes n_groups * q8_row_group_bytes
+  int64_t q8_row_group_bytes;    // a quantized row takes n_groups * q8_row_group_bytes, group g from g * that byte on:
+                                 // a row may be quantized piece by piece, in pieces of whole groups
 
   // Quantizes and packs n_out (at most q8_panel_width) rows of w [n_out, n_in] f32, element (o, i) at
   // w[o * stride_out + i * stride_in], one of the strides being 1; missing rows become zeros.

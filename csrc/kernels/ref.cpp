@@ -1,25 +1,35 @@
-// The kernels of the portable instruction set, but for the matrix product (ref_linear.cpp): plain loops.
+// The kernels of the portable instruction set, but for the matrix products (ref_linear.cpp, ref_q8.cpp): plain loops.
 #include "kernels/ref.h"
 
 #include <algorithm>
 #include <cmath>
 
 namespace palo::ref {
-namespace {
 
-void layer_norm_row(float* out, const float* x, const float* weight, const float* bias, int64_t n_cols, float eps) {
+RowMoments row_moments(const float* x, int64_t n_cols, float eps) {
   double sum = 0.0;
   for (int64_t c = 0; c < n_cols; ++c) sum += x[c];
   const double mean = sum / static_cast<double>(n_cols);
   double sum_of_squares = 0.0;
   for (int64_t c = 0; c < n_cols; ++c) sum_of_squares += (x[c] - mean) * (x[c] - mean);
-  const double scale = 1.0 / std::sqrt(sum_of_squares / static_cast<double>(n_cols) + eps);
-  for (int64_t c = 0; c < n_cols; ++c) out[c] = static_cast<float>((x[c] - mean) * scale) * weight[c] + bias[c];
+  return {mean, 1.0 / std::sqrt(sum_of_squares / static_cast<double>(n_cols) + eps)};
 }
+
+void normalize(float* out, const float* x, const float* weight, const float* bias, int64_t n,
+               const RowMoments& moments) {
+  for (int64_t c = 0; c < n; ++c) {
+    out[c] = static_cast<float>((x[c] - moments.mean) * moments.scale) * weight[c] + bias[c];
+  }
+}
+
+namespace {
 
 void layer_norm(float* out, const float* x, const float* weight, const float* bias, int64_t n_rows, int64_t n_cols,
                 float eps) {
-  for (int64_t r = 0; r < n_rows; ++r) layer_norm_row(out + r * n_cols, x + r * n_cols, weight, bias, n_cols, eps);
+  for (int64_t r = 0; r < n_rows; ++r) {
+    const float* row = x + r * n_cols;
+    normalize(out + r * n_cols, row, weight, bias, n_cols, row_moments(row, n_cols, eps));
+  }
 }
 
 void softmax_row(float* x, int64_t n_cols, float scale) {
@@ -155,6 +165,13 @@ const KernelTable& kernel_table() {
       .column_means = column_means,
       .scale_columns = scale_columns,
       .patch_row = patch_row,
+      .q8_panel_width = Q8_PANEL_WIDTH,
+      .q8_panel_group_bytes = Q8_PANEL_GROUP_BYTES,
+      .q8_row_group_bytes = Q8_ROW_GROUP_BYTES,
+      .pack_q8_panel = pack_q8_panel,
+      .quantize_rows = quantize_rows,
+      .layer_norm_q8 = layer_norm_q8,
+      .linear_q8 = linear_q8,
   };
   return table;
 }

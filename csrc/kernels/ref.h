@@ -6,9 +6,30 @@
 namespace palo::ref {
 
 inline constexpr int64_t PANEL_WIDTH = 8;
+inline constexpr int64_t Q8_PANEL_WIDTH = 16;
+inline constexpr int64_t Q8_PANEL_GROUP_BYTES = Q8_PANEL_WIDTH * (Q8_GROUP + 4);
+inline constexpr int64_t Q8_ROW_GROUP_BYTES = Q8_GROUP + 4;
 
 void pack_panel(float* panel, const float* w, int64_t n_out, int64_t n_in, int64_t stride_out, int64_t stride_in);
 void linear(float* out, const float* x, const float* panels, const float* bias, int64_t n_rows, int64_t n_out,
             int64_t n_in, int64_t ldo, int64_t ldx);
+
+void pack_q8_panel(uint8_t* panel, const float* w, int64_t n_out, int64_t n_in, int64_t stride_out, int64_t stride_in);
+void quantize_rows(uint8_t* out, const float* x, int64_t n_rows, int64_t n_in, int64_t ldx);
+void layer_norm_q8(uint8_t* out, const float* x, const float* weight, const float* bias, int64_t n_rows, int64_t n_cols,
+                   float eps);
+void linear_q8(float* out, const uint8_t* x, const uint8_t* panels, const float* bias, int64_t n_rows, int64_t n_out,
+               int64_t n_in, int64_t ldo);
+
+// LayerNorm's statistics of one row.
+struct RowMoments {
+  double mean;
+  double scale;  // 1 / sqrt(variance + eps)
+};
+RowMoments row_moments(const float* x, int64_t n_cols, float eps);
+
+// out[c] = (x[c] - mean) * scale * weight[c] + bias[c] for c in [0, n).
+void normalize(float* out, const float* x, const float* weight, const float* bias, int64_t n,
+               const RowMoments& moments);
 
 }  // namespace palo::ref
