@@ -15,10 +15,11 @@ class Timings:
 
     Attributes:
         image_s: opening and preprocessing the image, in seconds; 0 where that was done for an earlier question.
-        encode_s: vision tower and projector; 0 where the image's embeddings were known.
+        encode_s: vision tower and projector, or a look into the feature cache; 0 where the KV cache held the image.
         prefill_s: reading the prompt, without encode_s.
         decode_s: from the first token to the end.
         first_token_s: from the question to the first token.
+        n_images_encoded: 1 where vision tower and projector ran, 0 where the image was known or there was none.
         n_prompt_tokens: tokens and image embeddings of the prompt.
         n_cached_tokens: those of them that stood in the KV cache already.
         n_generated: tokens of the answer.
@@ -29,6 +30,7 @@ class Timings:
     prefill_s: float = 0.0
     decode_s: float = 0.0
     first_token_s: float = 0.0
+    n_images_encoded: int = 0
     n_prompt_tokens: int = 0
     n_cached_tokens: int = 0
     n_generated: int = 0

@@ -20,6 +20,7 @@ from palo_cpp.languages import get_language, question_in
 from palo_cpp.prompt import SYSTEM, ImageSegment, Turn, prompt_segments, prompt_text
 
 if TYPE_CHECKING:
+    from palo_cpp.feature_cache import Features
     from palo_cpp.image import ImageSource
     from palo_cpp.language_model import LanguageModel
 
@@ -37,7 +38,7 @@ class ChatImage:
         preprocess: "pad" or "crop".
         n_tokens: rows of its embeddings.
         elapsed_s: what opening and preprocessing took.
-        embed: makes image_embeddings [n_tokens, n_embd] f32.
+        embed: makes image_embeddings [n_tokens, n_embd] f32, or recalls them.
     """
 
     content_hash: str
@@ -45,7 +46,7 @@ class ChatImage:
     preprocess: str
     n_tokens: int
     elapsed_s: float
-    embed: Callable[[], NDArray[np.float32]]
+    embed: Callable[[], Features]
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ class Chat:
 
     def _image_segment(self) -> ImageSegment | None:
         image = self._image
-        return ImageSegment(image.content_hash, image.n_tokens, image.embed) if image else None
+        return ImageSegment(image.content_hash, image.n_tokens, lambda: image.embed().embeddings) if image else None
 
     def _finish_stream(self) -> None:
         if self._stream is not None:
@@ -229,10 +230,12 @@ class _Work:
         self._started_at = started_at
         self._decoding = Decoding(self._engine.model, options)
         self._encode_s = 0.0
+        self._n_encoded = 0
         self._prefill_s = 0.0
         self._cursor: Cursor | None = None
         self._segments = [
-            self._timed(segment) if isinstance(segment, ImageSegment) else segment for segment in segments
+            self._timed(segment, chat._image) if isinstance(segment, ImageSegment) and chat._image else segment
+            for segment in segments
         ]
 
     def pieces(self) -> Iterator[str]:
@@ -247,14 +250,15 @@ class _Work:
             self._engine.model.n_ctx - self._n_prompt,
         )
 
-    def _timed(self, segment: ImageSegment) -> ImageSegment:
+    def _timed(self, segment: ImageSegment, image: ChatImage) -> ImageSegment:
         def embed() -> NDArray[np.float32]:
             logger.info("encoding the image")
             begun_at = time.perf_counter()
-            embeddings = segment.embed()
+            features = image.embed()
             self._encode_s += time.perf_counter() - begun_at
+            self._n_encoded += not features.is_cached
             logger.info("reading the prompt")
-            return embeddings
+            return features.embeddings
 
         return replace(segment, embed=embed)
 
@@ -282,6 +286,7 @@ class _Work:
             prefill_s=self._prefill_s,
             decode_s=time.perf_counter() - first_at if first_at else 0.0,
             first_token_s=first_at - self._started_at + self._chat._image_s if first_at else 0.0,
+            n_images_encoded=self._n_encoded,
             n_prompt_tokens=self._n_prompt,
             n_cached_tokens=self._cursor.n_cached if self._cursor else 0,
             n_generated=len(self._decoding.token_ids),

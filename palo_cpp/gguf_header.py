@@ -45,12 +45,14 @@ class TensorInfo:
         shape: dimensions in ggml's order, innermost first.
         type: ggml_type, 0 = f32, 1 = f16, ...
         n_bytes: size of its data.
+        offset: where its data begin in the file.
     """
 
     name: str
     shape: tuple[int, ...]
     type: int
     n_bytes: int
+    offset: int
 
 
 @dataclass(frozen=True)
@@ -150,13 +152,13 @@ def _tensors(gguf: Any, context: Any, path: Path, size_bytes: int) -> dict[str, 
     for i in range(gguf.gguf_get_n_tensors(context)):
         name = gguf.gguf_get_tensor_name(context, i).decode("utf-8", "replace")
         n_bytes = gguf.gguf_get_tensor_size(context, i)
-        end = data_offset + gguf.gguf_get_tensor_offset(context, i) + n_bytes
-        if end > size_bytes:
+        offset = data_offset + gguf.gguf_get_tensor_offset(context, i)
+        if (end := offset + n_bytes) > size_bytes:
             raise ModelFormatError(
                 f"{path.name}: expected at least {end} bytes, got {size_bytes}: cut short; copy or make it anew"
             )
         shape = tuple(gguf.gguf_get_tensor_ne(context, i)[:4])
-        tensors[name] = TensorInfo(name, shape, gguf.gguf_get_tensor_type(context, i), n_bytes)
+        tensors[name] = TensorInfo(name, shape, gguf.gguf_get_tensor_type(context, i), n_bytes, offset)
     return tensors
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +16,7 @@ from palo_cpp import chat_completion
 from palo_cpp.answer import Answer, AnswerStream
 from palo_cpp.chat import Chat, ChatImage, Engine
 from palo_cpp.errors import ArgumentError, ModelFormatError
+from palo_cpp.feature_cache import DEFAULT_DISK_MIB, DEFAULT_MEMORY_MIB, FeatureCache, Features, encoder_id, feature_key
 from palo_cpp.image import Pixels, open_image, preprocess
 from palo_cpp.kv_cache import KvCache
 from palo_cpp.language_model import LanguageModel, default_n_ctx
@@ -29,9 +28,6 @@ from palo_cpp.vision import VisionEncoder
 
 if TYPE_CHECKING:
     from palo_cpp.image import ImageSource
-
-# Embeddings of the last few images: 9 MiB each for PALO-7B.
-_N_EMBEDDINGS_KEPT = 4
 
 
 class Palo:
@@ -51,7 +47,15 @@ class Palo:
     """
 
     def __init__(
-        self, model: str | Path, *, n_ctx: int = 0, n_threads: int = 0, preprocess: Literal["pad", "crop"] | None = None
+        self,
+        model: str | Path,
+        *,
+        n_ctx: int = 0,
+        n_threads: int = 0,
+        preprocess: Literal["pad", "crop"] | None = None,
+        feature_cache_dir: str | Path | None = None,
+        feature_cache_mib: float = DEFAULT_MEMORY_MIB,
+        feature_cache_disk_mib: float = DEFAULT_DISK_MIB,
     ) -> None:
         """Load a model.
 
@@ -61,6 +65,10 @@ class Palo:
             n_threads: threads that compute; 0 takes the physical cores this process may use.
             preprocess: "pad" makes an image square by padding, "crop" by cutting off; None does what the model's
                 files say ("pad" where they say nothing).
+            feature_cache_dir: a folder that keeps the embeddings of images, so that an image seen once is not encoded
+                again, by no program that names the folder; None keeps them in memory only.
+            feature_cache_mib: memory for embeddings of earlier images; 0 keeps none.
+            feature_cache_disk_mib: the folder's size; the entries used least recently go first.
 
         Raises:
             ModelNotFoundError: a file is not there.
@@ -70,6 +78,7 @@ class Palo:
         """
         if preprocess not in (None, "pad", "crop"):
             raise ArgumentError(f"preprocess: expected 'pad', 'crop' or None, got {preprocess!r}")
+        self._features = FeatureCache(feature_cache_dir, memory_mib=feature_cache_mib, disk_mib=feature_cache_disk_mib)
         self.files: ModelFiles = find_model(model)
         n_ctx_used = n_ctx or default_n_ctx(self.files.text)
         estimate = estimate_memory(self.files.text, self.files.mmproj, n_ctx=n_ctx_used)
@@ -84,8 +93,9 @@ class Palo:
             self.language_model.close()
             raise
         self.preprocess: str = preprocess or self.vision.info.preprocess
-        self._embeddings: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
-        self._embeddings_lock = threading.Lock()
+        self._encoder_id = encoder_id(
+            self.files.mmproj, precision=getattr(self.vision, "precision", "float"), isa=self.vision.isa
+        )
         self._engine = Engine(self.language_model, KvCache(self.language_model), self._open_image)
 
     def _check_widths(self) -> None:
@@ -228,7 +238,7 @@ class Palo:
             image_embeddings [n_image_tokens, n_embd] f32.
         """
         self._check_open()
-        return np.array(self._open_image(image).embed(), dtype=np.float32)
+        return np.array(self._open_image(image).embed().embeddings, dtype=np.float32)
 
     def _open_image(self, source: ImageSource) -> ChatImage:
         begun_at = time.perf_counter()
@@ -249,17 +259,12 @@ class Palo:
             embed=lambda: self._embed(pixels),
         )
 
-    def _embed(self, pixels: Pixels) -> NDArray[np.float32]:
-        with self._embeddings_lock:
-            known: NDArray[np.float32] | None = self._embeddings.get(pixels.content_hash)
-            if known is None:
-                embeddings: NDArray[np.float32] = self.vision.encode(pixels.values)
-                known = embeddings
-            self._embeddings[pixels.content_hash] = known
-            self._embeddings.move_to_end(pixels.content_hash)
-            while len(self._embeddings) > _N_EMBEDDINGS_KEPT:
-                self._embeddings.popitem(last=False)
-        return known
+    def _embed(self, pixels: Pixels) -> Features:
+        info = self.vision.info
+        key = feature_key(self._encoder_id, pixels.content_hash)
+        return self._features.get_or_encode(
+            key, (info.n_image_tokens, info.n_embd), lambda: self.vision.encode(pixels.values)
+        )
 
     # ---- end of life
 
@@ -268,16 +273,15 @@ class Palo:
             raise ArgumentError("palo: expected an open model, got a closed one; load it again")
 
     def clear_cache(self) -> None:
-        """Forget what stands in the context and the embeddings of earlier images: the next answer starts cold."""
+        """Forget what stands in the context and in memory of earlier images; a `feature_cache_dir` stays as it is."""
         self._engine.cache.clear()
-        with self._embeddings_lock:
-            self._embeddings.clear()
+        self._features.clear_memory()
 
     def close(self) -> None:
         """Free the model. Closing twice does nothing."""
         self.language_model.close()
         self.vision.close()
-        self._embeddings.clear()
+        self._features.clear_memory()
 
     def __enter__(self) -> Palo:
         return self

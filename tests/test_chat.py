@@ -9,6 +9,7 @@ import pytest
 
 from palo_cpp.chat import Chat, ChatImage, Engine
 from palo_cpp.errors import ArgumentError, ImageError
+from palo_cpp.feature_cache import Features
 from palo_cpp.kv_cache import KvCache
 from palo_cpp.languages import LANGUAGES
 
@@ -24,9 +25,10 @@ class Images:
             raise ImageError("broken: expected an image, got noise; try another")
         return ChatImage(hashlib.sha256(name.encode()).hexdigest(), (30, 20), "pad", 6, 0.25, lambda: self._embed(name))
 
-    def _embed(self, name: str) -> np.ndarray:
+    def _embed(self, name: str) -> Features:
         self.n_encoded += 1
-        return np.random.default_rng(list(name.encode())).standard_normal((6, 64)).astype(np.float32) * 0.5
+        rows = np.random.default_rng(list(name.encode())).standard_normal((6, 64)).astype(np.float32) * 0.5
+        return Features(rows, is_cached=name == "known")
 
 
 @pytest.fixture
@@ -53,6 +55,13 @@ def test_an_answer_tells_everything(engine):
     assert timings.first_token_s >= timings.image_s + timings.encode_s + timings.prefill_s
     assert timings.n_cached_tokens == 0 and timings.tokens_per_s > 0
     assert str(answer) == answer.text
+
+
+def test_timings_tell_whether_an_image_was_encoded(engine):
+    with Chat(engine, "cat") as chat:
+        assert [chat.ask(max_tokens=1).timings.n_images_encoded for _ in range(2)] == [1, 0]
+    assert Chat(engine, "known").ask(max_tokens=1).timings.n_images_encoded == 0
+    assert Chat(engine).ask("What is this?", max_tokens=1).timings.n_images_encoded == 0
 
 
 def test_to_dict_is_json(engine):

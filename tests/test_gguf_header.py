@@ -17,7 +17,7 @@ def test_equals_the_gguf_package(text_gguf):
     for tensor in reader.tensors:
         ours = header.tensors[tensor.name]
         assert ours.shape[: len(tensor.shape)] == tuple(tensor.shape)
-        assert (ours.type, ours.n_bytes) == (int(tensor.tensor_type), tensor.n_bytes)
+        assert (ours.type, ours.n_bytes, ours.offset) == (int(tensor.tensor_type), tensor.n_bytes, tensor.data_offset)
     for key, field in reader.fields.items():
         if key.startswith("GGUF."):
             continue

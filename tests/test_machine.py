@@ -168,7 +168,7 @@ def test_grouped_heads_take_less():
 
 
 def test_vision_weights_count_as_f32():
-    mmproj = header(10, {"v.blk": TensorInfo("v.blk", (1024, 4096, 1, 1), 1, 8 * MIB)})
+    mmproj = header(10, {"v.blk": TensorInfo("v.blk", (1024, 4096, 1, 1), 1, 8 * MIB, offset=0)})
     estimate = machine.estimate_memory(palo_7b(), mmproj, n_ctx=256)
     assert estimate.vision == 4 * 1024 * 4096 + 64 * MIB
 

@@ -104,23 +104,6 @@ def test_embed_image_is_what_the_vision_encoder_makes(palo, picture):
     assert np.abs(palo.embed_image(picture)).max() > 0
 
 
-def test_only_the_last_few_embeddings_are_kept(palo, picture, monkeypatch):
-    n_encoded, encode = 0, palo.vision.encode
-
-    def counted(pixels):
-        nonlocal n_encoded
-        n_encoded += 1
-        return encode(pixels)
-
-    monkeypatch.setattr(palo.vision, "encode", counted)
-    images = [np.roll(picture, i, axis=1) for i in range(5)]
-    for image in [*images, *images[1:]]:
-        palo.embed_image(image)
-    assert n_encoded == 5
-    palo.embed_image(images[0])
-    assert n_encoded == 6
-
-
 def test_preprocess_mode_is_the_files_unless_told(palo, model_dir, picture):
     assert palo.preprocess == "pad"
     with Palo(model_dir, preprocess="crop") as cropping:

@@ -24,7 +24,13 @@ def open_palo(options: ModelOptions) -> Palo:
     """
     from palo_cpp import Palo
 
-    return Palo(options.model, n_ctx=options.n_ctx, n_threads=options.n_threads, preprocess=options.preprocess)
+    return Palo(
+        options.model,
+        n_ctx=options.n_ctx,
+        n_threads=options.n_threads,
+        preprocess=options.preprocess,
+        feature_cache_dir=options.feature_cache,
+    )
 
 
 def image_from(argument: str) -> str | bytes:

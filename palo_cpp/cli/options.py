@@ -25,6 +25,7 @@ class ModelOptions:
     n_threads: int
     n_ctx: int
     preprocess: Literal["pad", "crop"] | None
+    feature_cache: str | None
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,13 @@ _MODEL = (
         default=None,
         show_default="what the model asks for",
         help="Make the image square by padding it, or by cutting off its longer side.",
+    ),
+    option(
+        "--feature-cache",
+        env="FEATURE_CACHE",
+        default=None,
+        metavar="DIR",
+        help="Keep what the vision encoder makes of images in DIR, 4 GiB at most, so that each is encoded once.",
     ),
 )
 

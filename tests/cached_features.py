@@ -1,0 +1,51 @@
+"""Images that are names, for the tests of the feature cache, and what their entries are called and weigh."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from palo_cpp.feature_cache import FeatureCache, feature_key
+
+SHAPE = (9, 300)  # 10800 bytes: a whole row of the checksum's table and a rest
+ENTRY_BYTES = 128 + 4 * 9 * 300
+PALO_7B = (576, 4096)
+MIB = 1 << 20
+
+
+def key_of(name: str) -> str:
+    return feature_key(b"encoder", name)
+
+
+def rows_of(name: str, shape: tuple[int, int] = SHAPE) -> np.ndarray:
+    return np.random.default_rng(list(name.encode())).standard_normal(shape).astype(np.float32)
+
+
+class Images:
+    """Images are names; counts how many were encoded."""
+
+    def __init__(self, shape: tuple[int, int] = SHAPE) -> None:
+        self.shape = shape
+        self.encoded: list[str] = []
+
+    def see(self, cache: FeatureCache, name: str) -> bool:
+        """Ask for an image's embeddings; check them, and tell whether they were known."""
+
+        def encode() -> np.ndarray:
+            self.encoded.append(name)
+            return rows_of(name, self.shape)
+
+        features = cache.get_or_encode(key_of(name), self.shape, encode)
+        assert features.embeddings.dtype == np.float32 and features.embeddings.shape == self.shape
+        assert np.array_equal(features.embeddings, rows_of(name, self.shape))
+        assert not features.embeddings.flags.writeable
+        return features.is_cached
+
+
+def mib(n_entries: float, entry_bytes: int = ENTRY_BYTES) -> float:
+    return n_entries * entry_bytes / MIB
+
+
+def entries(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.features"))

@@ -1,0 +1,248 @@
+"""Embeddings kept in memory, what tells encoders apart, the cache in `Palo`; its folder: test_feature_cache_disk.py."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cached_features import PALO_7B, SHAPE, Images, entries, key_of, mib, rows_of
+from mmproj_files import Mmproj, write_mmproj
+
+from palo_cpp import ArgumentError, Palo
+from palo_cpp.feature_cache import FeatureCache, encoder_id, feature_key
+from palo_cpp.gguf_header import read_header
+
+
+@pytest.fixture
+def images() -> Images:
+    return Images()
+
+
+# ---- in memory
+
+
+def test_an_image_is_encoded_once(images):
+    cache = FeatureCache()
+    assert [images.see(cache, name) for name in "abaab"] == [False, False, True, True, True]
+    assert images.encoded == ["a", "b"]
+    cache.clear_memory()
+    assert not images.see(cache, "a")
+
+
+def test_memory_is_bounded_and_the_least_recently_used_go_first(images):
+    cache = FeatureCache(memory_mib=mib(3))
+    for name in "abca":
+        images.see(cache, name)
+    images.see(cache, "d")  # b goes, for a was used since
+    assert [images.see(cache, name) for name in "acd"] == [True, True, True]
+    assert not images.see(cache, "b")
+
+
+def test_no_memory_and_entries_larger_than_it(images):
+    for size in (0, mib(0.5)):
+        cache = FeatureCache(memory_mib=size)
+        assert not images.see(cache, "a") and not images.see(cache, "a")
+
+
+def test_putting_an_image_again_does_not_count_twice(images):
+    cache = FeatureCache(memory_mib=mib(2))
+    for _ in range(5):
+        cache.put(key_of("a"), rows_of("a"))
+    images.see(cache, "b")
+    assert images.see(cache, "a") and images.see(cache, "b")
+
+
+def test_what_the_encoder_gives_is_copied(images):
+    cache, buffer = FeatureCache(), rows_of("a")
+    cache.get_or_encode(key_of("a"), SHAPE, lambda: buffer)
+    buffer[:] = 0
+    assert images.see(cache, "a")
+
+
+def test_a_failing_encoder_leaves_nothing(images, tmp_path):
+    cache = FeatureCache(tmp_path / "cache")
+    with pytest.raises(ZeroDivisionError):
+        cache.get_or_encode(key_of("a"), SHAPE, lambda: 1 // 0)
+    assert not images.see(cache, "a") and images.see(cache, "a")
+
+
+def test_threads_that_want_one_image_encode_it_once():
+    cache, results, n_encoded = FeatureCache(), [], []
+
+    def encode() -> np.ndarray:
+        n_encoded.append(1)
+        time.sleep(0.05)
+        return rows_of("a")
+
+    def work() -> None:
+        results.append(cache.get_or_encode(key_of("a"), SHAPE, encode).embeddings)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(n_encoded) == 1 and all(np.array_equal(result, rows_of("a")) for result in results)
+
+
+@pytest.mark.parametrize("wrong", [{"memory_mib": -1}, {"disk_mib": float("nan")}, {"folder": ""}, {"folder": "a\0b"}])
+def test_impossible_settings_are_errors(wrong):
+    with pytest.raises(ArgumentError, match=r"feature_cache_\w+: expected"):
+        FeatureCache(**wrong)
+
+
+# ---- encoders and preprocessing never mix
+
+SMALL = Mmproj(grid=2, patch_size=2, n_embd=8, n_head=2, n_ff=12, n_layer=1, n_out=8, n_squeezed=8)
+
+
+def test_every_part_of_an_encoder_is_in_its_id(tmp_path, monkeypatch):
+    header = read_header(write_mmproj(tmp_path / "mmproj.gguf", SMALL))
+    known = {encoder_id(header, precision="float", isa="ref")}
+    assert encoder_id(header, precision="float", isa="ref") in known
+    known |= {encoder_id(header, precision="int8", isa="ref"), encoder_id(header, precision="float", isa="avx2")}
+    monkeypatch.setattr("palo_cpp.feature_cache.ENCODER_VERSION", 1_000_000)
+    known.add(encoder_id(header, precision="float", isa="ref"))
+    assert len(known) == 4
+
+
+def test_other_weights_are_another_encoder(tmp_path):
+    path = write_mmproj(tmp_path / "mmproj.gguf", SMALL)
+    whole, header = path.read_bytes(), read_header(path)
+    times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    known = {encoder_id(header, precision="float", isa="ref")}
+    for tensor in header.tensors.values():  # each of them trained further, size and time of the file the same
+        data = bytearray(whole)
+        data[tensor.offset + tensor.n_bytes // 2] ^= 1
+        path.write_bytes(data)
+        os.utime(path, ns=times)
+        known.add(encoder_id(header, precision="float", isa="ref"))
+    path.write_bytes(whole)
+    os.utime(path, ns=(times[0], times[1] + 1000))
+    known.add(encoder_id(header, precision="float", isa="ref"))
+    assert len(known) == 2 + len(header.tensors)
+
+
+def test_the_metadata_are_part_of_an_encoder(tmp_path):
+    """The pixels' mean and the pair id stand there, and nowhere else."""
+    path = write_mmproj(tmp_path / "mmproj.gguf", SMALL)
+    times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    header = read_header(path)
+    before = encoder_id(header, precision="float", isa="ref")
+    path.write_bytes(path.read_bytes().replace(np.float32(0.48).tobytes(), np.float32(0.5).tobytes(), 1))
+    os.utime(path, ns=times)
+    assert encoder_id(header, precision="float", isa="ref") != before
+
+
+def test_encoders_and_images_make_different_keys():
+    keys = {feature_key(encoder, image) for encoder in (b"a", b"b") for image in ("1", "2")}
+    assert len(keys) == 4 and all(len(key) == 64 for key in keys)
+
+
+# ---- in `Palo`
+
+
+def counted(palo: Palo, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One element for each image that the encoder is given from now on."""
+    calls: list[int] = []
+    encode = palo.vision.encode
+
+    def count(pixels: np.ndarray) -> np.ndarray:
+        calls.append(1)
+        return encode(pixels)
+
+    monkeypatch.setattr(palo.vision, "encode", count)
+    return calls
+
+
+def test_ask_chat_describe_and_embed_share_the_cache(palo, picture, other_picture, monkeypatch):
+    calls = counted(palo, monkeypatch)
+    first = palo.ask(picture, "What is this?", max_tokens=1).timings
+    assert first.n_images_encoded == 1 and first.encode_s > 0
+    palo.ask(other_picture, "What is this?", max_tokens=1)
+    with palo.chat(picture) as chat:
+        timings = chat.ask("And this?", max_tokens=1).timings
+    assert timings.n_images_encoded == 0 and 0 < timings.encode_s < 0.005
+    palo.embed_image(other_picture)
+    palo.describe(other_picture, lang=["en", "ur"], max_tokens=1)
+    assert len(calls) == 2
+    palo.clear_cache()
+    palo.embed_image(picture)
+    assert len(calls) == 3
+
+
+def test_a_palo_finds_on_disk_what_another_encoded(model_dir, picture, tmp_path, monkeypatch):
+    options = {"feature_cache_dir": tmp_path / "cache", "n_threads": 1}
+    with Palo(model_dir, **options) as palo:
+        first = palo.ask(picture, "What is this?", max_tokens=8)
+        embeddings = palo.embed_image(picture)
+    with Palo(model_dir, **options) as palo:
+        calls = counted(palo, monkeypatch)
+        later = palo.ask(picture, "What is this?", max_tokens=8)
+        assert (later.token_ids, later.timings.n_images_encoded, len(calls)) == (first.token_ids, 0, 0)
+        assert np.array_equal(palo.embed_image(picture), embeddings)
+    with Palo(model_dir, preprocess="crop", **options) as palo:
+        assert palo.ask(picture, "What is this?", max_tokens=1).timings.n_images_encoded == 1
+    assert len(entries(tmp_path / "cache")) == 2
+
+
+def test_a_copy_of_a_model_is_the_same_encoder_and_a_changed_one_is_not(model_dir, picture, tmp_path):
+    def n_encoded(folder: Path) -> int:
+        with Palo(folder, feature_cache_dir=tmp_path / "cache", n_threads=1) as palo:
+            return palo.ask(picture, max_tokens=1).timings.n_images_encoded
+
+    copy = Path(shutil.copytree(model_dir, tmp_path / "copy"))  # times are copied too
+    assert [n_encoded(model_dir), n_encoded(copy)] == [1, 0]
+    mmproj = read_header(next(copy.glob("mmproj-*.gguf")))
+    data = bytearray(mmproj.path.read_bytes())
+    data[mmproj.tensors["v.class_embd"].offset] ^= 1
+    mmproj.path.write_bytes(data)
+    assert [n_encoded(copy), n_encoded(copy), n_encoded(model_dir)] == [1, 0, 0]
+
+
+def test_a_palo_without_memory_for_embeddings(model_dir, picture, monkeypatch):
+    with Palo(model_dir, feature_cache_mib=0, n_threads=1) as palo:
+        calls = counted(palo, monkeypatch)
+        assert np.array_equal(palo.embed_image(picture), palo.embed_image(picture))
+        assert len(calls) == 2
+    with pytest.raises(ArgumentError, match="feature_cache_mib: expected 0 or more, got -1"):
+        Palo(model_dir, feature_cache_mib=-1)
+
+
+# ---- speed and memory
+
+
+def test_a_hit_on_an_image_of_palo_7b_takes_milliseconds(tmp_path):
+    FeatureCache(tmp_path).put(key_of("a"), rows_of("a", PALO_7B))
+    on_disk, in_memory = FeatureCache(tmp_path, memory_mib=0), FeatureCache(tmp_path)
+    assert in_memory.get(key_of("a"), PALO_7B) is not None
+    for cache, limit_s in ((on_disk, 0.005), (in_memory, 0.0005)):  # observed 0.0017 and 0.0000007
+        elapsed = []
+        for _ in range(20):
+            begun_at = time.perf_counter()
+            assert cache.get(key_of("a"), PALO_7B) is not None
+            elapsed.append(time.perf_counter() - begun_at)
+        assert min(elapsed) < limit_s  # the least: other programs may run beside the tests
+
+
+def test_memory_stays_flat(tmp_path):
+    def resident_mib() -> float:
+        statm = Path("/proc/self/statm")
+        return int(statm.read_text().split()[1]) / 256 if statm.exists() else 0.0
+
+    images = Images((144, 2048))  # MobilePALO: 1.1 MiB each
+    cache = FeatureCache(tmp_path, memory_mib=8, disk_mib=12)
+
+    def see(names: range) -> None:
+        for name in names:
+            images.see(cache, f"image {name % 30}")
+
+    see(range(40))
+    before = resident_mib()
+    see(range(40, 140))
+    assert resident_mib() - before < 4
