@@ -1,0 +1,10 @@
+# What needs neither Python nor llama.cpp: the tests of the kernels alone (they run under an emulator, see .ci/emulate)
+# and the benchmark. "generic" is the SIMD source with plain loops as its lanes, for tests only.
+palo_kernels_for(generic)
+target_compile_options(palo_kernels_generic PRIVATE -O3) # tests compare with it often
+
+add_executable(palo_cpp_kernel_tests tests/cpp/main.cpp tests/cpp/test_simd_q8.cpp)
+target_link_libraries(palo_cpp_kernel_tests PRIVATE palo_kernels palo_kernels_generic)
+
+add_executable(palo_cpp_kernel_benchmark benchmarks/kernels.cpp)
+target_link_libraries(palo_cpp_kernel_benchmark PRIVATE palo_kernels)

@@ -1,0 +1,46 @@
+// AVX2 and FMA without a dot product of bytes: activations are kept as int16, weights are widened when they are
+// loaded, vpmaddwd adds pairs. 135 GOP/s on one Zen 3 core at 2.45 GHz, where vpmaddubsw with moved signs reached 105.
+#pragma once
+
+#include "kernels/simd/lanes_avx2.h"
+
+namespace palo::PALO_SIMD_ISA {
+namespace {
+
+constexpr int64_t LINEAR_ROWS = 6;  // 6 x 2 sums, 2 weights, 1 input: 15 of 16 registers
+constexpr int64_t PANEL_VECTORS = 1;
+
+constexpr int64_t Q8_ROWS = 6;
+constexpr int64_t Q8_STEP = 2;         // inputs per dot product of a lane
+constexpr int64_t Q8_INPUT_BYTES = 2;  // bytes of one quantized activation
+constexpr int32_t Q8_WEIGHT_OFFSET = 0;
+constexpr bool Q8_SUMS_IN_REGISTERS = false;
+
+using Q8Weights = Ints;
+using Q8Input = __m256i;
+
+// p [16 outputs][2 inputs] int8
+PALO_INLINE Q8Weights load_q8_weights(const uint8_t* p) {
+  const __m128i* at = reinterpret_cast<const __m128i*>(p);
+  return {_mm256_cvtepi8_epi16(_mm_load_si128(at)), _mm256_cvtepi8_epi16(_mm_load_si128(at + 1))};
+}
+PALO_INLINE Q8Input load_q8_input(const uint8_t* p) {
+  int32_t pair;
+  __builtin_memcpy(&pair, p, sizeof(pair));
+  return _mm256_set1_epi32(pair);
+}
+PALO_INLINE void add_dot(Ints& sums, Q8Weights w, Q8Input x) {
+  sums.low = _mm256_add_epi32(sums.low, _mm256_madd_epi16(x, w.low));
+  PALO_KEEP_IN_REGISTER(sums.low);
+  sums.high = _mm256_add_epi32(sums.high, _mm256_madd_epi16(x, w.high));
+  PALO_KEEP_IN_REGISTER(sums.high);
+}
+PALO_INLINE void store_q8_inputs(uint8_t* p, Ints q) {
+  store_int16(p, q);
+}
+PALO_INLINE void store_q8_weights(uint8_t* p, const Ints q[Q8_STEP]) {
+  store_pairs(p, q[0], q[1]);
+}
+
+}  // namespace
+}  // namespace palo::PALO_SIMD_ISA

@@ -1,0 +1,165 @@
+// 16 virtual lanes on AVX2 and FMA: two 256-bit registers.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace palo::PALO_SIMD_ISA {
+namespace {
+
+struct Floats {
+  __m256 low, high;
+};
+struct Ints {
+  __m256i low, high;
+};
+
+// Ones for as many lanes as a partial load or store takes, read from the middle.
+alignas(64) constexpr int32_t MASKS[32] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+
+PALO_INLINE __m256i mask_of(int64_t n) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(MASKS + 16 - n));
+}
+
+PALO_INLINE Floats set(float x) {
+  return {_mm256_set1_ps(x), _mm256_set1_ps(x)};
+}
+PALO_INLINE Floats load(const float* p) {
+  return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
+}
+// The first n lanes, 0 < n <= 16; zeros in the others. Reads nothing beyond p[n - 1].
+PALO_INLINE Floats load_first(const float* p, int64_t n) {
+  if (n >= 8) return {_mm256_loadu_ps(p), _mm256_maskload_ps(p + 8, mask_of(n - 8))};
+  return {_mm256_maskload_ps(p, mask_of(n)), _mm256_setzero_ps()};
+}
+PALO_INLINE void store(float* p, Floats x) {
+  _mm256_storeu_ps(p, x.low);
+  _mm256_storeu_ps(p + 8, x.high);
+}
+PALO_INLINE void store_first(float* p, Floats x, int64_t n) {
+  if (n >= 8) {
+    _mm256_storeu_ps(p, x.low);
+    _mm256_maskstore_ps(p + 8, mask_of(n - 8), x.high);
+  } else {
+    _mm256_maskstore_ps(p, mask_of(n), x.low);
+  }
+}
+
+PALO_INLINE Floats operator+(Floats a, Floats b) {
+  return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)};
+}
+PALO_INLINE Floats operator-(Floats a, Floats b) {
+  return {_mm256_sub_ps(a.low, b.low), _mm256_sub_ps(a.high, b.high)};
+}
+PALO_INLINE Floats operator*(Floats a, Floats b) {
+  return {_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)};
+}
+PALO_INLINE Floats operator/(Floats a, Floats b) {
+  return {_mm256_div_ps(a.low, b.low), _mm256_div_ps(a.high, b.high)};
+}
+// a * b + c, rounded once.
+PALO_INLINE Floats fma(Floats a, Floats b, Floats c) {
+  return {_mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high)};
+}
+// a > b ? a : b, so b where one is NaN.
+PALO_INLINE Floats max(Floats a, Floats b) {
+  return {_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high)};
+}
+// a < b ? a : b, so b where one is NaN.
+PALO_INLINE Floats min(Floats a, Floats b) {
+  return {_mm256_min_ps(a.low, b.low), _mm256_min_ps(a.high, b.high)};
+}
+PALO_INLINE Floats absolute(Floats a) {
+  const __m256 sign = _mm256_set1_ps(-0.0f);
+  return {_mm256_andnot_ps(sign, a.low), _mm256_andnot_ps(sign, a.high)};
+}
+// a < 0 ? x : y
+PALO_INLINE Floats where_negative(Floats a, Floats x, Floats y) {
+  const __m256 zero = _mm256_setzero_ps();
+  return {_mm256_blendv_ps(y.low, x.low, _mm256_cmp_ps(a.low, zero, _CMP_LT_OQ)),
+          _mm256_blendv_ps(y.high, x.high, _mm256_cmp_ps(a.high, zero, _CMP_LT_OQ))};
+}
+
+PALO_INLINE __m128 fold(Floats x, bool is_max) {
+  const __m256 eight = is_max ? _mm256_max_ps(x.low, x.high) : _mm256_add_ps(x.low, x.high);
+  const __m128 low = _mm256_castps256_ps128(eight), high = _mm256_extractf128_ps(eight, 1);
+  const __m128 four = is_max ? _mm_max_ps(low, high) : _mm_add_ps(low, high);
+  const __m128 swapped = _mm_movehl_ps(four, four);
+  const __m128 two = is_max ? _mm_max_ps(four, swapped) : _mm_add_ps(four, swapped);
+  const __m128 odd = _mm_movehdup_ps(two);
+  return is_max ? _mm_max_ss(two, odd) : _mm_add_ss(two, odd);
+}
+// Lane i with i + 8, then i + 4, i + 2, i + 1: the same tree on every instruction set.
+PALO_INLINE float sum_of_lanes(Floats x) {
+  return _mm_cvtss_f32(fold(x, false));
+}
+PALO_INLINE float max_of_lanes(Floats x) {
+  return _mm_cvtss_f32(fold(x, true));
+}
+PALO_INLINE float square_root(float x) {
+  return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x)));
+}
+
+PALO_INLINE Ints set_ints(int32_t x) {
+  return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)};
+}
+PALO_INLINE Ints operator+(Ints a, Ints b) {
+  return {_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)};
+}
+// Nearest integer, ties to even.
+PALO_INLINE Ints round_to_ints(Floats x) {
+  return {_mm256_cvtps_epi32(x.low), _mm256_cvtps_epi32(x.high)};
+}
+PALO_INLINE Floats to_floats(Ints x) {
+  return {_mm256_cvtepi32_ps(x.low), _mm256_cvtepi32_ps(x.high)};
+}
+// 2^x for x in [-126, 127]: the exponent field of a float.
+PALO_INLINE Floats power_of_two(Ints x) {
+  const Ints biased = x + set_ints(127);
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(biased.low, 23)),
+          _mm256_castsi256_ps(_mm256_slli_epi32(biased.high, 23))};
+}
+PALO_INLINE int32_t sum_of_lanes(Ints x) {
+  const __m256i eight = _mm256_add_epi32(x.low, x.high);
+  const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  const __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+  return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
+}
+
+// The lowest 16 bits of each lane.
+PALO_INLINE void store_int16(uint8_t* p, Ints x) {
+  const __m256i mixed = _mm256_packs_epi32(x.low, x.high);  // 0-3, 8-11, 4-7, 12-15
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute4x64_epi64(mixed, 0xD8));
+}
+// The lowest byte of each lane.
+PALO_INLINE void store_bytes(uint8_t* p, Ints x) {
+  const __m256i byte = _mm256_set1_epi32(0xFF);
+  const __m256i mixed = _mm256_packus_epi32(_mm256_and_si256(x.low, byte), _mm256_and_si256(x.high, byte));
+  const __m256i sorted = _mm256_permute4x64_epi64(mixed, 0xD8);
+  const __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(sorted), _mm256_extracti128_si256(sorted, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+}
+// Bytes (low_i, high_i) side by side: 16 pairs of the lowest bytes of two vectors.
+PALO_INLINE void store_pairs(uint8_t* p, Ints first, Ints second) {
+  const __m256i byte = _mm256_set1_epi32(0xFF);
+  const __m256i low =
+      _mm256_or_si256(_mm256_and_si256(first.low, byte), _mm256_slli_epi32(_mm256_and_si256(second.low, byte), 8));
+  const __m256i high =
+      _mm256_or_si256(_mm256_and_si256(first.high, byte), _mm256_slli_epi32(_mm256_and_si256(second.high, byte), 8));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute4x64_epi64(_mm256_packus_epi32(low, high), 0xD8));
+}
+PALO_INLINE __m256i join_bytes(__m256i a, __m256i b, __m256i c, __m256i d) {
+  const __m256i byte = _mm256_set1_epi32(0xFF);
+  const __m256i low = _mm256_or_si256(_mm256_and_si256(a, byte), _mm256_slli_epi32(_mm256_and_si256(b, byte), 8));
+  const __m256i high = _mm256_or_si256(_mm256_slli_epi32(_mm256_and_si256(c, byte), 16), _mm256_slli_epi32(d, 24));
+  return _mm256_or_si256(low, high);
+}
+// 16 quads of the lowest bytes of four vectors.
+PALO_INLINE void store_quads(uint8_t* p, const Ints q[4]) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), join_bytes(q[0].low, q[1].low, q[2].low, q[3].low));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p) + 1, join_bytes(q[0].high, q[1].high, q[2].high, q[3].high));
+}
+
+}  // namespace
+}  // namespace palo::PALO_SIMD_ISA

@@ -1,0 +1,151 @@
+// Activations and weights to int8, one scale per Q8_GROUP inputs (kernel_table.h: "The int8 path").
+//
+// A group of a quantized row: [Q8_GROUP] inputs of Q8_INPUT_BYTES, f32 scale and, where weights have an offset, the
+// int32 that the group's sums start with: -offset * (sum of the inputs). Groups follow each other, so that pieces of a
+// row can be quantized apart. A group of a panel: [Q8_GROUP / Q8_STEP][Q8_WIDTH][Q8_STEP] weights as bytes, [Q8_WIDTH]
+// f32 scales.
+#pragma once
+
+#include "kernels/kernel_table.h"
+
+namespace palo::PALO_SIMD_ISA {
+namespace {
+
+constexpr int64_t Q8_WIDTH = PANEL_VECTORS * LANES;
+constexpr int64_t Q8_WEIGHT_BYTES = Q8_GROUP * Q8_WIDTH;
+constexpr int64_t Q8_PANEL_GROUP_BYTES = Q8_WEIGHT_BYTES + Q8_WIDTH * int64_t{sizeof(float)};
+constexpr bool HAS_OFFSET = Q8_WEIGHT_OFFSET != 0;
+constexpr int64_t Q8_SCALE_AT = Q8_GROUP * Q8_INPUT_BYTES;
+constexpr int64_t Q8_START_AT = Q8_SCALE_AT + 4;
+constexpr int64_t Q8_ROW_GROUP_BYTES = HAS_OFFSET ? Q8_START_AT + 4 : Q8_START_AT;
+constexpr int64_t GROUP_VECTORS = Q8_GROUP / LANES;
+static_assert(Q8_PANEL_GROUP_BYTES % 64 == 0);
+
+// 127 / absmax overflows below 3.8e-37: there a group counts as zeros.
+constexpr float Q8_SMALLEST = 0x1p-120f;
+
+PALO_INLINE int64_t q8_groups(int64_t n_in) {
+  return (n_in + Q8_GROUP - 1) / Q8_GROUP;
+}
+
+// Up to 64 values from p on, zeros after the first n.
+PALO_INLINE void load_group(Floats x[GROUP_VECTORS], const float* p, int64_t n) {
+  if (n >= Q8_GROUP) {
+    for (int64_t v = 0; v < GROUP_VECTORS; ++v) x[v] = load(p + v * LANES);
+    return;
+  }
+  for (int64_t v = 0; v < GROUP_VECTORS; ++v) {
+    const int64_t left = n - v * LANES;
+    x[v] = left >= LANES ? load(p + v * LANES) : left > 0 ? load_first(p + v * LANES, left) : set(0.0f);
+  }
+}
+
+// Writes the first n values to p.
+PALO_INLINE void store_group(float* p, const Floats x[GROUP_VECTORS], int64_t n) {
+  for (int64_t v = 0; v < GROUP_VECTORS; ++v) {
+    const int64_t left = n - v * LANES;
+    if (left >= LANES) {
+      store(p + v * LANES, x[v]);
+    } else if (left > 0) {
+      store_first(p + v * LANES, x[v], left);
+    }
+  }
+}
+
+PALO_INLINE float absmax_of(const Floats x[GROUP_VECTORS]) {
+  static_assert(GROUP_VECTORS == 4);
+  return max_of_lanes(max(max(absolute(x[0]), absolute(x[1])), max(absolute(x[2]), absolute(x[3]))));
+}
+
+PALO_INLINE void quantize_group(uint8_t* group, const Floats x[GROUP_VECTORS]) {
+  const float absmax = absmax_of(x);
+  const bool is_zero = absmax < Q8_SMALLEST;
+  const Floats inverse = set(is_zero ? 0.0f : 127.0f / absmax);
+  const float scale = is_zero ? 0.0f : absmax / 127.0f;
+  Ints sum = set_ints(0);
+  for (int64_t v = 0; v < GROUP_VECTORS; ++v) {
+    const Ints q = round_to_ints(x[v] * inverse);
+    store_q8_inputs(group + v * LANES * Q8_INPUT_BYTES, q);
+    if constexpr (HAS_OFFSET) sum = sum + q;
+  }
+  __builtin_memcpy(group + Q8_SCALE_AT, &scale, sizeof(scale));
+  if constexpr (HAS_OFFSET) {
+    const int32_t start = -Q8_WEIGHT_OFFSET * sum_of_lanes(sum);
+    __builtin_memcpy(group + Q8_START_AT, &start, sizeof(start));
+  }
+}
+
+void quantize_rows(uint8_t* out, const float* x, int64_t n_rows, int64_t n_in, int64_t ldx) {
+  const int64_t n_groups = q8_groups(n_in);
+  for (int64_t r = 0; r < n_rows; ++r) {
+    for (int64_t g = 0; g < n_groups; ++g) {
+      Floats values[GROUP_VECTORS];
+      load_group(values, x + r * ldx + g * Q8_GROUP, n_in - g * Q8_GROUP);
+      quantize_group(out + (r * n_groups + g) * Q8_ROW_GROUP_BYTES, values);
+    }
+  }
+}
+
+// One output's group of inputs, contiguous in memory: its steps go Q8_WIDTH * Q8_STEP bytes apart.
+PALO_INLINE void pack_output(uint8_t* panel, const float* w, int64_t output, int64_t n) {
+  Floats values[GROUP_VECTORS];
+  load_group(values, w, n);
+  const float absmax = absmax_of(values);
+  const bool is_zero = absmax < Q8_SMALLEST;
+  const Floats inverse = set(is_zero ? 0.0f : 127.0f / absmax);
+  const float scale = is_zero ? 0.0f : absmax / 127.0f;
+  uint8_t bytes[Q8_GROUP];
+  for (int64_t v = 0; v < GROUP_VECTORS; ++v) {
+    store_bytes(bytes + v * LANES, round_to_ints(values[v] * inverse) + set_ints(Q8_WEIGHT_OFFSET));
+  }
+  for (int64_t k = 0; k < Q8_GROUP; k += Q8_STEP) {
+    __builtin_memcpy(panel + k * Q8_WIDTH + output * Q8_STEP, bytes + k, Q8_STEP);
+  }
+  __builtin_memcpy(panel + Q8_WEIGHT_BYTES + output * 4, &scale, 4);
+}
+
+// LANES outputs side by side in memory, n of them there; inputs lie `stride` apart, n_in of them there.
+PALO_INLINE void pack_lanes(uint8_t* panel, const float* w, int64_t output, int64_t n, int64_t n_in, int64_t stride) {
+  const int64_t n_inputs = n_in < Q8_GROUP ? n_in : Q8_GROUP;
+  Floats absmax = set(0.0f);
+  for (int64_t k = 0; k < n_inputs; ++k) {
+    const float* p = w + k * stride;
+    absmax = max(absolute(n == LANES ? load(p) : load_first(p, n)), absmax);
+  }
+  // A lane that counts as zero has scale 0 and, since its values over 1 round to 0, zeros.
+  const Floats not_zero = absmax - set(Q8_SMALLEST);
+  const Floats inverse = where_negative(not_zero, set(0.0f), set(127.0f) / absmax);
+  const Floats scale = where_negative(not_zero, set(0.0f), absmax / set(127.0f));
+  for (int64_t k = 0; k < Q8_GROUP; k += Q8_STEP) {
+    Ints q[Q8_STEP];
+    for (int64_t i = 0; i < Q8_STEP; ++i) {
+      const float* p = w + (k + i) * stride;
+      const Floats values = k + i >= n_inputs ? set(0.0f) : n == LANES ? load(p) : load_first(p, n);
+      q[i] = round_to_ints(values * inverse) + set_ints(Q8_WEIGHT_OFFSET);
+    }
+    store_q8_weights(panel + k * Q8_WIDTH + output * Q8_STEP, q);
+  }
+  float scales[LANES];
+  store(scales, scale);
+  __builtin_memcpy(panel + Q8_WEIGHT_BYTES + output * 4, scales, sizeof(scales));
+}
+
+void pack_q8_panel(uint8_t* panel, const float* w, int64_t n_out, int64_t n_in, int64_t stride_out, int64_t stride_in) {
+  const int64_t n_groups = q8_groups(n_in);
+  for (int64_t g = 0; g < n_groups; ++g) {
+    uint8_t* group = panel + g * Q8_PANEL_GROUP_BYTES;
+    const float* first = w + g * Q8_GROUP * stride_in;
+    const int64_t n_left = n_in - g * Q8_GROUP;
+    if (stride_in == 1) {
+      for (int64_t o = 0; o < Q8_WIDTH; ++o) pack_output(group, first + o * stride_out, o, o < n_out ? n_left : 0);
+    } else {
+      for (int64_t o = 0; o < Q8_WIDTH; o += LANES) {
+        const int64_t n = n_out - o < LANES ? n_out - o : LANES;
+        pack_lanes(group, first + o, o, n, n > 0 ? n_left : 0, stride_in);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace palo::PALO_SIMD_ISA
