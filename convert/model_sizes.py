@@ -62,7 +62,10 @@ class Config:
 
 @dataclass(frozen=True)
 class TextSizes:
-    """Sizes of the LLaMA decoder."""
+    """Sizes of the LLaMA decoder.
+
+    `n_ctx_train` is the base's context, `n_ctx_tuned` the one that PALO was trained with upon it, where they differ.
+    """
 
     n_embd: int
     n_ff: int
@@ -76,6 +79,7 @@ class TextSizes:
     rope_theta: float
     rope_factor: float | None
     tied_embeddings: bool
+    n_ctx_tuned: int | None = None
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,18 @@ def text_sizes(config: Config) -> TextSizes:
         rope_theta=_rope_theta(config),
         rope_factor=_rope_factor(config),
         tied_embeddings=bool(config.get("tie_word_embeddings", False)),
+        n_ctx_tuned=_n_ctx_tuned(config),
     )
+
+
+def _n_ctx_tuned(config: Config) -> int | None:
+    """`tokenizer_model_max_length`: training cuts examples there (haotian-liu/LLaVA, llava/model/llava_arch.py).
+
+    2048 for PALO-7B and 13B, whose base has positions for 4096 tokens. transformers writes 10**30 for "no limit".
+    """
+    n_ctx = config.get("tokenizer_model_max_length")
+    is_shorter = type(n_ctx) is int and 0 < n_ctx < config.size("max_position_embeddings", 2048)
+    return n_ctx if is_shorter else None
 
 
 def _rope_theta(config: Config) -> float:

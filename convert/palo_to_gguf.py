@@ -155,6 +155,8 @@ def text_keys(source: Source, card: ModelCard, tokens: TokenTable, plan: Plan) -
     writer.add_file_type(FILE_TYPES[plan.text.tensors[0].type.lower()][0])
     writer.add_vocab_size(sizes.n_vocab)
     writer.add_context_length(sizes.n_ctx_train)
+    if sizes.n_ctx_tuned is not None:
+        writer.add_uint32("palo.context_length", sizes.n_ctx_tuned)
     writer.add_embedding_length(sizes.n_embd)
     writer.add_block_count(sizes.n_layer)
     writer.add_feed_forward_length(sizes.n_ff)

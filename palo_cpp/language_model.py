@@ -39,9 +39,13 @@ N_CTX_MIN, N_CTX_MAX = 16, 1 << 20
 
 
 def default_n_ctx(header: GgufHeader) -> int:
-    """How many tokens of context a model gets where the user names no number."""
-    trained = header.metadata.get("llama.context_length", 0)
-    return min(int(trained) or DEFAULT_N_CTX_MAX, DEFAULT_N_CTX_MAX)
+    """How many tokens of context a model gets where the user names no number.
+
+    That is what PALO was trained with (`palo.context_length`), else what its base was.
+    """
+    lengths = [header.metadata.get(f"{prefix}.context_length") for prefix in ("palo", "llama")]
+    trained = next((n for n in lengths if isinstance(n, int) and n >= N_CTX_MIN), DEFAULT_N_CTX_MAX)
+    return min(trained, DEFAULT_N_CTX_MAX)
 
 
 class LanguageModel:

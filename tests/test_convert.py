@@ -162,6 +162,16 @@ def test_keys(tmp_path: Path) -> None:
     np.testing.assert_allclose(mmproj["clip.vision.image_std"], [0.26862954, 0.26130258, 0.27577711])
 
 
+@pytest.mark.parametrize(
+    ("tuned", "expected"), [(2048, 2048), (4096, None), (10**30, None), (None, None), ("2048", None), (0, None)]
+)
+def test_context_that_palo_was_trained_with(tmp_path: Path, tuned: object, expected: int | None) -> None:
+    source = checkpoints.write_checkpoint(tmp_path / "PALO-Small")
+    edit_config(source, max_position_embeddings=4096, tokenizer_model_max_length=tuned)
+    text = keys(convert(source, tmp_path / "out").model_path)
+    assert (text["llama.context_length"], text.get("palo.context_length")) == (4096, expected)
+
+
 def test_pair_id_depends_on_the_weights_only(tmp_path: Path) -> None:
     ids = []
     for i, (seed, outtype) in enumerate([(0, "f16"), (0, "q4_k_m"), (1, "f16")]):

@@ -264,6 +264,13 @@ def test_default_context_is_capped(tmp_path, caplog):
     assert "trained with 512" in caplog.text
 
 
+@pytest.mark.parametrize(("tuned", "expected"), [(256, 256), (0, 512), (5, 512), ("many", 512), (1 << 20, 4096)])
+def test_default_context_is_what_palo_was_trained_with(tmp_path, tuned, expected):
+    path = tiny_gguf.write_text_gguf(tmp_path / "a.gguf", palo__context_length=tuned)
+    with LanguageModel(path) as model:
+        assert model.n_ctx == expected
+
+
 def test_closed_model_is_an_error_and_never_a_crash(text_gguf):
     model = LanguageModel(text_gguf)
     model.close()
