@@ -297,7 +297,7 @@ def test_many_loads_do_not_grow(text_gguf):
     for _ in range(100):
         LanguageModel(text_gguf, n_threads=1).decode([5], position=0)
     gc.collect()
-    assert resident_bytes() - before < 8 << 20  # observed 0.3 MiB; one model is 2.5 MiB
+    assert resident_bytes() - before < 8 << 20  # observed 0.5 MiB; one model is 2.5 MiB
 
 
 def resident_bytes() -> int:

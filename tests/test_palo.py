@@ -251,4 +251,4 @@ def test_memory_stays_flat_over_many_images(palo):
     ask(50)
     before = resident_mib()
     ask(250)
-    assert resident_mib() - before < 8  # observed 0.1; an image and its embeddings are 50 KiB
+    assert resident_mib() - before < 8  # observed 0.6; an image is 50 KiB, and the feature cache keeps 4 of it
