@@ -1,7 +1,8 @@
 """The header of a GGUF file: metadata and tensor table, read by llama.cpp's own parser.
 
-The `gguf` package parses a vocabulary of 32000 entries in Python, which takes longer than loading the model does; the
-C parser needs milliseconds, checks every length against the file, and never touches the tensors' data.
+The `gguf` package parses a vocabulary of 32000 entries in Python, which takes longer than loading the model does, and
+trusts the file: a count of 2**60 makes it loop until memory is gone. The C parser needs milliseconds, checks every
+length, count and offset against the file, and never touches the tensors' data.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from palo_cpp.llama_library import llama_library, recorded_errors
 
 Scalar = str | int | float | bool
 
-_TYPE_STRING, _TYPE_ARRAY = 8, 9
+_TYPE_BOOL, _TYPE_STRING, _TYPE_ARRAY = 7, 8, 9
+# Longer arrays are the vocabulary's; only their length is read.
+_MAX_NUMBERS = 64
 # gguf_type -> (ending of gguf_get_val_*, its C type)
 _SCALARS: dict[int, tuple[str, Any]] = {
     0: ("u8", ctypes.c_uint8),
@@ -64,6 +67,7 @@ class GgufHeader:
         size_bytes: its size.
         metadata: key -> value, for the keys that hold a single value.
         arrays: key -> number of elements, for the keys that hold an array.
+        numbers: key -> elements, for short arrays of numbers.
         tokens: `tokenizer.ggml.tokens` as bytes; empty where the file has none.
         tensors: name -> entry of the tensor table.
     """
@@ -72,6 +76,7 @@ class GgufHeader:
     size_bytes: int
     metadata: dict[str, Scalar]
     arrays: dict[str, int]
+    numbers: dict[str, list[int | float]]
     tokens: list[bytes] = field(repr=False)
     tensors: dict[str, TensorInfo] = field(repr=False)
 
@@ -105,7 +110,7 @@ def read_header(path: Path) -> GgufHeader:
     with recorded_errors() as errors:
         context = gguf.gguf_init_from_file(os.fsencode(path), _InitParams(no_alloc=True, ctx=None))
         if not context:
-            reason = errors[0] if errors else "its header cannot be read"
+            reason = _printable(errors[0]) if errors else "its header cannot be read"
             raise ModelFormatError(
                 f"{path.name}: expected a whole GGUF file, got a damaged one ({reason}); make it anew"
             )
@@ -127,23 +132,33 @@ def _check_magic(path: Path) -> None:
         )
 
 
+def _printable(text: str) -> str:
+    """What may stand in a message of one line: names in a file may hold escape sequences."""
+    return text if text.isprintable() else ascii(text)
+
+
 def _header(gguf: Any, context: Any, path: Path) -> GgufHeader:
     metadata: dict[str, Scalar] = {}
     arrays: dict[str, int] = {}
+    numbers: dict[str, list[int | float]] = {}
     tokens: list[bytes] = []
     for i in range(gguf.gguf_get_n_kv(context)):
         key = gguf.gguf_get_key(context, i).decode("utf-8", "replace")
         kind = gguf.gguf_get_kv_type(context, i)
-        if kind == _TYPE_ARRAY:
-            arrays[key] = gguf.gguf_get_arr_n(context, i)
-            if key == "tokenizer.ggml.tokens" and gguf.gguf_get_arr_type(context, i) == _TYPE_STRING:
-                tokens = [gguf.gguf_get_arr_str(context, i, j) for j in range(arrays[key])]
-        else:
+        if kind != _TYPE_ARRAY:
             value = getattr(gguf, f"gguf_get_val_{_SCALARS[kind][0]}")(context, i)
             metadata[key] = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+            continue
+        arrays[key] = n = gguf.gguf_get_arr_n(context, i)
+        kind = gguf.gguf_get_arr_type(context, i)
+        if key == "tokenizer.ggml.tokens" and kind == _TYPE_STRING:
+            tokens = [gguf.gguf_get_arr_str(context, i, j) for j in range(n)]
+        elif kind not in (_TYPE_BOOL, _TYPE_STRING) and 0 < n <= _MAX_NUMBERS:
+            data = ctypes.cast(gguf.gguf_get_arr_data(context, i), ctypes.POINTER(_SCALARS[kind][1]))
+            numbers[key] = data[:n]
     size_bytes = path.stat().st_size
     tensors = _tensors(gguf, context, path, size_bytes)
-    return GgufHeader(path, size_bytes, metadata, arrays, tokens, tensors)
+    return GgufHeader(path, size_bytes, metadata, arrays, numbers, tokens, tensors)
 
 
 def _tensors(gguf: Any, context: Any, path: Path, size_bytes: int) -> dict[str, TensorInfo]:
@@ -181,6 +196,7 @@ def _functions() -> Any:
         "get_kv_type": (ctypes.c_int, (context, index)),
         "get_arr_type": (ctypes.c_int, (context, index)),
         "get_arr_n": (size, (context, index)),
+        "get_arr_data": (context, (context, index)),
         "get_arr_str": (ctypes.c_char_p, (context, index, size)),
         "get_data_offset": (size, (context,)),
         "get_n_tensors": (index, (context,)),

@@ -11,16 +11,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from palo_cpp.errors import ArgumentError, ModelFormatError, OutOfMemoryError, PaloError
-from palo_cpp.gguf_scan import open_gguf
-
-if TYPE_CHECKING:
-    from gguf import GGUFReader
+from palo_cpp.gguf_header import GgufHeader, read_header
 
 _logger = logging.getLogger(__name__)
 
@@ -89,12 +86,12 @@ class VisionEncoder:
     def __init__(self, path: str | Path, *, n_threads: int = 0) -> None:
         path = Path(path)
         core = _load_core()
-        reader = open_gguf(path)
+        header = read_header(path)
         try:
-            metadata = _read_metadata(reader)
-            settings = _settings(metadata, {tensor.name for tensor in reader.tensors})
+            metadata: Metadata = {**header.metadata, **header.numbers}
+            settings = _settings(metadata, set(header.tensors))
             self._encoder: Any = core.VisionEncoder(
-                _raw_tensors(reader), **settings, n_threads=n_threads or _default_n_threads()
+                _raw_tensors(header), **settings, n_threads=n_threads or _default_n_threads()
             )
             self.info = _info(path, metadata, settings, self._encoder)
         except core.FormatError as error:
@@ -195,23 +192,23 @@ def _default_n_threads() -> int:
     return n_physical_cores()
 
 
-def _read_metadata(reader: GGUFReader) -> Metadata:
-    try:
-        return {name: field.contents() for name, field in reader.fields.items()}
-    except Exception as error:  # bytes that are no UTF-8, empty arrays: whatever GGUFReader stumbles over
-        raise _MetadataError(f"metadata: expected readable values, got: {error}") from error
-
-
-def _raw_tensors(reader: GGUFReader) -> dict[str, tuple[int, tuple[int, ...], NDArray[np.uint8]]]:
+def _raw_tensors(header: GgufHeader) -> dict[str, tuple[int, tuple[int, ...], NDArray[np.uint8]]]:
     """Name -> (ggml type, shape row-major, bytes); the bytes are views of the memory-mapped file."""
+    file = np.memmap(header.path, np.uint8, "r")
     return {
         tensor.name: (
-            int(tensor.tensor_type),
-            tuple(int(size) for size in reversed(tensor.shape)),
-            np.asarray(reader.data[tensor.data_offset : tensor.data_offset + tensor.n_bytes]),
+            tensor.type,
+            _row_major(tensor.shape),
+            np.asarray(file[tensor.offset : tensor.offset + tensor.n_bytes]),
         )
-        for tensor in reader.tensors
+        for tensor in header.tensors.values()
     }
+
+
+def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Outermost dimension first, without the ones that ggml adds to make four."""
+    n_dims = max((i + 1 for i, size in enumerate(shape) if size != 1), default=1)
+    return shape[:n_dims][::-1]
 
 
 def _settings(metadata: Metadata, names: set[str]) -> dict[str, Any]:

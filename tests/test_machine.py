@@ -141,7 +141,7 @@ def test_memory_of_a_container_v1(tmp_path):
 
 
 def header(size_bytes: int, tensors: dict[str, TensorInfo] | None = None, **metadata: int) -> GgufHeader:
-    return GgufHeader(Path("a.gguf"), size_bytes, dict(metadata), {}, [b"x"] * 32000, tensors or {})
+    return GgufHeader(Path("a.gguf"), size_bytes, dict(metadata), {}, {}, [b"x"] * 32000, tensors or {})
 
 
 def palo_7b(size_bytes: int = 4081 * MIB) -> GgufHeader:
