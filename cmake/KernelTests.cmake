@@ -3,7 +3,7 @@
 palo_kernels_for(generic)
 target_compile_options(palo_kernels_generic PRIVATE -O3) # tests compare with it often
 
-add_executable(palo_cpp_kernel_tests tests/cpp/main.cpp tests/cpp/test_simd_q8.cpp)
+add_executable(palo_cpp_kernel_tests tests/cpp/main.cpp tests/cpp/test_simd_kernels.cpp tests/cpp/test_simd_q8.cpp)
 target_link_libraries(palo_cpp_kernel_tests PRIVATE palo_kernels palo_kernels_generic)
 
 add_executable(palo_cpp_kernel_benchmark benchmarks/kernels.cpp)

@@ -46,7 +46,8 @@ float dot(const QuantizedRow& x, const QuantizedRow& w) {
 
 // x [MAX_ROWS, n_in], w [MAX_OUTPUTS, n_in], and their product by plain loops.
 struct Case {
-  Case(int64_t n, Values kind) : n_in(n), x(draw(MAX_ROWS * n, 1, kind)), w(draw(MAX_OUTPUTS * n, 2, kind)) {
+  Case(int64_t n, Values of_x, Values of_w)
+      : n_in(n), x(draw(MAX_ROWS * n, 1, of_x)), w(draw(MAX_OUTPUTS * n, 2, of_w)) {
     bias = draw(MAX_OUTPUTS, 3);
     std::vector<QuantizedRow> weights;
     for (int64_t o = 0; o < MAX_OUTPUTS; ++o) weights.push_back(quantize(&w[o * n], n));
@@ -95,17 +96,28 @@ void check(const KernelTable& kernels, const Case& c, int64_t n_rows, int64_t n_
   }
 }
 
+void check_shapes(const Case& c) {
+  for (const KernelTable* kernels : simd_tables()) {
+    for (int64_t n_rows = 1; n_rows <= MAX_ROWS; ++n_rows) check(*kernels, c, n_rows, MAX_OUTPUTS, n_rows % 2 == 0);
+    for (const int64_t n_out : OUTPUTS) {
+      check(*kernels, c, 2, n_out, false);
+      check(*kernels, c, 2, n_out, true);
+    }
+  }
+}
+
 TEST(linear_q8_equals_the_plain_loop) {
   for (const int64_t n_in : INPUTS) {
-    for (const Values kind : ALL_VALUES) {
-      const Case c(n_in, kind);
-      for (const KernelTable* kernels : simd_tables()) {
-        for (int64_t n_rows = 1; n_rows <= MAX_ROWS; ++n_rows) check(*kernels, c, n_rows, MAX_OUTPUTS, n_rows % 2 == 0);
-        for (const int64_t n_out : OUTPUTS) {
-          check(*kernels, c, 2, n_out, false);
-          check(*kernels, c, 2, n_out, true);
-        }
-      }
+    for (const Values kind : ALL_VALUES) check_shapes(Case(n_in, kind, kind));
+  }
+}
+
+// With both operands small every product is zero, whatever became of them.
+TEST(linear_q8_of_one_small_operand_equals_the_plain_loop) {
+  for (const int64_t n_in : {1, 65}) {
+    for (const Values kind : {Values::DENORMAL, Values::TINY, Values::ZEROS}) {
+      check_shapes(Case(n_in, kind, Values::HUGE_ONES));
+      check_shapes(Case(n_in, Values::HUGE_ONES, kind));
     }
   }
 }
