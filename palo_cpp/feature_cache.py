@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ ENCODER_VERSION = 1
 DEFAULT_MEMORY_MIB = 64  # six images of PALO-7B, 58 of MobilePALO
 DEFAULT_DISK_MIB = 4096  # 455 images of PALO-7B
 
-# magic, version of the format, dtype, rows, columns, key, checksum of all the rest; data are aligned to 64 bytes.
+# magic, version of the format, dtype, rows, columns, key, checksum of the data; these are aligned to 64 bytes.
 _HEADER = struct.Struct("<8sIIII32s16s56x")
 _MAGIC, _FORMAT_VERSION, _F32 = b"PALOFEAT", 1, 0
 # Only files with these names are ever counted or removed: the folder may hold others.
@@ -55,7 +55,7 @@ Embeddings = NDArray[np.float32]
 def encoder_id(mmproj: GgufHeader, *, precision: str, isa: str) -> bytes:
     """What tells apart encoders that may give different embeddings for the same pixels.
 
-    The weights are told by header, size and time of the file and by the first 4 KiB of every tensor, in 2 ms: a tensor
+    The weights are told by header, size and time of the file and by the first 4 KiB of every tensor, in 3 ms: a tensor
     that was trained further differs there. Reading all of PALO-7B's would take half a second.
 
     Args:
@@ -142,12 +142,30 @@ class FeatureCache:
         """
         if (known := self._memory.get(key)) is not None:
             return Features(known, is_cached=True)
+        return self.get_or_encode_all([key], shape, lambda _: [encode()])[0]
+
+    def get_or_encode_all(
+        self, keys: Sequence[str], shape: tuple[int, int], encode: Callable[[list[int]], Iterable[Embeddings]]
+    ) -> list[Features]:
+        """The embeddings of several images, those that are not known made together.
+
+        Args:
+            keys: one for each image; images that are the same have the same.
+            shape: (n_image_tokens, n_embd) of each.
+            encode: makes those of the images with these indices.
+
+        Returns:
+            In the order of the keys.
+        """
         with self._encoding:
-            if (known := self.get(key, shape)) is not None:
-                return Features(known, is_cached=True)
-            embeddings = np.array(encode(), dtype="<f4", order="C")
-            self.put(key, embeddings)
-        return Features(embeddings, is_cached=False)
+            found = {key: Features(known, True) for key in keys if (known := self.get(key, shape)) is not None}
+            fresh = [key for key in dict.fromkeys(keys) if key not in found]
+            if fresh:
+                for key, made in zip(fresh, encode([keys.index(key) for key in fresh]), strict=True):
+                    embeddings = np.array(made, dtype="<f4", order="C")  # a row of a batch would keep the whole batch
+                    self.put(key, embeddings)
+                    found[key] = Features(embeddings, is_cached=False)
+        return [found[key] for key in keys]
 
     def get(self, key: str, shape: tuple[int, int]) -> Embeddings | None:
         """Known embeddings; None where there are none. Arguments as in `get_or_encode`."""
@@ -218,10 +236,11 @@ class _Disk:
         """The entry, where it is there and whole."""
         path = self._path(key)
         try:
-            # Compared before anything is read; a pipe or a folder of that name is no file and is not opened.
-            if not path.is_file() or path.stat().st_size != _n_entry_bytes(shape):
-                return None
-            embeddings = _decoded(path.read_bytes(), key, shape)
+            # Compared before anything is opened: it may be a pipe, or huge.
+            is_plausible = path.stat().st_size == _n_entry_bytes(shape)
+            embeddings = _decoded(path.read_bytes(), key, shape) if is_plausible else None
+        except FileNotFoundError:
+            return None
         except OSError as error:
             self._warn("read", error)
             return None
@@ -241,7 +260,7 @@ class _Disk:
             self._write_whole(key, embeddings)
             self._n_bytes_free -= _n_entry_bytes(embeddings.shape)
             if self._n_bytes_free < 0:
-                self._trim(keep=self._path(key).name)
+                self._trim()
         except OSError as error:
             self._warn("written", error)
 
@@ -258,7 +277,7 @@ class _Disk:
                 os.unlink(partial)  # noqa: PTH108 - mkstemp gives a string
             raise
 
-    def _trim(self, keep: str) -> None:
+    def _trim(self) -> None:
         """Look at the whole folder, and remove the entries used least recently where it is too large."""
         entries = sorted(self._entries(), key=lambda entry: entry.used_at)
         n_bytes = sum(entry.n_bytes for entry in entries)
@@ -266,8 +285,7 @@ class _Disk:
         wanted_bytes = self._max_bytes * 7 // 8 if n_bytes > self._max_bytes else n_bytes
         abandoned = time.time() - _PARTIAL_LIFE_S
         for entry in entries:
-            is_old = entry.used_at < abandoned if entry.is_partial else n_bytes > wanted_bytes and entry.name != keep
-            if is_old:
+            if entry.used_at < abandoned if entry.is_partial else n_bytes > wanted_bytes:
                 with suppress(FileNotFoundError):  # another process was first
                     (self._folder / entry.name).unlink()
                 n_bytes -= entry.n_bytes
@@ -311,9 +329,8 @@ def _n_entry_bytes(shape: tuple[int, ...]) -> int:
 
 
 def _header(key: str, embeddings: Embeddings) -> bytes:
-    fields = (_MAGIC, _FORMAT_VERSION, _F32, *embeddings.shape, bytes.fromhex(key))
-    unsealed = _HEADER.pack(*fields, bytes(16))
-    return _HEADER.pack(*fields, _checksum(unsealed, embeddings.reshape(-1).view(np.uint8)))
+    checksum = _checksum(embeddings.reshape(-1).view(np.uint8))
+    return _HEADER.pack(_MAGIC, _FORMAT_VERSION, _F32, *embeddings.shape, bytes.fromhex(key), checksum)
 
 
 def _decoded(entry: bytes, key: str, shape: tuple[int, int]) -> Embeddings | None:
@@ -324,7 +341,7 @@ def _decoded(entry: bytes, key: str, shape: tuple[int, int]) -> Embeddings | Non
     return embeddings if entry[: _HEADER.size] == _header(key, embeddings) else None
 
 
-def _checksum(header: bytes, data: NDArray[np.uint8]) -> bytes:
+def _checksum(data: NDArray[np.uint8]) -> bytes:
     """BLAKE2b over the sums, modulo 2**64, of the rows and of the columns of the data as a table of 64-bit words.
 
     Any change within one row or one column changes a sum; other damage would have to cancel in every row and every
@@ -332,7 +349,7 @@ def _checksum(header: bytes, data: NDArray[np.uint8]) -> bytes:
     """
     n_whole = data.size // _CHECKSUM_ROW_BYTES * _CHECKSUM_ROW_BYTES
     words = data[:n_whole].view("<u8").reshape(-1, _CHECKSUM_ROW_BYTES // 8)
-    digest = hashlib.blake2b(header, digest_size=16)
+    digest = hashlib.blake2b(digest_size=16)
     for part in (data[n_whole:], words.sum(axis=0), words.sum(axis=1)):
         digest.update(np.ascontiguousarray(part).data)
     return digest.digest()

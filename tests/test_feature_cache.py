@@ -49,6 +49,31 @@ def test_no_memory_and_entries_larger_than_it(images):
         assert not images.see(cache, "a") and not images.see(cache, "a")
 
 
+def test_an_entry_larger_than_the_memory_displaces_nothing(images):
+    cache = FeatureCache(memory_mib=mib(2))
+    images.see(cache, "a")
+    cache.put(key_of("large"), rows_of("large", (30, 300)))
+    assert images.see(cache, "a") and cache.get(key_of("large"), (30, 300)) is None
+
+
+def test_images_of_one_batch(images):
+    cache, batches = FeatureCache(), []
+
+    def encode(indices: list[int]) -> np.ndarray:
+        batches.append(indices)
+        return np.stack([rows_of(names[i]) for i in indices])
+
+    images.see(cache, "b")
+    names = "abcac"
+    found = cache.get_or_encode_all([key_of(name) for name in names], SHAPE, encode)
+    assert batches == [[0, 2]]  # what is known, and what comes twice, is not encoded
+    for name, features in zip(names, found, strict=True):
+        assert np.array_equal(features.embeddings, rows_of(name)) and features.is_cached == (name == "b")
+        assert features.embeddings.base is None  # not a piece of the batch
+    cache.get_or_encode_all([key_of("a"), key_of("c")], SHAPE, encode)
+    assert cache.get_or_encode_all([], SHAPE, encode) == [] and len(batches) == 1
+
+
 def test_putting_an_image_again_does_not_count_twice(images):
     cache = FeatureCache(memory_mib=mib(2))
     for _ in range(5):
@@ -174,6 +199,20 @@ def test_ask_chat_describe_and_embed_share_the_cache(palo, picture, other_pictur
     palo.clear_cache()
     palo.embed_image(picture)
     assert len(calls) == 3
+
+
+def test_several_images_are_encoded_in_batches(palo, picture, monkeypatch):
+    pictures = [np.roll(picture, i, axis=1) for i in range(11)]
+    one_by_one = [palo.embed_image(each) for each in pictures]
+    palo.clear_cache()
+    calls = counted(palo, monkeypatch)
+    palo.embed_image(pictures[3])
+    together = palo.embed_images(pictures)
+    assert len(calls) == 3  # the fourth alone, seven of the first eight, the other three
+    assert together.shape == (11, palo.vision.info.n_image_tokens, palo.vision.info.n_embd)
+    assert np.array_equal(together, one_by_one)
+    assert np.array_equal(palo.embed_images(iter(pictures[:2])), one_by_one[:2]) and len(calls) == 3
+    assert palo.embed_images([]).shape == (0, *together.shape[1:])
 
 
 def test_a_palo_finds_on_disk_what_another_encoded(model_dir, picture, tmp_path, monkeypatch):

@@ -129,13 +129,16 @@ def test_another_shape_is_foreign(tmp_path):
         assert FeatureCache(tmp_path).get(key_of("a"), shape) is None
 
 
-@pytest.mark.parametrize("kind", ["folder", "pipe", "dangling link"])
-def test_what_is_no_file_is_no_entry(images, tmp_path, kind):
+@pytest.mark.parametrize("kind", ["folder", "pipe", "huge file", "dangling link"])
+def test_what_is_no_entry_is_not_read(images, tmp_path, kind):
     path = tmp_path / f"{key_of('a')}.features"
     if kind == "folder":
         path.mkdir()
     elif kind == "pipe":
         os.mkfifo(path)  # reading it would wait forever
+    elif kind == "huge file":
+        with path.open("wb") as file:
+            file.truncate(1 << 40)  # all hole: takes no space
     else:
         path.symlink_to(tmp_path / "nowhere")
     assert not images.see(FeatureCache(tmp_path), "a")
