@@ -47,23 +47,20 @@ void check_shape(const FloatArray& array, const std::string& what, const std::ve
   throw std::invalid_argument(what + ": expected shape [n, " + join(shape) + "], got [" + join(got) + "]");
 }
 
-// Runs `stage` once per image of `input` [n, ...] -> [n, n_rows, n_cols].
-using Stage = void (VisionEncoder::*)(float*, const float*) const;
+// Runs `stage` on all images of `input` [n, ...] -> [n, n_rows, n_cols].
+using Stage = void (VisionEncoder::*)(float*, const float*, int64_t) const;
 NumpyArray run_stage(const VisionEncoder& encoder, Stage stage, const FloatArray& input, int64_t n_rows,
                      int64_t n_cols) {
   const size_t n_images = input.shape(0);
   NumpyArray result = new_array({n_images, static_cast<size_t>(n_rows), static_cast<size_t>(n_cols)});
-  const size_t n_in = n_images == 0 ? 0 : input.size() / n_images;
   const nb::gil_scoped_release release;
-  for (size_t i = 0; i < n_images; ++i) {
-    (encoder.*stage)(result.data() + i * n_rows * n_cols, input.data() + i * n_in);
-  }
+  (encoder.*stage)(result.data(), input.data(), static_cast<int64_t>(n_images));
   return result;
 }
 
 void new_encoder(VisionEncoder* self, const nb::dict& tensors, int64_t image_size, int64_t patch_size, int64_t n_embd,
                  int64_t n_head, int64_t n_ff, int64_t n_layer, float eps, bool use_gelu, bool is_square_ffn_swapped,
-                 const std::string& projector, int64_t n_projector_layers, int n_threads) {
+                 const std::string& projector, int64_t n_projector_layers, int n_threads, bool is_int8) {
   const VisionConfig config{.image_size = image_size,
                             .patch_size = patch_size,
                             .n_embd = n_embd,
@@ -77,7 +74,9 @@ void new_encoder(VisionEncoder* self, const nb::dict& tensors, int64_t image_siz
                             .n_projector_layers = n_projector_layers};
   const TensorMap map = to_tensor_map(tensors);
   const nb::gil_scoped_release release;
-  new (self) VisionEncoder(config, map, n_threads);
+  new (self) VisionEncoder(
+      config, map,
+      {.n_threads = n_threads, .precision = is_int8 ? Precision::INT8 : Precision::FLOAT, .is_file_mapping = true});
 }
 
 NumpyArray run_pixel_stage(const VisionEncoder& encoder, Stage stage, const FloatArray& pixels, int64_t n_rows,
@@ -128,8 +127,9 @@ void bind_vision_encoder(nb::module_& m) {
       .def("__init__", &new_encoder, nb::arg("tensors"), nb::kw_only(), nb::arg("image_size"), nb::arg("patch_size"),
            nb::arg("n_embd"), nb::arg("n_head"), nb::arg("n_ff"), nb::arg("n_layer"), nb::arg("eps"),
            nb::arg("use_gelu"), nb::arg("is_square_ffn_swapped"), nb::arg("projector"), nb::arg("n_projector_layers"),
-           nb::arg("n_threads"),
-           "tensors: name -> (ggml type, shape row-major, bytes uint8); raises FormatError for a bad file.")
+           nb::arg("n_threads"), nb::arg("is_int8"),
+           "tensors: name -> (ggml type, shape row-major, bytes uint8 of a file mapped read-only: its pages are given "
+           "back once read); raises FormatError for a bad file.")
       .def("patch_embeddings", &patch_embeddings, nb::arg("pixels").noconvert(),
            "[n, 3, size, size] -> [n, n_patches, n_embd of the tower]")
       .def("hidden_states", &hidden_states, nb::arg("pixels").noconvert(),

@@ -1,8 +1,11 @@
-// palo_cpp._core.kernels: each kernel on numpy arrays with a number of threads, for tests against formulas.
+// palo_cpp._core.kernels: each kernel on numpy arrays, for tests against formulas.
+#include <nanobind/stl/string.h>
+
 #include <algorithm>
 
 #include "bindings.h"
-#include "kernels/threaded.h"
+#include "kernels/attention.h"
+#include "kernels/linear.h"
 
 namespace palo {
 namespace {
@@ -37,38 +40,76 @@ NumpyArray copy_as_array(const float* values, const std::vector<size_t>& shape) 
   return result;
 }
 
-LinearWeights pack(const Matrix& weight, const Vector& bias) {
-  const KernelTable& table = kernels();
-  const int64_t n_out = size_of(weight, 0), n_in = size_of(weight, 1);
-  LinearWeights result{
-      .panels = Buffer(packed_size(table, n_out, n_in)), .bias = copy_of(bias), .n_out = n_out, .n_in = n_in};
-  for (int64_t o = 0; o < n_out; o += table.panel_width) {
-    table.pack_panel(result.panels.data() + o * n_in, weight.data() + o * n_in, std::min(table.panel_width, n_out - o),
-                     n_in, n_in, 1);
-  }
-  return result;
+// Threads and scratch memory for one call.
+struct Machine {
+  explicit Machine(int n_threads) : pool(n_threads), scratch(n_threads) {}
+  Compute compute() { return {kernels(), pool, scratch}; }
+
+  ThreadPool pool;
+  Scratch scratch;
+};
+
+Precision to_precision(const std::string& name) {
+  if (name == "float") return Precision::FLOAT;
+  if (name == "int8") return Precision::INT8;
+  throw std::invalid_argument("precision: expected int8 or float, got " + name);
 }
 
-NumpyArray run_linear(const Matrix& x, const Matrix& weight, const Vector& bias, int n_threads) {
+Linear pack(const Matrix& weight, const Vector& bias, Precision precision) {
+  Linear w{.precision = precision,
+           .n_out = size_of(weight, 0),
+           .n_in = size_of(weight, 1),
+           .panels = {},
+           .bias = copy_of(bias)};
+  const Format format = w.format(kernels());
+  w.panels = ByteBuffer(format.panels_bytes(w.n_out, w.n_in));
+  format.pack_panels(w.panels.data(), weight.data(), w.n_out, w.n_in, w.n_in, 1);
+  return w;
+}
+
+void check_linear(const Matrix& x, const Matrix& weight, const Vector& bias) {
   check_not_empty(x);
   check_not_empty(weight);
   check_equal("columns of x", size_of(weight, 1), size_of(x, 1));
   if (bias.size() != 0) check_equal("bias", size_of(weight, 0), size_of(bias, 0));
+}
+
+NumpyArray run_linear(const Matrix& x, const Matrix& weight, const Vector& bias, int n_threads,
+                      const std::string& precision) {
+  check_linear(x, weight, bias);
   NumpyArray out = new_array({x.shape(0), weight.shape(0)});
+  const Linear w = pack(weight, bias, to_precision(precision));
   const nb::gil_scoped_release release;
-  ThreadPool pool(n_threads);
-  linear({kernels(), pool}, out.data(), x.data(), pack(weight, bias), size_of(x, 0));
+  Machine machine(n_threads);
+  Rows rows;
+  const ImageRows all{1, size_of(x, 0), size_of(x, 0)};
+  write_rows(machine.compute(), rows, w, x.data(), all);
+  linear(machine.compute(), out.data(), rows, w, all);
   return out;
 }
 
-NumpyArray run_layer_norm(const Matrix& x, const Vector& weight, const Vector& bias, float eps, int n_threads) {
+NumpyArray run_layer_norm_linear(const Matrix& x, const Vector& ln_weight, const Vector& ln_bias, float eps,
+                                 const Matrix& weight, const Vector& bias, int n_threads,
+                                 const std::string& precision) {
+  check_linear(x, weight, bias);
+  check_equal("ln_weight", size_of(x, 1), size_of(ln_weight, 0));
+  check_equal("ln_bias", size_of(x, 1), size_of(ln_bias, 0));
+  NumpyArray out = new_array({x.shape(0), weight.shape(0)});
+  const Linear w = pack(weight, bias, to_precision(precision));
+  Machine machine(n_threads);
+  Rows rows;
+  const ImageRows all{1, size_of(x, 0), size_of(x, 0)};
+  layer_norm(machine.compute(), rows, w, x.data(), {copy_of(ln_weight), copy_of(ln_bias)}, all, eps);
+  linear(machine.compute(), out.data(), rows, w, all);
+  return out;
+}
+
+NumpyArray run_layer_norm(const Matrix& x, const Vector& weight, const Vector& bias, float eps) {
   check_not_empty(x);
   check_equal("weight", size_of(x, 1), size_of(weight, 0));
   check_equal("bias", size_of(x, 1), size_of(bias, 0));
   NumpyArray out = new_array({x.shape(0), x.shape(1)});
-  ThreadPool pool(n_threads);
-  layer_norm({kernels(), pool}, out.data(), x.data(), {copy_of(weight), copy_of(bias)}, size_of(x, 0), size_of(x, 1),
-             eps);
+  kernels().layer_norm(out.data(), x.data(), weight.data(), bias.data(), size_of(x, 0), size_of(x, 1), eps);
   return out;
 }
 
@@ -79,39 +120,39 @@ NumpyArray run_softmax(const Matrix& x, float scale) {
   return out;
 }
 
-NumpyArray run_attention(const Matrix& q, const Matrix& k, const Matrix& v, int64_t n_head, int n_threads) {
-  check_not_empty(q);
-  for (const Matrix* other : {&k, &v}) {
-    check_equal("rows", size_of(q, 0), size_of(*other, 0));
-    check_equal("columns", size_of(q, 1), size_of(*other, 1));
+// qkv [n_tokens, 3 * n_head * head_size] -> [n_tokens, n_head * head_size]
+NumpyArray run_attention(const Matrix& qkv, int64_t n_head, int n_threads, const std::string& precision) {
+  check_not_empty(qkv);
+  if (n_head < 1 || size_of(qkv, 1) % (3 * n_head) != 0) {
+    throw std::invalid_argument("n_head: expected a divisor of a third of the columns");
   }
-  if (n_head < 1 || size_of(q, 1) % n_head != 0)
-    throw std::invalid_argument("n_head: expected a divisor of the columns");
-  NumpyArray out = new_array({q.shape(0), q.shape(1)});
-  ThreadPool pool(n_threads);
-  const Compute compute{kernels(), pool};
-  AttentionScratch scratch(compute, size_of(q, 0), n_head, size_of(q, 1) / n_head);
-  attention(compute, out.data(), q.data(), k.data(), v.data(), scratch, size_of(q, 0), n_head, size_of(q, 1) / n_head);
+  const int64_t n_tokens = size_of(qkv, 0);
+  const AttentionSizes sizes{.n_images = 1,
+                             .n_tokens = n_tokens,
+                             .n_queries = n_tokens,
+                             .n_head = n_head,
+                             .head_size = size_of(qkv, 1) / (3 * n_head)};
+  NumpyArray out = new_array({qkv.shape(0), static_cast<size_t>(sizes.n_embd())});
+  Machine machine(n_threads);
+  PackedHeads packed;
+  attention(machine.compute(), to_precision(precision), out.data(), qkv.data(), packed, sizes);
   return out;
 }
 
-NumpyArray run_elementwise(Activation activation, const Vector& x, int n_threads) {
+NumpyArray run_elementwise(Activation activation, const Vector& x) {
   NumpyArray out = copy_as_array(x.data(), {x.shape(0)});
-  ThreadPool pool(n_threads);
-  apply({kernels(), pool}, out.data(), static_cast<int64_t>(x.size()), activation);
+  activation(out.data(), static_cast<int64_t>(x.size()));
   return out;
 }
 
-NumpyArray run_add(const Vector& a, const Vector& b, int n_threads) {
+NumpyArray run_add(const Vector& a, const Vector& b) {
   check_equal("b", size_of(a, 0), size_of(b, 0));
   NumpyArray out = new_array({a.shape(0)});
-  ThreadPool pool(n_threads);
-  add({kernels(), pool}, out.data(), a.data(), b.data(), size_of(a, 0));
+  kernels().add(out.data(), a.data(), b.data(), size_of(a, 0));
   return out;
 }
 
-NumpyArray run_depthwise_conv3x3(const Grid& x, const Matrix& weight, const Vector& bias, int64_t stride,
-                                 int n_threads) {
+NumpyArray run_depthwise_conv3x3(const Grid& x, const Matrix& weight, const Vector& bias, int64_t stride) {
   check_not_empty(x);
   check_equal("rows of weight", 9, size_of(weight, 0));
   check_equal("columns of weight", size_of(x, 2), size_of(weight, 1));
@@ -119,58 +160,55 @@ NumpyArray run_depthwise_conv3x3(const Grid& x, const Matrix& weight, const Vect
   if (stride < 1 || stride > 2) throw std::invalid_argument("stride: expected 1 or 2");
   const size_t step = static_cast<size_t>(stride);
   NumpyArray out = new_array({(x.shape(0) + step - 1) / step, (x.shape(1) + step - 1) / step, x.shape(2)});
-  ThreadPool pool(n_threads);
-  depthwise_conv3x3({kernels(), pool}, out.data(), x.data(), weight.data(), bias.size() == 0 ? nullptr : bias.data(),
-                    size_of(x, 0), size_of(x, 1), size_of(x, 2), stride);
+  kernels().depthwise_conv3x3(out.data(), x.data(), weight.data(), bias.size() == 0 ? nullptr : bias.data(), 0,
+                              size_of(out, 0), size_of(x, 0), size_of(x, 1), size_of(x, 2), stride);
   return out;
 }
 
-NumpyArray run_average_pool2x2(const Grid& x, int n_threads) {
+NumpyArray run_average_pool2x2(const Grid& x) {
   NumpyArray out = new_array({x.shape(0) / 2, x.shape(1) / 2, x.shape(2)});
-  ThreadPool pool(n_threads);
-  average_pool2x2({kernels(), pool}, out.data(), x.data(), size_of(x, 0), size_of(x, 1), size_of(x, 2));
+  kernels().average_pool2x2(out.data(), x.data(), 0, size_of(out, 0), size_of(x, 1), size_of(x, 2));
   return out;
 }
 
-NumpyArray run_column_means(const Matrix& x, int n_threads) {
+NumpyArray run_column_means(const Matrix& x) {
   check_not_empty(x);
   NumpyArray out = new_array({x.shape(1)});
-  ThreadPool pool(n_threads);
-  column_means({kernels(), pool}, out.data(), x.data(), size_of(x, 0), size_of(x, 1));
+  kernels().column_means(out.data(), x.data(), 0, size_of(x, 1), size_of(x, 0), size_of(x, 1));
   return out;
 }
 
-NumpyArray run_scale_columns(const Matrix& x, const Vector& scale, int n_threads) {
+NumpyArray run_scale_columns(const Matrix& x, const Vector& scale) {
   check_equal("scale", size_of(x, 1), size_of(scale, 0));
   NumpyArray out = copy_as_array(x.data(), {x.shape(0), x.shape(1)});
-  ThreadPool pool(n_threads);
-  scale_columns({kernels(), pool}, out.data(), scale.data(), size_of(x, 0), size_of(x, 1));
+  kernels().scale_columns(out.data(), scale.data(), size_of(x, 0), size_of(x, 1));
   return out;
 }
 
 void bind_elementwise(nb::module_& m, const char* name, Activation KernelTable::* kernel) {
-  m.def(
-      name, [kernel](const Vector& x, int n_threads) { return run_elementwise(kernels().*kernel, x, n_threads); },
-      nb::arg("x").noconvert(), nb::arg("n_threads") = 1);
+  m.def(name, [kernel](const Vector& x) { return run_elementwise(kernels().*kernel, x); }, nb::arg("x").noconvert());
 }
 
 }  // namespace
 
 void bind_kernels(nb::module_& m) {
   const auto threads = [] { return nb::arg("n_threads") = 1; };
+  const auto precision = [] { return nb::arg("precision") = "float"; };
   m.def("linear", &run_linear, nb::arg("x").noconvert(), nb::arg("weight").noconvert(), nb::arg("bias").noconvert(),
-        threads());
+        threads(), precision());
+  m.def("layer_norm_linear", &run_layer_norm_linear, nb::arg("x").noconvert(), nb::arg("ln_weight").noconvert(),
+        nb::arg("ln_bias").noconvert(), nb::arg("eps"), nb::arg("weight").noconvert(), nb::arg("bias").noconvert(),
+        threads(), precision());
+  m.def("attention", &run_attention, nb::arg("qkv").noconvert(), nb::arg("n_head"), threads(), precision());
   m.def("layer_norm", &run_layer_norm, nb::arg("x").noconvert(), nb::arg("weight").noconvert(),
-        nb::arg("bias").noconvert(), nb::arg("eps"), threads());
+        nb::arg("bias").noconvert(), nb::arg("eps"));
   m.def("softmax", &run_softmax, nb::arg("x").noconvert(), nb::arg("scale") = 1.0f);
-  m.def("attention", &run_attention, nb::arg("q").noconvert(), nb::arg("k").noconvert(), nb::arg("v").noconvert(),
-        nb::arg("n_head"), threads());
-  m.def("add", &run_add, nb::arg("a").noconvert(), nb::arg("b").noconvert(), threads());
+  m.def("add", &run_add, nb::arg("a").noconvert(), nb::arg("b").noconvert());
   m.def("depthwise_conv3x3", &run_depthwise_conv3x3, nb::arg("x").noconvert(), nb::arg("weight").noconvert(),
-        nb::arg("bias").noconvert(), nb::arg("stride"), threads());
-  m.def("average_pool2x2", &run_average_pool2x2, nb::arg("x").noconvert(), threads());
-  m.def("column_means", &run_column_means, nb::arg("x").noconvert(), threads());
-  m.def("scale_columns", &run_scale_columns, nb::arg("x").noconvert(), nb::arg("scale").noconvert(), threads());
+        nb::arg("bias").noconvert(), nb::arg("stride"));
+  m.def("average_pool2x2", &run_average_pool2x2, nb::arg("x").noconvert());
+  m.def("column_means", &run_column_means, nb::arg("x").noconvert());
+  m.def("scale_columns", &run_scale_columns, nb::arg("x").noconvert(), nb::arg("scale").noconvert());
   bind_elementwise(m, "gelu_quick", &KernelTable::gelu_quick);
   bind_elementwise(m, "gelu_erf", &KernelTable::gelu_erf);
   bind_elementwise(m, "relu", &KernelTable::relu);

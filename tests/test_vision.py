@@ -13,7 +13,7 @@ import pytest
 from mmproj_files import Mmproj, NumpyModel, write_mmproj
 
 from palo_cpp.errors import ArgumentError, ModelFormatError, ModelNotFoundError, PaloError
-from palo_cpp.vision import VisionEncoder
+from palo_cpp.vision import Precision, VisionEncoder
 
 PROJECTORS = ("identity", "linear", "mlp", "mlp3x_gelu", "ldp", "ldpv2")
 
@@ -24,15 +24,35 @@ def largest_error(got: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(got - expected).max() / np.abs(expected).max())
 
 
+# Largest error of a stage in int8, over all cases here: widths of 21 and more leave coarse steps in few channels.
+TOLERANCE_INT8 = 0.05
+SMALLEST_COSINE_INT8 = 0.999
+
+
+def smallest_cosine(got: np.ndarray, expected: np.ndarray) -> float:
+    """Of the rows, in float64."""
+    a, b = got.astype(np.float64), expected.astype(np.float64)
+    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    return float(((a * b).sum(axis=-1) / norms).min())
+
+
 def check(path: Path, model: Mmproj) -> None:
-    """Each stage alone on one image, then all of it."""
+    """Each stage alone on one image, then all of it, in both precisions."""
     (pixels,), reference = model.pixels(), NumpyModel(model)
-    with VisionEncoder(path, n_threads=2) as encoder:
+    with VisionEncoder(path, n_threads=2, precision="float") as encoder:
         hidden = encoder.hidden_states(pixels)
         assert largest_error(encoder.patch_embeddings(pixels), reference.patch_embeddings(pixels)) < 2e-6
         assert largest_error(hidden, reference.hidden_states(pixels)) < 2e-6
         assert largest_error(encoder.project(hidden), reference.project(hidden)) < 2e-6
         assert largest_error(encoder.encode(pixels), reference.encode(pixels)) < 4e-6
+    with VisionEncoder(path, n_threads=2) as encoder:
+        assert encoder.precision == "int8"
+        for stage, values in (("patch_embeddings", pixels), ("hidden_states", pixels), ("project", hidden)):
+            got, expected = getattr(encoder, stage)(values), getattr(reference, stage)(values)
+            assert largest_error(got, expected) < TOLERANCE_INT8, stage
+        got, expected = encoder.encode(pixels), reference.encode(pixels)
+        assert largest_error(got, expected) < TOLERANCE_INT8
+        assert smallest_cosine(got, expected) > SMALLEST_COSINE_INT8
 
 
 @pytest.mark.parametrize("grid", (2, 4, 5, 9))
@@ -59,16 +79,21 @@ def test_unusual_sizes(tmp_path: Path) -> None:
     check(write_mmproj(tmp_path / "mmproj.gguf", model), model)
 
 
-def test_threads_and_batches_agree_bit_for_bit(tmp_path: Path) -> None:
-    model = Mmproj(grid=9, n_layer=1)
-    path, pixels = write_mmproj(tmp_path / "mmproj.gguf", model), model.pixels(3)
-    batch = VisionEncoder(path, n_threads=1).encode(pixels)
-    assert batch.shape[0] == 3
+@pytest.mark.parametrize("precision", ("int8", "float"))
+def test_threads_and_batches_agree_bit_for_bit(tmp_path: Path, precision: Precision) -> None:
+    model = Mmproj(grid=9)
+    # Five images: more than go through the tower together.
+    path, pixels = write_mmproj(tmp_path / "mmproj.gguf", model), model.pixels(5)
+    batch = VisionEncoder(path, n_threads=1, precision=precision).encode(pixels)
+    assert batch.shape[0] == 5
     for n_threads in (1, 2, 7):
-        with VisionEncoder(path, n_threads=n_threads) as encoder:
+        with VisionEncoder(path, n_threads=n_threads, precision=precision) as encoder:
             assert encoder.n_threads == n_threads
             for image, expected in zip(pixels, batch, strict=True):
                 np.testing.assert_array_equal(encoder.encode(image), expected)
+            hidden = encoder.hidden_states(pixels)
+            np.testing.assert_array_equal(encoder.hidden_states(pixels[4]), hidden[4])
+            np.testing.assert_array_equal(encoder.project(hidden), batch)
     with VisionEncoder(path) as encoder:
         assert encoder.encode(pixels[:0]).shape == (0, *batch.shape[1:])
 
@@ -245,6 +270,8 @@ def test_wrong_arguments(tmp_path: Path) -> None:
     for n_threads in (-1, 513):
         with pytest.raises(ArgumentError, match=f"n_threads: expected 1 to 512, got {n_threads}"):
             VisionEncoder(path, n_threads=n_threads)
+    with pytest.raises(ArgumentError, match="vision precision: expected 'int8' or 'float', got 'int4'"):
+        VisionEncoder(path, precision="int4")  # type: ignore[arg-type]  # what a user may type
     with VisionEncoder(path) as encoder:
         for shape in ((3, 16, 15), (16, 16, 3), (1, 1, 3, 16, 16), (16,)):
             with pytest.raises(ArgumentError, match=r"encode: expected shape \[3, 16, 16\] or \[n, ...\], got"):
@@ -270,7 +297,7 @@ def test_forked_child_computes(tmp_path: Path) -> None:
     program = f"""
 import os, sys
 import numpy as np
-from palo_cpp.vision import VisionEncoder
+from palo_cpp.vision import Precision, VisionEncoder
 encoder = VisionEncoder({str(path)!r}, n_threads=2)
 pixels = np.ones((3, 16, 16), np.float32)
 expected = encoder.encode(pixels)

@@ -9,7 +9,7 @@ import pytest
 from golden_files import VISION_CASES, GoldenModel, VisionGolden, read_vision_golden
 from palo_cpp.convert import convert
 
-from palo_cpp.vision import VisionEncoder
+from palo_cpp.vision import Precision, VisionEncoder
 
 # Largest difference, as a part of the largest value of the stage, over all cases and both outtypes.
 TOLERANCE = {
@@ -18,16 +18,42 @@ TOLERANCE = {
     "project": 2e-6,  # observed 9.6e-7
     "encode": 3e-6,  # observed 1.5e-6
 }
+TOLERANCE_INT8 = {"patch_embeddings": 0.02, "hidden_states": 0.03, "project": 0.04, "encode": 0.05}
+SMALLEST_COSINE_INT8 = 0.999
+
+Stages = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
-def load(folder: Path, golden: VisionGolden, grid: int, outtype: str) -> VisionEncoder:
+def load(folder: Path, golden: VisionGolden, grid: int, outtype: str, precision: Precision) -> VisionEncoder:
     checkpoint = GoldenModel(golden.projector, grid=grid).write(folder / "checkpoint")
-    return VisionEncoder(convert(checkpoint, folder / "gguf", outtype="f16", mmproj_outtype=outtype).mmproj_path)
+    mmproj = convert(checkpoint, folder / "gguf", outtype="f16", mmproj_outtype=outtype).mmproj_path
+    return VisionEncoder(mmproj, precision=precision)
 
 
-def largest_error(got: np.ndarray, expected: np.ndarray) -> float:
-    assert got.shape == expected.shape
-    return float(np.abs(got - expected).max() / np.abs(expected).max())
+def run_stages(encoder: VisionEncoder, golden: VisionGolden) -> Stages:
+    """Stage -> what it gave, and what PyTorch gave."""
+    hidden, pixels = golden.hidden_states, golden.pixels
+    return {
+        "patch_embeddings": (encoder.patch_embeddings(pixels), golden.patch_embeddings),
+        "hidden_states": (encoder.hidden_states(pixels), hidden),
+        "project": (encoder.project(hidden), golden.image_embeddings),
+        "encode": (encoder.encode(pixels), golden.image_embeddings),
+    }
+
+
+def largest_errors(stages: Stages) -> dict[str, float]:
+    for got, expected in stages.values():
+        assert got.shape == expected.shape
+    return {
+        name: float(np.abs(got - expected).max() / np.abs(expected).max()) for name, (got, expected) in stages.items()
+    }
+
+
+def smallest_cosine(got: np.ndarray, expected: np.ndarray) -> float:
+    """Of the rows, in float64."""
+    a, b = got.astype(np.float64), expected.astype(np.float64)
+    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    return float(((a * b).sum(axis=-1) / norms).min())
 
 
 @pytest.mark.parametrize(
@@ -36,12 +62,20 @@ def largest_error(got: np.ndarray, expected: np.ndarray) -> float:
 def test_stages(tmp_path: Path, projector: str, grid: int, outtype: str) -> None:
     """f16 has no tolerance of its own: the goldens' weights are exact in it."""
     golden = read_vision_golden(projector, grid)
-    with load(tmp_path, golden, grid, outtype) as encoder:
-        hidden = golden.hidden_states
-        errors = {
-            "patch_embeddings": largest_error(encoder.patch_embeddings(golden.pixels), golden.patch_embeddings),
-            "hidden_states": largest_error(encoder.hidden_states(golden.pixels), hidden),
-            "project": largest_error(encoder.project(hidden), golden.image_embeddings),
-            "encode": largest_error(encoder.encode(golden.pixels), golden.image_embeddings),
-        }
+    with load(tmp_path, golden, grid, outtype, "float") as encoder:
+        stages = run_stages(encoder, golden)
+    errors = largest_errors(stages)
     assert all(errors[stage] < TOLERANCE[stage] for stage in TOLERANCE), errors
+    assert smallest_cosine(*stages["encode"]) > 0.99999
+
+
+@pytest.mark.parametrize(("projector", "grid"), VISION_CASES)
+def test_stages_int8(tmp_path: Path, projector: str, grid: int) -> None:
+    golden = read_vision_golden(projector, grid)
+    with load(tmp_path, golden, grid, "f16", "int8") as encoder:
+        stages = run_stages(encoder, golden)
+    errors = largest_errors(stages)
+    cosines = {name: smallest_cosine(*values) for name, values in stages.items()}
+    print(errors, cosines)
+    assert all(errors[stage] < TOLERANCE_INT8[stage] for stage in TOLERANCE_INT8), errors
+    assert min(cosines.values()) > SMALLEST_COSINE_INT8, cosines

@@ -26,8 +26,8 @@ int64_t n_groups_of(int64_t n_in) {
   return (n_in + Q8_GROUP - 1) / Q8_GROUP;
 }
 
-// Below this, 127 / absmax overflows: such a group counts as zeros.
-constexpr float SMALLEST_ABSMAX = 1e-36f;
+// 2^-120. Below 127 / absmax would overflow: such a group counts as zeros.
+constexpr float SMALLEST_ABSMAX = 0x1p-120f;
 
 // Quantizes n (at most Q8_GROUP) values into values [Q8_GROUP]; returns the scale.
 float quantize_group(int8_t* values, const float* x, int64_t n) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #ifndef _WIN32
@@ -27,10 +28,36 @@ int64_t process_id() {
 #endif
 }
 
+// Tells the core that this thread only waits: saves power, and gives a hyperthread's sibling the units.
+void pause_core() {
+#if (defined(__x86_64__) || defined(__i386__)) && (defined(__GNUC__) || defined(__clang__))
+  __builtin_ia32_pause();
+#elif defined(__aarch64__) && (defined(__GNUC__) || defined(__clang__))
+  __asm__ volatile("yield");
+#endif
+}
+
+// Pauses before a waiting thread goes to sleep, 50 to 100 us: waking it takes as long, and between the steps of a
+// layer the wait is shorter. Threads beyond the machine's cores sleep at once, another one needs their core.
+int n_pauses(int n_threads) {
+  return n_threads <= static_cast<int>(std::thread::hardware_concurrency()) ? 2000 : 0;
+}
+
+template <typename Condition>
+bool spin_until(int n_pauses, const Condition& condition) {
+  for (int i = 0; i < n_pauses; ++i) {
+    if (condition()) return true;
+    pause_core();
+  }
+  return condition();
+}
+
 }  // namespace
 
-// The threads and all they share.
+// The threads and all they share. A run is a number, its round; whoever finds a task of that round takes it, and run()
+// waits for tasks, not for threads: one that the system lets sleep is not missed.
 struct ThreadPool::Workers {
+  explicit Workers(int n_threads) : n_spins(n_pauses(n_threads)) {}
   void start(int n_workers);
   void stop();
   void run(int64_t n_tasks, const Body& body);
@@ -38,29 +65,37 @@ struct ThreadPool::Workers {
   bool is_of_other_process() const { return owner != process_id(); }
 
  private:
+  void begin_round(int64_t n_tasks, const Body& body);
   void wait_for_work(int worker);
-  void run_tasks(int worker);
-  void keep_first_exception();
+  void run_tasks(uint32_t round, int worker);
+  int64_t take_task(uint32_t round);
+  void run_task(int64_t task, int worker);
+  bool is_done() const { return n_done.load() == n_tasks.load(); }
+
+  static constexpr uint64_t NO_TASK = UINT32_MAX;  // a next task beyond every n_tasks
+  static uint32_t round_of(uint64_t ticket) { return static_cast<uint32_t>(ticket >> 32); }
 
   const int64_t owner = process_id();
+  const int n_spins;
   std::vector<std::thread> threads;
   std::mutex call_mutex;  // one run() at a time
 
-  std::mutex mutex;  // guards what follows up to failure
+  // The round in the upper half, its next task in the lower one: a thread that is late cannot take one of another
+  // round.
+  std::atomic<uint64_t> ticket{0};
+  std::atomic<int64_t> n_tasks{0};
+  std::atomic<int64_t> n_done{0};
+  std::atomic<const Body*> body{nullptr};
+  std::atomic<bool> has_failed{false};
+
+  std::mutex mutex;  // guards failure and the two conditions
   std::condition_variable wake;
   std::condition_variable done;
-  int64_t generation = 0;  // counts the runs
-  int n_working = 0;
-  bool is_stopping = false;
   std::exception_ptr failure;
-
-  const Body* current_body = nullptr;
-  int64_t n_current_tasks = 0;
-  std::atomic<int64_t> next_task{0};
+  std::atomic<bool> is_stopping{false};
 };
 
 void ThreadPool::Workers::start(int n_workers) {
-  threads.reserve(n_workers);
   try {
     for (int worker = 1; worker <= n_workers; ++worker) {
       threads.emplace_back([this, worker] { wait_for_work(worker); });
@@ -79,48 +114,74 @@ void ThreadPool::Workers::stop() {
   for (std::thread& thread : threads) thread.join();
 }
 
-void ThreadPool::Workers::run(int64_t n_tasks, const Body& body) {
+void ThreadPool::Workers::run(int64_t n_tasks_of_run, const Body& body_of_run) {
   const std::lock_guard call(call_mutex);
-  std::unique_lock lock(mutex);
-  current_body = &body;
-  n_current_tasks = n_tasks;
-  next_task = 0;
-  n_working = static_cast<int>(threads.size());
-  failure = nullptr;
-  ++generation;
-  lock.unlock();
+  begin_round(n_tasks_of_run, body_of_run);
+  run_tasks(round_of(ticket), 0);
+  if (!spin_until(n_spins, [this] { return is_done(); })) {
+    std::unique_lock lock(mutex);
+    done.wait(lock, [this] { return is_done(); });
+  }
+  if (!has_failed) return;
+  const std::lock_guard lock(mutex);
+  std::rethrow_exception(std::exchange(failure, nullptr));
+}
+
+void ThreadPool::Workers::begin_round(int64_t n_tasks_of_run, const Body& body_of_run) {
+  // No thread has a task now. The old round is closed first: a late thread would read the new n_tasks as its own.
+  const uint32_t round = round_of(ticket);
+  ticket = uint64_t{round} << 32 | NO_TASK;
+  n_tasks = n_tasks_of_run;
+  n_done = 0;
+  body = &body_of_run;
+  has_failed = false;
+  {
+    const std::lock_guard lock(mutex);  // a thread that goes to sleep has either seen the ticket or hears the call
+    ticket = uint64_t{round + 1} << 32;
+  }
   wake.notify_all();
-  run_tasks(0);
-  lock.lock();
-  done.wait(lock, [this] { return n_working == 0; });
-  if (failure != nullptr) std::rethrow_exception(failure);
 }
 
 void ThreadPool::Workers::wait_for_work(int worker) {
-  std::unique_lock lock(mutex);
-  for (int64_t seen = 0;;) {
-    wake.wait(lock, [&] { return is_stopping || generation != seen; });
+  for (uint32_t seen = 0;;) {
+    const auto is_called = [&] { return is_stopping || round_of(ticket) != seen; };
+    if (!spin_until(n_spins, is_called)) {
+      std::unique_lock lock(mutex);
+      wake.wait(lock, is_called);
+    }
     if (is_stopping) return;
-    seen = generation;
-    lock.unlock();
-    run_tasks(worker);
-    lock.lock();
-    if (--n_working == 0) done.notify_one();
+    seen = round_of(ticket);
+    run_tasks(seen, worker);
   }
 }
 
-void ThreadPool::Workers::run_tasks(int worker) {
+void ThreadPool::Workers::run_tasks(uint32_t round, int worker) {
+  for (int64_t task = take_task(round); task >= 0; task = take_task(round)) run_task(task, worker);
+}
+
+// The next task of the round; -1 where there is none.
+int64_t ThreadPool::Workers::take_task(uint32_t round) {
+  for (uint64_t current = ticket; round_of(current) == round;) {
+    const auto task = static_cast<int64_t>(current & NO_TASK);
+    // n_tasks may be the next round's by now, but then the ticket is no longer `current`.
+    if (task >= n_tasks) return -1;
+    if (ticket.compare_exchange_weak(current, current + 1)) return task;
+  }
+  return -1;
+}
+
+void ThreadPool::Workers::run_task(int64_t task, int worker) {
   try {
-    for (int64_t task = next_task++; task < n_current_tasks; task = next_task++) (*current_body)(task, worker);
+    if (!has_failed) (*body.load())(task, worker);  // else nobody needs the rest
   } catch (...) {
-    keep_first_exception();
+    const std::lock_guard lock(mutex);
+    if (failure == nullptr) failure = std::current_exception();
+    has_failed = true;
   }
-}
-
-void ThreadPool::Workers::keep_first_exception() {
+  const int64_t n = n_tasks;  // once the last task counts as done, it may be the next round's
+  if (n_done.fetch_add(1) + 1 < n) return;
   const std::lock_guard lock(mutex);
-  if (failure == nullptr) failure = std::current_exception();
-  next_task = n_current_tasks;  // nobody needs the rest
+  done.notify_one();
 }
 
 ThreadPool::ThreadPool(int n_threads) : n_threads_(n_threads) {
@@ -128,7 +189,7 @@ ThreadPool::ThreadPool(int n_threads) : n_threads_(n_threads) {
     throw std::invalid_argument("n_threads: expected 1 to " + std::to_string(MAX_THREADS) + ", got " +
                                 std::to_string(n_threads) + "; 0 in Python means all cores");
   }
-  workers_ = std::make_unique<Workers>();
+  workers_ = std::make_unique<Workers>(n_threads);
   workers_->start(n_threads - 1);
 }
 
@@ -142,7 +203,8 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::parallel_for(int64_t n_tasks, const Body& body) {
-  if (n_tasks > 1 && n_threads_ > 1 && !workers_->is_of_other_process()) return workers_->run(n_tasks, body);
+  const bool is_shared = n_tasks > 1 && n_tasks < UINT32_MAX && n_threads_ > 1;
+  if (is_shared && !workers_->is_of_other_process()) return workers_->run(n_tasks, body);
   for (int64_t task = 0; task < n_tasks; ++task) body(task, 0);
 }
 

@@ -30,7 +30,8 @@ struct VisionConfig {
 
   int64_t grid() const { return image_size / patch_size; }
   int64_t n_patches() const { return grid() * grid(); }
-  int64_t n_tokens() const { return n_patches() + 1; }  // with the class token
+  int64_t n_pixels() const { return 3 * image_size * image_size; }  // values of an image
+  int64_t n_tokens() const { return n_patches() + 1; }              // with the class token
   int64_t head_size() const { return n_embd / n_head; }
   int64_t n_image_tokens() const;
 };

@@ -1,14 +1,24 @@
 // The projectors: hidden states of the patches -> image embeddings of the decoder's width.
 #pragma once
 
-#include "kernels/threaded.h"
+#include "kernels/linear.h"
 #include "vision/config.h"
 #include "vision/weights.h"
 
 namespace palo {
 
-// out [config.n_image_tokens(), weights.n_embd]; hidden [config.n_patches(), config.n_embd].
-void project(const Compute& compute, float* out, const float* hidden, const ProjectorWeights& weights,
-             const VisionConfig& config);
+// Activations of a batch of images; grows and is kept.
+struct ProjectorMemory {
+  Rows rows, next_rows;
+  Buffer grid;      // [n_images, grid, grid, n_embd]: what the mlp makes of the hidden states
+  Buffer mixed;     // [n_images, grid, grid, n_embd]: what the first mb_block makes of that
+  Buffer filtered;  // [n_images, side, side, n_embd]: inside an mb_block, or pooled
+  Buffer means;     // [n_images, side + 1, n_embd]
+  Buffer scales;    // [n_images, n_embd]
+};
+
+// out [n_images, config.n_image_tokens(), weights.n_embd]; hidden [n_images, config.n_patches(), config.n_embd].
+void project(const Compute& compute, float* out, const float* hidden, int64_t n_images, ProjectorMemory& memory,
+             const ProjectorWeights& weights, const VisionConfig& config);
 
 }  // namespace palo

@@ -7,6 +7,11 @@
 #include <cstring>
 #include <numeric>
 
+#ifdef __unix__
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
+
 #include "vision/config.h"
 
 namespace palo {
@@ -30,6 +35,8 @@ int64_t n_elements(const std::vector<int64_t>& shape, const std::string& name) {
   return std::accumulate(shape.begin(), shape.end(), int64_t{1},
                          [&](int64_t product, int64_t size) { return checked_product(product, size, name); });
 }
+
+}  // namespace
 
 // Converts raw blocks of one type to f32, row by row.
 class RowDecoder {
@@ -83,8 +90,6 @@ class RowDecoder {
   size_t row_bytes_;
 };
 
-}  // namespace
-
 const RawTensor& TensorReader::at(const std::string& name) const {
   const auto found = tensors_.find(name);
   if (found != tensors_.end()) return found->second;
@@ -125,23 +130,66 @@ Buffer TensorReader::values(const std::string& name, const std::vector<int64_t>&
   return result;
 }
 
-LinearWeights TensorReader::linear(const std::string& prefix, int64_t n_out, int64_t n_in, bool has_bias) const {
-  const std::string name = prefix + ".weight";
-  const RowDecoder decoder(with_size(name, {n_out, n_in}, true), n_out, n_in, name);
-  const KernelTable& kernels = compute_.kernels;
-  const int64_t width = kernels.panel_width;
-  checked_product(checked_product(n_out + width, n_in, name), sizeof(float), name);
-  LinearWeights result{.panels = Buffer(packed_size(kernels, n_out, n_in)), .bias = {}, .n_out = n_out, .n_in = n_in};
-  compute_.pool.parallel_for((n_out + width - 1) / width, [&](int64_t panel, int) {
-    const int64_t first = panel * width;
-    const int64_t n_rows = std::min(width, n_out - first);
-    Buffer rows(n_rows * n_in);
-    std::vector<std::byte> row;
-    for (int64_t r = 0; r < n_rows; ++r) decoder.decode(rows.data() + r * n_in, first + r, row);
-    kernels.pack_panel(result.panels.data() + first * n_in, rows.data(), n_rows, n_in, n_in, 1);
-  });
-  if (has_bias) result.bias = values(prefix + ".bias", {n_out});
+Linear TensorReader::linear(const std::string& prefix, int64_t n_out, int64_t n_in, bool has_bias) const {
+  return stacked_linear({prefix}, n_out, n_in, has_bias);
+}
+
+Linear TensorReader::stacked_linear(const std::vector<std::string>& prefixes, int64_t n_out, int64_t n_in,
+                                    bool has_bias) const {
+  std::vector<RowDecoder> decoders;
+  for (const std::string& prefix : prefixes) {
+    const std::string name = prefix + ".weight";
+    decoders.emplace_back(with_size(name, {n_out, n_in}, true), n_out, n_in, name);
+  }
+  Linear result{.precision = precision_,
+                .n_out = n_out * static_cast<int64_t>(prefixes.size()),
+                .n_in = n_in,
+                .panels = {},
+                .bias = has_bias ? stacked_values(prefixes, n_out) : Buffer()};
+  pack(result, decoders);
+  for (const std::string& prefix : prefixes) drop_pages(at(prefix + ".weight"));
   return result;
+}
+
+// Decodes and packs panel by panel, each worker in memory of its own: the weights never exist in f32 as a whole.
+void TensorReader::pack(Linear& linear, const std::vector<RowDecoder>& decoders) const {
+  const Format format = linear.format(compute_.kernels);
+  const int64_t n_in = linear.n_in, width = format.panel_width();
+  const int64_t n_panels = (linear.n_out + width - 1) / width;
+  const int64_t n_rows_each = linear.n_out / static_cast<int64_t>(decoders.size());
+  checked_product(checked_product(linear.n_out + width, n_in + Q8_GROUP, "weights"), 2 * sizeof(float), "weights");
+  linear.panels = ByteBuffer(format.panels_bytes(linear.n_out, n_in));
+  compute_.pool.parallel_for(n_panels, [&](int64_t panel, int worker) {
+    const int64_t first = panel * width, n_rows = std::min(width, linear.n_out - first);
+    float* rows = compute_.scratch.floats(worker, 0, n_rows * n_in);
+    std::vector<std::byte> blocks;
+    for (int64_t r = 0; r < n_rows; ++r) {
+      const int64_t row = first + r;
+      decoders[static_cast<size_t>(row / n_rows_each)].decode(rows + r * n_in, row % n_rows_each, blocks);
+    }
+    format.pack_panels(linear.panels.data() + panel * format.panel_bytes(n_in), rows, n_rows, n_in, n_in, 1);
+  });
+}
+
+Buffer TensorReader::stacked_values(const std::vector<std::string>& prefixes, int64_t n) const {
+  Buffer result(n * static_cast<int64_t>(prefixes.size()));
+  float* out = result.data();
+  for (const std::string& prefix : prefixes) {
+    const Buffer part = values(prefix + ".bias", {n});
+    out = std::copy_n(part.data(), n, out);
+  }
+  return result;
+}
+
+void TensorReader::drop_pages([[maybe_unused]] const RawTensor& tensor) const {
+#ifdef __unix__
+  if (!is_file_mapping_) return;
+  // Whole pages within the tensor; others hold parts of its neighbours.
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto data = reinterpret_cast<uintptr_t>(tensor.data);
+  const uintptr_t begin = (data + page - 1) / page * page, end = (data + tensor.n_bytes) / page * page;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+#endif
 }
 
 LayerNormWeights TensorReader::layer_norm(const std::string& prefix, int64_t n) const {

@@ -1,4 +1,4 @@
-// Tensors of an mmproj file as raw blocks, and their way to packed f32 weights.
+// Tensors of an mmproj file as raw blocks, and their way to packed weights.
 #pragma once
 
 #include <cstddef>
@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/threaded.h"
+#include "kernels/linear.h"
 
 namespace palo {
 
@@ -21,14 +21,18 @@ struct RawTensor {
 
 using TensorMap = std::map<std::string, RawTensor>;
 
+class RowDecoder;
+
 // Reads tensors by name. Every method throws FormatError where the tensor is absent, has another shape, a type other
 // than f32, f16, bf16, q8_0 and q4_0, a number of bytes that contradicts its shape, or holds values that are no
 // numbers.
 class TensorReader {
  public:
-  TensorReader(const TensorMap& tensors, const Compute& compute) : tensors_(tensors), compute_(compute) {}
+  // is_file_mapping: the bytes lie in a file mapped read-only, whose pages may go back to the system after use.
+  TensorReader(const TensorMap& tensors, const Compute& compute, Precision precision, bool is_file_mapping)
+      : tensors_(tensors), compute_(compute), precision_(precision), is_file_mapping_(is_file_mapping) {}
 
-  bool has(const std::string& name) const { return tensors_.contains(name); }
+  const KernelTable& kernels() const { return compute_.kernels; }
 
   // The shape without dimensions of size 1: converters disagree on whether a [C, 1, 3, 3] is written as [C, 3, 3].
   std::vector<int64_t> squeezed_shape(const std::string& name) const;
@@ -40,7 +44,10 @@ class TensorReader {
   Buffer values(const std::string& name, const std::vector<int64_t>& shape) const;
 
   // `prefix`.weight [n_out, n_in] (further dimensions of n_in may be apart: a convolution) and `prefix`.bias [n_out].
-  LinearWeights linear(const std::string& prefix, int64_t n_out, int64_t n_in, bool has_bias) const;
+  Linear linear(const std::string& prefix, int64_t n_out, int64_t n_in, bool has_bias) const;
+
+  // Several of one shape [n_out, n_in] as one, below each other: [prefixes * n_out, n_in].
+  Linear stacked_linear(const std::vector<std::string>& prefixes, int64_t n_out, int64_t n_in, bool has_bias) const;
 
   // `prefix`.weight [n] and `prefix`.bias [n].
   LayerNormWeights layer_norm(const std::string& prefix, int64_t n) const;
@@ -52,8 +59,14 @@ class TensorReader {
   const RawTensor& at(const std::string& name) const;
   const RawTensor& with_size(const std::string& name, const std::vector<int64_t>& shape, bool join_inputs) const;
 
+  void pack(Linear& linear, const std::vector<RowDecoder>& decoders) const;
+  Buffer stacked_values(const std::vector<std::string>& prefixes, int64_t n) const;
+  void drop_pages(const RawTensor& tensor) const;
+
   const TensorMap& tensors_;
-  const Compute& compute_;
+  const Compute compute_;
+  const Precision precision_;
+  const bool is_file_mapping_;
 };
 
 }  // namespace palo

@@ -1,32 +1,86 @@
 #include "vision/vision_encoder.h"
 
-namespace palo {
+#include <algorithm>
 
-VisionEncoder::VisionEncoder(const VisionConfig& config, const TensorMap& tensors, int n_threads)
-    : config_(config), pool_(n_threads), compute_{kernels(), pool_} {
+namespace palo {
+namespace {
+
+// Images that go through the tower together: beyond, memory grows (16 MiB each) and speed does not.
+constexpr int64_t MAX_BATCH = 4;
+
+// Runs body(first image, number of images) for batches of at most MAX_BATCH.
+template <typename Body>
+void for_batches(int64_t n_images, const Body& body) {
+  for (int64_t i = 0; i < n_images; i += MAX_BATCH) body(i, std::min(MAX_BATCH, n_images - i));
+}
+
+}  // namespace
+
+// The kept memory, or new where another call has it; kept again in the end.
+class VisionEncoder::Lease {
+ public:
+  explicit Lease(const VisionEncoder& encoder) : encoder_(encoder) {
+    const std::lock_guard lock(encoder.memory_mutex_);
+    memory_ = std::move(encoder.kept_memory_);
+    if (memory_ == nullptr) memory_ = std::make_unique<Memory>(encoder.n_threads());
+  }
+  ~Lease() {
+    const std::lock_guard lock(encoder_.memory_mutex_);
+    encoder_.kept_memory_ = std::move(memory_);
+  }
+  Lease(const Lease&) = delete;
+  Lease& operator=(const Lease&) = delete;
+
+  Memory& memory() { return *memory_; }
+  Compute compute() { return {encoder_.kernels_, encoder_.pool_, memory_->scratch}; }
+
+ private:
+  const VisionEncoder& encoder_;
+  std::unique_ptr<Memory> memory_;
+};
+
+VisionEncoder::VisionEncoder(const VisionConfig& config, const TensorMap& tensors, const EncoderOptions& options)
+    : config_(config), kernels_(kernels()), pool_(options.n_threads) {
   check_config(config_);
   check_names(config_, tensors);
-  const TensorReader reader(tensors, compute_);
+  Scratch scratch(n_threads());
+  const TensorReader reader(tensors, {kernels_, pool_, scratch}, options.precision, options.is_file_mapping);
   clip_ = read_clip(config_, reader);
   projector_ = read_projector(config_, reader);
 }
 
-void VisionEncoder::patch_embeddings(float* out, const float* pixels) const {
-  palo::patch_embeddings(compute_, out, pixels, clip_, config_);
+void VisionEncoder::patch_embeddings(float* out, const float* pixels, int64_t n_images) const {
+  Lease lease(*this);
+  palo::patch_embeddings(lease.compute(), out, pixels, n_images, clip_, config_);
 }
 
-void VisionEncoder::hidden_states(float* out, const float* pixels) const {
-  palo::hidden_states(compute_, out, pixels, clip_, config_);
+void VisionEncoder::hidden_states(float* out, const float* pixels, int64_t n_images) const {
+  Lease lease(*this);
+  const int64_t n_values = config_.n_patches() * config_.n_embd;
+  for_batches(n_images, [&](int64_t i, int64_t n) {
+    palo::hidden_states(lease.compute(), out + i * n_values, pixels + i * config_.n_pixels(), n, lease.memory().tower,
+                        clip_, config_);
+  });
 }
 
-void VisionEncoder::project(float* out, const float* hidden) const {
-  palo::project(compute_, out, hidden, projector_, config_);
+void VisionEncoder::project(float* out, const float* hidden, int64_t n_images) const {
+  Lease lease(*this);
+  const int64_t n_in = config_.n_patches() * config_.n_embd, n_out = config_.n_image_tokens() * n_embd();
+  for_batches(n_images, [&](int64_t i, int64_t n) {
+    palo::project(lease.compute(), out + i * n_out, hidden + i * n_in, n, lease.memory().projector, projector_,
+                  config_);
+  });
 }
 
-void VisionEncoder::encode(float* out, const float* pixels) const {
-  Buffer hidden(config_.n_patches() * config_.n_embd);
-  hidden_states(hidden.data(), pixels);
-  project(out, hidden.data());
+void VisionEncoder::encode(float* out, const float* pixels, int64_t n_images) const {
+  Lease lease(*this);
+  Memory& memory = lease.memory();
+  const int64_t n_out = config_.n_image_tokens() * n_embd();
+  for_batches(n_images, [&](int64_t i, int64_t n) {
+    float* hidden = memory.hidden.at_least(n * config_.n_patches() * config_.n_embd);
+    palo::hidden_states(lease.compute(), hidden, pixels + i * config_.n_pixels(), n, memory.tower, clip_, config_);
+    palo::project(lease.compute(), out + i * n_out, hidden, n, memory.projector, projector_, config_);
+  });
 }
 
 }  // namespace palo

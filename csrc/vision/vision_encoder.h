@@ -1,35 +1,60 @@
 // pixels -> image embeddings: vision tower and projector of one mmproj file.
 #pragma once
 
+#include <memory>
+#include <mutex>
+#include <vector>
+
 #include "vision/clip_vit.h"
 #include "vision/projector.h"
 
 namespace palo {
 
-// Immutable once loaded: several threads may use one encoder.
+struct EncoderOptions {
+  int n_threads = 1;
+  Precision precision = Precision::INT8;
+  // The tensors lie in a file mapped read-only: what has been packed is given back to the system at once.
+  bool is_file_mapping = false;
+};
+
+// Its weights never change once loaded: several threads may use one encoder.
 class VisionEncoder {
  public:
   // Checks everything, then converts and packs the weights; `tensors` is not needed afterwards.
   // Throws FormatError for a bad file, std::invalid_argument for a bad n_threads or PALO_CPP_ISA.
-  VisionEncoder(const VisionConfig& config, const TensorMap& tensors, int n_threads);
+  VisionEncoder(const VisionConfig& config, const TensorMap& tensors, const EncoderOptions& options);
 
   const VisionConfig& config() const { return config_; }
   int64_t n_embd() const { return projector_.n_embd; }
   int n_threads() const { return pool_.n_threads(); }
-  const char* isa() const { return compute_.kernels.isa; }
+  const char* isa() const { return kernels_.isa; }
 
-  // Each for one image; shapes as in clip_vit.h and projector.h.
-  void patch_embeddings(float* out, const float* pixels) const;
-  void hidden_states(float* out, const float* pixels) const;
-  void project(float* out, const float* hidden) const;
-  void encode(float* out, const float* pixels) const;  // project(hidden_states(pixels))
+  // Each for n_images; shapes as in clip_vit.h and projector.h.
+  void patch_embeddings(float* out, const float* pixels, int64_t n_images) const;
+  void hidden_states(float* out, const float* pixels, int64_t n_images) const;
+  void project(float* out, const float* hidden, int64_t n_images) const;
+  void encode(float* out, const float* pixels, int64_t n_images) const;  // project(hidden_states(pixels))
 
  private:
+  // All memory of one call.
+  struct Memory {
+    explicit Memory(int n_threads) : scratch(n_threads) {}
+    Scratch scratch;
+    TowerMemory tower;
+    ProjectorMemory projector;
+    Buffer hidden;  // [n_images, n_patches, n_embd]
+  };
+  class Lease;
+
   VisionConfig config_;
+  const KernelTable& kernels_;
   mutable ThreadPool pool_;  // computing does not change the encoder
-  Compute compute_;
   ClipWeights clip_;
   ProjectorWeights projector_;
+
+  // One call's memory is kept for the next: fresh memory costs a page fault per 4 KiB.
+  mutable std::mutex memory_mutex_;
+  mutable std::unique_ptr<Memory> kept_memory_;
 };
 
 }  // namespace palo

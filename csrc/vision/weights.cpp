@@ -1,5 +1,6 @@
 #include "vision/weights.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace palo {
@@ -61,18 +62,24 @@ bool is_ffn_swapped(const VisionConfig& config, const TensorReader& reader, int6
   return reader.squeezed_shape(block_name(layer, "ffn_up.weight")) == swapped;
 }
 
+Linear read_qkv(const VisionConfig& config, const TensorReader& reader, int64_t layer) {
+  const std::vector<std::string> prefixes = {block_name(layer, "attn_q"), block_name(layer, "attn_k"),
+                                             block_name(layer, "attn_v")};
+  Linear qkv = reader.stacked_linear(prefixes, config.n_embd, config.n_embd, true);
+  // A key's bias adds the same to all scores of a query, and softmax ignores that; in int8 it would cost resolution.
+  std::fill_n(qkv.bias.data() + config.n_embd, config.n_embd, 0.0f);
+  return qkv;
+}
+
 BlockWeights read_block(const VisionConfig& config, const TensorReader& reader, int64_t layer) {
   const int64_t n_embd = config.n_embd;
-  const auto attention = [&](const char* part) { return reader.linear(block_name(layer, part), n_embd, n_embd, true); };
   std::pair<std::string, std::string> up_down = {"ffn_up", "ffn_down"};
   if (is_ffn_swapped(config, reader, layer)) std::swap(up_down.first, up_down.second);
   return {
       .ln1 = reader.layer_norm(block_name(layer, "ln1"), n_embd),
       .ln2 = reader.layer_norm(block_name(layer, "ln2"), n_embd),
-      .attn_q = attention("attn_q"),
-      .attn_k = attention("attn_k"),
-      .attn_v = attention("attn_v"),
-      .attn_out = attention("attn_out"),
+      .attn_qkv = read_qkv(config, reader, layer),
+      .attn_out = reader.linear(block_name(layer, "attn_out"), n_embd, n_embd, true),
       .ffn_up = reader.linear(block_name(layer, up_down.first), config.n_ff, n_embd, true),
       .ffn_down = reader.linear(block_name(layer, up_down.second), n_embd, config.n_ff, true),
   };
@@ -86,7 +93,7 @@ int64_t bias_size(const TensorReader& reader, const std::string& name) {
   return size;
 }
 
-LdpBlockWeights read_ldp_block(const TensorReader& reader, int64_t block, int64_t n_channels) {
+MbBlockWeights read_mb_block(const TensorReader& reader, int64_t block, int64_t n_channels) {
   const auto name = [&](const char* part) { return ldp_name(block, part); };
   const int64_t n_squeezed = bias_size(reader, name("1.fc1.bias"));
   return {
@@ -122,11 +129,19 @@ ClipWeights read_clip(const VisionConfig& config, const TensorReader& reader) {
   const int64_t n_embd = config.n_embd;
   ClipWeights weights{
       .patch_embd = reader.linear("v.patch_embd", n_embd, 3 * config.patch_size * config.patch_size, false),
-      .class_embd = reader.values("v.class_embd", {n_embd}),
-      .position_embd = reader.values("v.position_embd.weight", {config.n_tokens(), n_embd}),
+      .class_row = Buffer(n_embd),
+      .patch_positions = Buffer(config.n_patches() * n_embd),
       .pre_ln = reader.layer_norm("v.pre_ln", n_embd),
       .blocks = {},
   };
+  const Buffer class_embd = reader.values("v.class_embd", {n_embd});
+  const Buffer positions = reader.values("v.position_embd.weight", {config.n_tokens(), n_embd});
+  // In the file the class token's position comes first.
+  std::copy_n(positions.data() + n_embd, weights.patch_positions.size(), weights.patch_positions.data());
+  const KernelTable& kernels = reader.kernels();
+  kernels.add(weights.class_row.data(), class_embd.data(), positions.data(), n_embd);
+  kernels.layer_norm(weights.class_row.data(), weights.class_row.data(), weights.pre_ln.weight.data(),
+                     weights.pre_ln.bias.data(), 1, n_embd, config.eps);
   weights.blocks.reserve(config.n_layer);
   for (int64_t layer = 0; layer < config.n_layer; ++layer) weights.blocks.push_back(read_block(config, reader, layer));
   return weights;
@@ -141,7 +156,7 @@ ProjectorWeights read_projector(const VisionConfig& config, const TensorReader& 
     weights.n_embd = n_out;
   }
   for (int64_t block = 1; config.projector == ProjectorKind::LDP && block <= 2; ++block) {
-    weights.ldp_blocks.push_back(read_ldp_block(reader, block, weights.n_embd));
+    weights.mb_blocks.push_back(read_mb_block(reader, block, weights.n_embd));
   }
   if (config.projector == ProjectorKind::LDPV2) {
     weights.peg_weight = reader.depthwise("mm.model.peg.0.weight", weights.n_embd);

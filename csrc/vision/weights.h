@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "kernels/threaded.h"
+#include "kernels/linear.h"
 #include "vision/config.h"
 #include "vision/tensor_reader.h"
 
@@ -12,35 +12,36 @@ namespace palo {
 // One layer of the tower (transformers: CLIPEncoderLayer).
 struct BlockWeights {
   LayerNormWeights ln1, ln2;
-  LinearWeights attn_q, attn_k, attn_v, attn_out;  // [n_embd, n_embd]
-  LinearWeights ffn_up;                            // [n_ff, n_embd]
-  LinearWeights ffn_down;                          // [n_embd, n_ff]
+  Linear attn_qkv;  // [3 * n_embd, n_embd]: q, k, v
+  Linear attn_out;  // [n_embd, n_embd]
+  Linear ffn_up;    // [n_ff, n_embd]
+  Linear ffn_down;  // [n_embd, n_ff]
 };
 
 struct ClipWeights {
-  LinearWeights patch_embd;  // [n_embd, 3 * patch_size * patch_size], no bias
-  Buffer class_embd;         // [n_embd]
-  Buffer position_embd;      // [1 + n_patches, n_embd]
+  Linear patch_embd;       // [n_embd, 3 * patch_size * patch_size], no bias
+  Buffer class_row;        // [n_embd]: pre_ln(class_embd + its position), the same for every image
+  Buffer patch_positions;  // [n_patches, n_embd]
   LayerNormWeights pre_ln;
   std::vector<BlockWeights> blocks;
 };
 
 // One MobileNetV3 block of the LDP (MobileVLM: `mb_block`), C channels in and out.
-struct LdpBlockWeights {
+struct MbBlockWeights {
   Buffer depthwise;  // [9, C]
   LayerNormWeights depthwise_ln;
-  LinearWeights squeeze;    // fc1 [S, C]
-  LinearWeights excite;     // fc2 [C, S]
-  LinearWeights pointwise;  // [C, C], no bias
+  Linear squeeze;    // fc1 [S, C]
+  Linear excite;     // fc2 [C, S]
+  Linear pointwise;  // [C, C], no bias
   LayerNormWeights pointwise_ln;
 };
 
 struct ProjectorWeights {
-  std::vector<LinearWeights> mlp;
-  std::vector<LdpBlockWeights> ldp_blocks;  // stride 1, stride 2
-  Buffer peg_weight;                        // [9, C]
-  Buffer peg_bias;                          // [C]
-  int64_t n_embd = 0;                       // width of an image embedding
+  std::vector<Linear> mlp;
+  std::vector<MbBlockWeights> mb_blocks;  // stride 1, stride 2
+  Buffer peg_weight;                      // [9, C]
+  Buffer peg_bias;                        // [C]
+  int64_t n_embd = 0;                     // width of an image embedding
 };
 
 // Throws FormatError that names every tensor that `config` asks for and `tensors` lacks.

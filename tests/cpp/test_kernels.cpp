@@ -1,20 +1,33 @@
 // Kernels on buffers of exactly the promised sizes: a read or write beyond them is the sanitizer's to find.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <random>
 
 #include "check.h"
-#include "kernels/threaded.h"
+#include "kernels/attention.h"
+#include "kernels/linear.h"
 
 namespace {
 
 using palo::Buffer;
 using palo::Compute;
-using palo::LinearWeights;
+using palo::ImageRows;
+using palo::Linear;
+using palo::Precision;
+using palo::Rows;
 using palo::ThreadPool;
 
 constexpr int64_t SIZES[] = {1, 2, 7, 8, 9, 16, 17, 65};
 constexpr int THREADS[] = {1, 2, 7};
+constexpr Precision PRECISIONS[] = {Precision::FLOAT, Precision::INT8};
+
+struct Machine {
+  explicit Machine(int n_threads) : pool(n_threads), scratch(n_threads) {}
+  Compute compute() { return {palo::kernels(), pool, scratch}; }
+  ThreadPool pool;
+  palo::Scratch scratch;
+};
 
 Buffer draw(int64_t n, unsigned seed) {
   std::mt19937 random(seed);
@@ -24,55 +37,112 @@ Buffer draw(int64_t n, unsigned seed) {
   return result;
 }
 
-LinearWeights pack(const Buffer& weight, Buffer bias, int64_t n_out, int64_t n_in) {
-  const palo::KernelTable& kernels = palo::kernels();
-  LinearWeights result{Buffer(palo::packed_size(kernels, n_out, n_in)), std::move(bias), n_out, n_in};
-  for (int64_t o = 0; o < n_out; o += kernels.panel_width) {
-    kernels.pack_panel(result.panels.data() + o * n_in, weight.data() + o * n_in,
-                       std::min(kernels.panel_width, n_out - o), n_in, n_in, 1);
-  }
-  return result;
+Linear pack(const Buffer& weight, Buffer bias, int64_t n_out, int64_t n_in, Precision precision) {
+  Linear w{.precision = precision, .n_out = n_out, .n_in = n_in, .panels = {}, .bias = std::move(bias)};
+  const palo::Format format = w.format(palo::kernels());
+  w.panels = palo::ByteBuffer(format.panels_bytes(n_out, n_in));
+  format.pack_panels(w.panels.data(), weight.data(), n_out, n_in, n_in, 1);
+  return w;
 }
 
-bool are_close(double a, double b) {
-  return std::abs(a - b) <= 1e-5 * (1.0 + std::abs(b));
+bool are_close(double a, double b, Precision precision, double size = 1.0) {
+  return std::abs(a - b) <= (precision == Precision::INT8 ? 0.05 : 1e-5) * (size + std::abs(b));
 }
 
 TEST(linear_of_all_sizes_and_threads) {
-  for (const int64_t n_rows : SIZES) {
-    for (const int64_t n_out : SIZES) {
-      const int64_t n_in = n_rows == 17 ? 300 : n_out;
-      const Buffer x = draw(n_rows * n_in, 1), weight = draw(n_out * n_in, 2);
-      const LinearWeights packed = pack(weight, draw(n_out, 3), n_out, n_in);
-      for (const int n_threads : THREADS) {
-        ThreadPool pool(n_threads);
-        Buffer out(n_rows * n_out);
-        linear({palo::kernels(), pool}, out.data(), x.data(), packed, n_rows);
-        for (int64_t r = 0; r < n_rows; ++r) {
-          double sum = packed.bias.data()[n_out - 1];
-          for (int64_t i = 0; i < n_in; ++i)
-            sum += double{x.data()[r * n_in + i]} * weight.data()[(n_out - 1) * n_in + i];
-          CHECK(are_close(out.data()[r * n_out + n_out - 1], sum));
+  for (const Precision precision : PRECISIONS) {
+    for (const int64_t n_rows : SIZES) {
+      for (const int64_t n_out : SIZES) {
+        const int64_t n_in = n_rows == 17 ? 300 : n_out;
+        const Buffer x = draw(n_rows * n_in, 1), weight = draw(n_out * n_in, 2);
+        const Linear w = pack(weight, draw(n_out, 3), n_out, n_in, precision);
+        for (const int n_threads : THREADS) {
+          Machine machine(n_threads);
+          Buffer out(n_rows * n_out);
+          Rows rows;
+          write_rows(machine.compute(), rows, w, x.data(), {1, n_rows, n_rows});
+          linear(machine.compute(), out.data(), rows, w, {1, n_rows, n_rows});
+          for (int64_t r = 0; r < n_rows; ++r) {
+            double sum = w.bias.data()[n_out - 1];
+            for (int64_t i = 0; i < n_in; ++i) {
+              sum += double{x.data()[r * n_in + i]} * weight.data()[(n_out - 1) * n_in + i];
+            }
+            CHECK(are_close(out.data()[r * n_out + n_out - 1], sum, precision, std::sqrt(n_in)));
+          }
         }
       }
     }
   }
 }
 
+// Two images with unused rows between them; the result of one layer goes into the next without f32 in between.
+TEST(chained_linears_of_a_batch) {
+  const int64_t n_in = 70, n_middle = 130, n_out = 9, stride = 60;
+  for (const Precision precision : PRECISIONS) {
+    const Linear first = pack(draw(n_middle * n_in, 1), draw(n_middle, 2), n_middle, n_in, precision);
+    const Linear second = pack(draw(n_out * n_middle, 3), Buffer(), n_out, n_middle, precision);
+    const Buffer x = draw(2 * stride * n_in, 4), residual = draw(2 * stride * n_out, 5);
+    const ImageRows rows{2, 57, stride};
+    std::vector<float> expected;
+    for (const int n_threads : THREADS) {
+      Machine machine(n_threads);
+      const Compute compute = machine.compute();
+      Rows a, b;
+      Buffer middle(rows.end() * n_middle), out(rows.end() * n_out), stepwise(rows.end() * n_out);
+      write_rows(compute, a, first, x.data(), rows);
+      linear(compute, middle.data(), a, first, rows, {.activation = compute.kernels.relu});
+      linear(compute, b, second, a, first, rows, compute.kernels.relu);
+      linear(compute, out.data(), b, second, rows, {.residual = residual.data()});
+      write_rows(compute, b, second, middle.data(), rows);
+      linear(compute, stepwise.data(), b, second, rows);
+      for (int64_t r = 0; r < rows.end(); ++r) {
+        if (r % stride >= rows.n_rows) continue;
+        for (int64_t i = r * n_out; i < (r + 1) * n_out; ++i) {
+          CHECK(out.data()[i] == stepwise.data()[i] + residual.data()[i]);
+          if (n_threads == 1) expected.push_back(out.data()[i]);
+        }
+      }
+      CHECK(expected.back() == out.data()[out.size() - 1]);
+    }
+  }
+}
+
+TEST(blocks_cover_all_rows_once_and_are_the_same_in_every_image) {
+  for (int64_t n_rows = 1; n_rows < 700; ++n_rows) {
+    for (const int64_t size : {1, 16, 24, 48}) {
+      const palo::RowBlocks one({1, n_rows, n_rows}, size), three({3, n_rows, n_rows + 5}, size);
+      CHECK(three.size() == 3 * one.size());
+      int64_t row = 0;
+      for (int64_t i = 0; i < one.size(); ++i) {
+        CHECK(one[i].row == row && one[i].n_rows > 0 && one[i].n_rows <= 2 * size);
+        const auto other = three[2 * one.size() + i];
+        CHECK(other.image == 2 && other.row == row + 2 * (n_rows + 5) && other.n_rows == one[i].n_rows);
+        row += one[i].n_rows;
+      }
+      CHECK(row == n_rows);
+    }
+  }
+}
+
 TEST(attention_of_equal_keys_is_the_mean_of_the_values) {
-  for (const int64_t n_tokens : SIZES) {
-    for (const int64_t head_size : {1, 7, 16}) {
-      const int64_t n_head = 3, n_embd = n_head * head_size;
-      Buffer keys(n_tokens * n_embd), out(n_tokens * n_embd);
-      std::fill_n(keys.data(), keys.size(), 0.5f);
-      const Buffer values = draw(n_tokens * n_embd, 1), queries = draw(n_tokens * n_embd, 2);
-      ThreadPool pool(3);
-      const Compute compute{palo::kernels(), pool};
-      palo::AttentionScratch scratch(compute, n_tokens, n_head, head_size);
-      attention(compute, out.data(), queries.data(), keys.data(), values.data(), scratch, n_tokens, n_head, head_size);
-      double mean = 0.0;
-      for (int64_t t = 0; t < n_tokens; ++t) mean += values.data()[t * n_embd + n_embd - 1] / n_tokens;
-      CHECK(are_close(out.data()[out.size() - 1], mean));
+  for (const Precision precision : PRECISIONS) {
+    for (const int64_t n_tokens : SIZES) {
+      for (const int64_t head_size : {1, 7, 16, 64, 65}) {
+        const int64_t n_head = 3, n_embd = n_head * head_size, n_queries = n_tokens - n_tokens / 2;
+        Buffer qkv = draw(2 * n_tokens * 3 * n_embd, 1);
+        for (int64_t t = 0; t < 2 * n_tokens; ++t) std::fill_n(qkv.data() + (3 * t + 1) * n_embd, n_embd, 0.5f);
+        Buffer out(2 * n_tokens * n_embd);
+        Machine machine(3);
+        palo::PackedHeads packed;
+        attention(
+            machine.compute(), precision, out.data(), qkv.data(), packed,
+            {.n_images = 2, .n_tokens = n_tokens, .n_queries = n_queries, .n_head = n_head, .head_size = head_size});
+        double mean = 0.0;
+        for (int64_t t = n_tokens; t < 2 * n_tokens; ++t) {
+          mean += qkv.data()[(3 * t + 3) * n_embd - 1] / static_cast<double>(n_tokens);
+        }
+        CHECK(are_close(out.data()[(n_tokens + n_queries) * n_embd - 1], mean, precision));
+      }
     }
   }
 }
@@ -84,12 +154,11 @@ TEST(convolution_of_ones_counts_the_taps_inside) {
       Buffer in(side * side * n_channels), weight(9 * n_channels), out(out_side * out_side * n_channels);
       std::fill_n(in.data(), in.size(), 1.0f);
       std::fill_n(weight.data(), weight.size(), 1.0f);
-      ThreadPool pool(2);
-      palo::depthwise_conv3x3({palo::kernels(), pool}, out.data(), in.data(), weight.data(), nullptr, side, side,
-                              n_channels, stride);
+      palo::kernels().depthwise_conv3x3(out.data(), in.data(), weight.data(), nullptr, 0, out_side, side, side,
+                                        n_channels, stride);
       CHECK(out.data()[0] == (side == 1 ? 1.0f : 4.0f));
       Buffer pooled((side / 2) * (side / 2) * n_channels);
-      palo::average_pool2x2({palo::kernels(), pool}, pooled.data(), in.data(), side, side, n_channels);
+      palo::kernels().average_pool2x2(pooled.data(), in.data(), 0, side / 2, side, n_channels);
       for (int64_t i = 0; i < pooled.size(); ++i) CHECK(pooled.data()[i] == 1.0f);
     }
   }
@@ -103,6 +172,13 @@ TEST(parallel_for_runs_each_task_once_and_passes_exceptions_on) {
       pool.parallel_for(repeat, [&](int64_t task, int worker) { counts[task] += worker >= 0 && worker < n_threads; });
       for (const int count : counts) CHECK(count == 1);
     }
+    // Rounds of few and of many tasks at once after each other: a thread that comes late must not take part in the
+    // next.
+    std::atomic<int64_t> n_calls{0};
+    for (int repeat = 0; repeat < 20000; ++repeat) {
+      pool.parallel_for(repeat % 2 == 0 ? 2 : 9, [&](int64_t, int) { ++n_calls; });
+    }
+    CHECK(n_calls == 10000 * (2 + 9));
     const auto failing = [](int64_t task, int) {
       if (task == 3) throw std::runtime_error("task three");
     };

@@ -42,8 +42,12 @@ class Model {
     }
   }
 
-  std::unique_ptr<VisionEncoder> load(int n_threads = 2) const {
-    return std::make_unique<VisionEncoder>(config, tensors, n_threads);
+  std::unique_ptr<VisionEncoder> load(int n_threads = 2, palo::Precision precision = palo::Precision::INT8) const {
+    return std::make_unique<VisionEncoder>(config, tensors, options(n_threads, precision));
+  }
+
+  static palo::EncoderOptions options(int n_threads, palo::Precision precision = palo::Precision::INT8) {
+    return {.n_threads = n_threads, .precision = precision};
   }
 
   std::vector<float> pixels() const {
@@ -126,20 +130,28 @@ class Model {
   mutable std::normal_distribution<float> normal_;
 };
 
-std::vector<float> encode(const VisionEncoder& encoder, const std::vector<float>& pixels) {
-  std::vector<float> result(encoder.config().n_image_tokens() * encoder.n_embd());
-  encoder.encode(result.data(), pixels.data());
+std::vector<float> encode(const VisionEncoder& encoder, const std::vector<float>& pixels, int64_t n_images = 1) {
+  std::vector<float> result(n_images * encoder.config().n_image_tokens() * encoder.n_embd());
+  encoder.encode(result.data(), pixels.data(), n_images);
   return result;
 }
 
-TEST(every_projector_and_grid_gives_finite_equal_results_for_any_threads) {
+TEST(every_projector_and_grid_gives_finite_equal_results_for_any_threads_and_batch) {
   for (const auto projector : {ProjectorKind::IDENTITY, ProjectorKind::MLP, ProjectorKind::LDP, ProjectorKind::LDPV2}) {
     for (const int64_t grid : {2, 3, 5}) {
-      const Model model(projector, grid);
-      const std::vector<float> pixels = model.pixels();
-      const std::vector<float> expected = encode(*model.load(1), pixels);
-      for (const float value : expected) CHECK(std::isfinite(value));
-      for (const int n_threads : {2, 7}) CHECK(encode(*model.load(n_threads), pixels) == expected);
+      for (const auto precision : {palo::Precision::FLOAT, palo::Precision::INT8}) {
+        const Model model(projector, grid);
+        const std::vector<float> pixels = model.pixels();
+        const std::vector<float> expected = encode(*model.load(1, precision), pixels);
+        for (const float value : expected) CHECK(std::isfinite(value));
+        for (const int n_threads : {2, 7}) CHECK(encode(*model.load(n_threads, precision), pixels) == expected);
+
+        constexpr int64_t N_IMAGES = 6;  // more than go through the tower together
+        std::vector<float> batch;
+        for (int64_t i = 0; i < N_IMAGES; ++i) batch.insert(batch.end(), pixels.begin(), pixels.end());
+        const std::vector<float> results = encode(*model.load(2, precision), batch, N_IMAGES);
+        for (size_t i = 0; i < results.size(); ++i) CHECK(results[i] == expected[i % expected.size()]);
+      }
     }
   }
 }
@@ -231,7 +243,7 @@ TEST(unaligned_blocks_load) {
     std::memcpy(memory.back().data() + 1, tensor.data, tensor.n_bytes);
     tensor.data = memory.back().data() + 1;
   }
-  const VisionEncoder encoder(model.config, tensors, 1);
+  const VisionEncoder encoder(model.config, tensors, Model::options(1));
   const std::vector<float> pixels = model.pixels();
   CHECK(encode(encoder, pixels) == encode(*model.load(), pixels));
 }

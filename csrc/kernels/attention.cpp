@@ -1,0 +1,74 @@
+#include "kernels/attention.h"
+
+#include <cmath>
+
+namespace palo {
+namespace {
+
+// Scores of a block (577 wide: 108 KiB) and one head's keys and values stay in a small second-level cache.
+constexpr int64_t QUERY_ROWS = 48;
+
+// One image's head: where it lies in qkv and out, and its packed keys and values.
+struct Head {
+  const float* qkv;  // q of the first token
+  float* out;
+  const uint8_t* keys;
+  const uint8_t* values;
+};
+
+struct Attention {
+  const Compute& compute;
+  Format format;
+  const AttentionSizes& sizes;
+
+  int64_t ldq() const { return 3 * sizes.n_embd(); }
+  int64_t key_bytes() const { return format.panels_bytes(sizes.n_tokens, sizes.head_size); }
+  int64_t value_bytes() const { return format.panels_bytes(sizes.head_size, sizes.n_tokens); }
+
+  // Index of a head among those of all images, to its place.
+  Head head(float* out, const float* qkv, const PackedHeads& packed, int64_t i) const {
+    const int64_t row = i / sizes.n_head * sizes.n_tokens, col = i % sizes.n_head * sizes.head_size;
+    return {qkv + row * ldq() + col, out + row * sizes.n_embd() + col, packed.keys.data() + i * key_bytes(),
+            packed.values.data() + i * value_bytes()};
+  }
+
+  void pack(uint8_t* keys, uint8_t* values, const float* qkv) const {
+    format.pack_panels(keys, qkv + sizes.n_embd(), sizes.n_tokens, sizes.head_size, ldq(), 1);
+    format.pack_panels(values, qkv + 2 * sizes.n_embd(), sizes.head_size, sizes.n_tokens, 1, ldq());
+  }
+
+  // Rows [row, row + n_rows) of a head's result.
+  void attend(const Head& head, int64_t row, int64_t n_rows, int worker) const {
+    const int64_t n_tokens = sizes.n_tokens, head_size = sizes.head_size;
+    float* scores = compute.scratch.floats(worker, 0, n_rows * n_tokens);
+    uint8_t* queries = compute.scratch.bytes(worker, 1, n_rows * format.row_bytes(head_size));
+    uint8_t* weights = compute.scratch.bytes(worker, 2, n_rows * format.row_bytes(n_tokens));
+    format.write_rows(queries, head.qkv + row * ldq(), n_rows, head_size, ldq());
+    format.linear(scores, queries, head.keys, nullptr, n_rows, n_tokens, head_size, n_tokens);
+    compute.kernels.softmax(scores, n_rows, n_tokens, n_tokens, 1.0f / std::sqrt(static_cast<float>(head_size)));
+    format.write_rows(weights, scores, n_rows, n_tokens, n_tokens);
+    format.linear(head.out + row * sizes.n_embd(), weights, head.values, nullptr, n_rows, head_size, n_tokens,
+                  sizes.n_embd());
+  }
+};
+
+}  // namespace
+
+void attention(const Compute& compute, Precision precision, float* out, const float* qkv, PackedHeads& packed,
+               const AttentionSizes& sizes) {
+  const Attention attention{compute, Format(compute.kernels, precision), sizes};
+  const int64_t n_heads = sizes.n_images * sizes.n_head;
+  packed.keys.at_least(n_heads * attention.key_bytes());
+  packed.values.at_least(n_heads * attention.value_bytes());
+  compute.pool.parallel_for(n_heads, [&](int64_t i, int) {
+    attention.pack(packed.keys.data() + i * attention.key_bytes(), packed.values.data() + i * attention.value_bytes(),
+                   attention.head(out, qkv, packed, i).qkv);
+  });
+  const RowBlocks blocks({n_heads, sizes.n_queries, 0}, QUERY_ROWS);
+  compute.pool.parallel_for(blocks.size(), [&](int64_t task, int worker) {
+    const RowBlocks::Block block = blocks[task];
+    attention.attend(attention.head(out, qkv, packed, block.image), block.row, block.n_rows, worker);
+  });
+}
+
+}  // namespace palo

@@ -1,0 +1,52 @@
+// The two precisions of a matrix product behind one interface: how rows of inputs and panels of weights lie in memory.
+#pragma once
+
+#include "kernels/kernel_table.h"
+
+namespace palo {
+
+enum class Precision { FLOAT, INT8 };
+
+// Layout and kernels of one precision on one instruction set. Rows and panels are bytes that only it understands.
+class Format {
+ public:
+  Format(const KernelTable& kernels, Precision precision) : kernels_(kernels), is_int8_(precision == Precision::INT8) {}
+
+  // Columns that a row is written in multiples of: pieces of a row begin at multiples of it.
+  int64_t group() const { return is_int8_ ? Q8_GROUP : 1; }
+  int64_t row_bytes(int64_t n_in) const { return n_groups(n_in) * row_group_bytes(); }
+
+  int64_t panel_width() const { return is_int8_ ? kernels_.q8_panel_width : kernels_.panel_width; }
+  // Bytes from one panel to the next.
+  int64_t panel_bytes(int64_t n_in) const;
+  int64_t panels_bytes(int64_t n_out, int64_t n_in) const;
+
+  // Rows [n_rows, n_in] of f32, ld ldx, to rows of this format.
+  void write_rows(uint8_t* rows, const float* x, int64_t n_rows, int64_t n_in, int64_t ldx) const;
+  // The same for columns [col, col + n_cols) of rows that are n_in wide; col is a multiple of group(), and so is n_cols
+  // unless the columns are the last.
+  void write_columns(uint8_t* rows, int64_t n_in, int64_t col, const float* x, int64_t n_rows, int64_t n_cols,
+                     int64_t ldx) const;
+  // rows = layer_norm(x), x [n_rows, n_cols] dense.
+  void layer_norm_rows(uint8_t* rows, const float* x, const float* weight, const float* bias, int64_t n_rows,
+                       int64_t n_cols, float eps) const;
+
+  // Packs n_out rows of w, element (o, i) at w[o * stride_out + i * stride_in], one of the strides being 1.
+  void pack_panels(uint8_t* panels, const float* w, int64_t n_out, int64_t n_in, int64_t stride_out,
+                   int64_t stride_in) const;
+
+  // out[r, o] = bias[o] + sum_i x[r, i] * w[o, i]; out ld ldo, bias or nullptr.
+  void linear(float* out, const uint8_t* rows, const uint8_t* panels, const float* bias, int64_t n_rows, int64_t n_out,
+              int64_t n_in, int64_t ldo) const;
+
+ private:
+  int64_t n_groups(int64_t n_in) const { return (n_in + group() - 1) / group(); }
+  int64_t row_group_bytes() const {
+    return is_int8_ ? kernels_.q8_row_group_bytes : static_cast<int64_t>(sizeof(float));
+  }
+
+  const KernelTable& kernels_;
+  bool is_int8_;
+};
+
+}  // namespace palo

@@ -1,0 +1,63 @@
+// Linear layers over the rows of images, in either precision: packed weights, packed inputs, and what is done to a
+// piece of the result while it is still in cache.
+#pragma once
+
+#include "kernels/compute.h"
+#include "kernels/format.h"
+
+namespace palo {
+
+using Activation = void (*)(float* x, int64_t n);
+
+// y = x W^T + b, W [n_out, n_in] packed into panels, b [n_out] or empty.
+struct Linear {
+  Precision precision = Precision::FLOAT;
+  int64_t n_out = 0;
+  int64_t n_in = 0;
+  ByteBuffer panels;
+  Buffer bias;
+
+  Format format(const KernelTable& kernels) const { return Format(kernels, precision); }
+};
+
+struct LayerNormWeights {
+  Buffer weight;  // [n_cols]
+  Buffer bias;    // [n_cols]
+};
+
+// The input of a Linear, [n_rows, w.n_in] in its format.
+class Rows {
+ public:
+  // Makes room for n_rows rows of inputs of `w`.
+  void shape_for(const KernelTable& kernels, const Linear& w, int64_t n_rows);
+
+  uint8_t* row(int64_t r) { return bytes_.data() + r * row_bytes_; }
+  const uint8_t* row(int64_t r) const { return bytes_.data() + r * row_bytes_; }
+
+ private:
+  ByteBuffer bytes_;
+  int64_t row_bytes_ = 0;
+};
+
+// What happens to x W^T + b before it is stored: first the activation, then the sum.
+struct Epilogue {
+  Activation activation = nullptr;
+  const float* residual = nullptr;  // [rows, n_out], added; may be where the result goes
+};
+
+// out [rows, w.n_out] = epilogue(x W^T + b).
+void linear(const Compute& compute, float* out, const Rows& x, const Linear& w, const ImageRows& rows,
+            const Epilogue& epilogue = {});
+
+// out = rows of inputs of `next`, [rows, w.n_out] = activation(x W^T + b): never all of it in f32.
+void linear(const Compute& compute, Rows& out, const Linear& next, const Rows& x, const Linear& w,
+            const ImageRows& rows, Activation activation = nullptr);
+
+// out = rows of inputs of `next` = layer_norm(x), x [rows, next.n_in].
+void layer_norm(const Compute& compute, Rows& out, const Linear& next, const float* x, const LayerNormWeights& w,
+                const ImageRows& rows, float eps);
+
+// out = rows of inputs of `next` = x, x [rows, next.n_in].
+void write_rows(const Compute& compute, Rows& out, const Linear& next, const float* x, const ImageRows& rows);
+
+}  // namespace palo
