@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
     from palo_cpp import Palo
     from palo_cpp.language_model import LanguageModel
+
+# A run started in the background inherits an ignored Ctrl-C, and so would every program that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # One sentence in each of the ten languages, with an emoji, a joiner and a newline among them.
 SENTENCES = {
