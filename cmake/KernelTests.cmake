@@ -1,10 +1,12 @@
 # What needs neither Python nor llama.cpp: the tests of the kernels alone (they run under an emulator, see .ci/emulate)
-# and the benchmark. "generic" is the SIMD source with plain loops as its lanes, for tests only.
-palo_kernels_for(generic)
-target_compile_options(palo_kernels_generic PRIVATE -O3) # tests compare with it often
+# and the benchmark. "generic" and "generic_wide" are the SIMD source with plain loops as its lanes, for tests only.
+foreach(_isa generic generic_wide)
+  palo_kernels_for(${_isa})
+endforeach()
 
 add_executable(palo_cpp_kernel_tests tests/cpp/main.cpp tests/cpp/test_simd_kernels.cpp tests/cpp/test_simd_q8.cpp)
-target_link_libraries(palo_cpp_kernel_tests PRIVATE palo_kernels palo_kernels_generic)
+target_link_libraries(palo_cpp_kernel_tests PRIVATE palo_kernels palo_kernels_generic
+                                                    palo_kernels_generic_wide)
 
 add_executable(palo_cpp_kernel_benchmark benchmarks/kernels.cpp)
 target_link_libraries(palo_cpp_kernel_benchmark PRIVATE palo_kernels)

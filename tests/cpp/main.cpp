@@ -1,7 +1,15 @@
 // Runs all C++ tests; built with a sanitizer, it shows what Python's own memory would hide. See CMakeLists.txt.
-#include "check.h"
+// `--needs ISA` fails unless that is the instruction set in use: an emulator may lack what it is to show.
+#include <cstring>
 
-int main() {
+#include "check.h"
+#include "kernels/kernel_table.h"
+
+int main(int argc, char** argv) {
+  if (argc == 3 && std::strcmp(argv[1], "--needs") == 0 && std::strcmp(argv[2], palo::kernels().isa) != 0) {
+    std::printf("instruction set: expected %s, got %s\n", argv[2], palo::kernels().isa);
+    return 1;
+  }
   int n_failed = 0;
   for (const check::Test& test : check::tests()) {
     try {
@@ -11,6 +19,7 @@ int main() {
       std::printf("FAILED %s: %s\n", test.name, error.what());
     }
   }
-  std::printf("%d passed, %d failed\n", static_cast<int>(check::tests().size()) - n_failed, n_failed);
+  std::printf("%s: %d passed, %d failed\n", palo::kernels().isa, static_cast<int>(check::tests().size()) - n_failed,
+              n_failed);
   return n_failed == 0 ? 0 : 1;
 }

@@ -15,6 +15,9 @@
 namespace palo::generic {
 const KernelTable& kernel_table();
 }
+namespace palo::generic_wide {
+const KernelTable& kernel_table();
+}
 
 namespace simd_cases {
 
@@ -22,7 +25,7 @@ using palo::KernelTable;
 
 // Every table made from the SIMD source that this machine runs; plain loops first.
 inline std::vector<const KernelTable*> simd_tables() {
-  std::vector<const KernelTable*> tables = {&palo::generic::kernel_table()};
+  std::vector<const KernelTable*> tables = {&palo::generic::kernel_table(), &palo::generic_wide::kernel_table()};
   for (const std::string& isa : palo::available_isas()) {
     if (isa != "ref") tables.push_back(&palo::kernels_of(isa));
   }
