@@ -139,6 +139,7 @@ PALO_INLINE Q8Input load_q8_input(const uint8_t* p) {
 }
 PALO_INLINE void add_dot(Ints& sums, Q8Weights w, Q8Input x) {
   sums.all = _mm512_dpbusd_epi32(sums.all, w.all, x);
+  PALO_KEEP_IN_REGISTER(sums.all);
 }
 PALO_INLINE void store_q8_inputs(uint8_t* p, Ints q) {
   store_bytes(p, q);
