@@ -26,7 +26,7 @@ from palo_cpp.languages import LANGUAGES, get_language
 from palo_cpp.machine import check_memory_fits, estimate_memory, memory_available
 from palo_cpp.model_files import ModelFiles, find_model
 from palo_cpp.prompt import SYSTEM
-from palo_cpp.vision import VisionEncoder
+from palo_cpp.vision import Precision, VisionEncoder
 
 if TYPE_CHECKING:
     from palo_cpp.image import ImageSource
@@ -58,6 +58,7 @@ class Palo:
         n_ctx: int = 0,
         n_threads: int = 0,
         preprocess: Literal["pad", "crop"] | None = None,
+        vision_precision: Precision = "int8",
         feature_cache_dir: str | Path | None = None,
         feature_cache_mib: float = DEFAULT_MEMORY_MIB,
         feature_cache_disk_mib: float = DEFAULT_DISK_MIB,
@@ -70,6 +71,7 @@ class Palo:
             n_threads: threads that compute; 0 takes the physical cores this process may use.
             preprocess: "pad" makes an image square by padding, "crop" by cutting off; None does what the model's
                 files say ("pad" where they say nothing).
+            vision_precision: arithmetic of the vision encoder: "int8", or "float", slower and larger.
             feature_cache_dir: a folder that keeps the embeddings of images, so that an image seen once is not encoded
                 again, by no program that names the folder; None keeps them in memory only.
             feature_cache_mib: memory for embeddings of earlier images; 0 keeps none.
@@ -92,14 +94,15 @@ class Palo:
             self.files.text.path, n_ctx=n_ctx, n_threads=n_threads, header=self.files.text
         )
         try:
-            self.vision = VisionEncoder(self.files.mmproj.path, n_threads=self.language_model.n_threads)
+            self.vision = VisionEncoder(
+                self.files.mmproj.path, n_threads=self.language_model.n_threads, precision=vision_precision
+            )
             self._check_widths()
         except BaseException:
             self.language_model.close()
             raise
         self.preprocess: str = preprocess or self.vision.info.preprocess
-        precision = getattr(self.vision, "precision", "float")
-        self._encoder_id = encoder_id(self.files.mmproj, precision=precision, isa=self.vision.isa)
+        self._encoder_id = encoder_id(self.files.mmproj, precision=self.vision.precision, isa=self.vision.isa)
         self._engine = Engine(self.language_model, KvCache(self.language_model), self._open_image)
 
     def _check_widths(self) -> None:

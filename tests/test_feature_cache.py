@@ -225,9 +225,10 @@ def test_a_palo_finds_on_disk_what_another_encoded(model_dir, picture, tmp_path,
         later = palo.ask(picture, "What is this?", max_tokens=8)
         assert (later.token_ids, later.timings.n_images_encoded, len(calls)) == (first.token_ids, 0, 0)
         assert np.array_equal(palo.embed_image(picture), embeddings)
-    with Palo(model_dir, preprocess="crop", **options) as palo:
-        assert palo.ask(picture, "What is this?", max_tokens=1).timings.n_images_encoded == 1
-    assert len(entries(tmp_path / "cache")) == 2
+    for other in ({"preprocess": "crop"}, {"vision_precision": "float"}):
+        with Palo(model_dir, **other, **options) as palo:
+            assert palo.ask(picture, "What is this?", max_tokens=1).timings.n_images_encoded == 1
+    assert len(entries(tmp_path / "cache")) == 3
 
 
 def test_a_copy_of_a_model_is_the_same_encoder_and_a_changed_one_is_not(model_dir, picture, tmp_path):

@@ -29,6 +29,7 @@ def open_palo(options: ModelOptions) -> Palo:
         n_ctx=options.n_ctx,
         n_threads=options.n_threads,
         preprocess=options.preprocess,
+        vision_precision=options.vision_precision,
         feature_cache_dir=options.feature_cache,
     )
 

@@ -25,6 +25,7 @@ class ModelOptions:
     n_threads: int
     n_ctx: int
     preprocess: Literal["pad", "crop"] | None
+    vision_precision: Literal["int8", "float"]
     feature_cache: str | None
 
 
@@ -112,6 +113,14 @@ _MODEL = (
         default=None,
         show_default="what the model asks for",
         help="Make the image square by padding it, or by cutting off its longer side.",
+    ),
+    option(
+        "--vision-precision",
+        env="VISION_PRECISION",
+        type=click.Choice(["int8", "float"]),
+        default="int8",
+        show_default=True,
+        help="Arithmetic of the vision encoder; float is slower and takes more memory.",
     ),
     option(
         "--feature-cache",
