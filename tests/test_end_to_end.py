@@ -35,7 +35,7 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Load]:
         folder = tmp_path_factory.mktemp("end_to_end")
         checkpoint = model.write(folder / "checkpoint", **options)
         convert(checkpoint, folder / "gguf", outtype=outtype, mmproj_outtype="f16")
-        opened.append(Palo(folder / "gguf", n_threads=1, n_ctx=1024))
+        opened.append(Palo(folder / "gguf", n_threads=1, n_ctx=1024, vision_precision="float"))  # as PyTorch computes
         return opened[-1]
 
     yield load_once
