@@ -40,7 +40,7 @@ endfunction()
 
 if(PALO_CPP_IS_X86_64 AND NOT MSVC)
   # GCC 12 warns of its own AVX-512 headers (GCC bug 105593).
-  palo_add_isa(avx512vnni -Wno-maybe-uninitialized -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma)
+  palo_add_isa(avx512vnni -Wno-maybe-uninitialized -Wno-uninitialized -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma)
   palo_add_isa(avxvnni -mavxvnni -mavx2 -mfma)
   palo_add_isa(avx2 -mavx2 -mfma)
 elseif(PALO_CPP_IS_AARCH64 AND NOT MSVC)
