@@ -48,9 +48,7 @@ def isa() -> str: ...
 
 class kernels:  # noqa: N801  # a submodule; a stub can only say so as a class
     @staticmethod
-    def linear(
-        x: _Floats, weight: _Floats, bias: _Floats, n_threads: int = 1, precision: str = "float"
-    ) -> _Floats: ...
+    def linear(x: _Floats, weight: _Floats, bias: _Floats, n_threads: int = 1, precision: str = "float") -> _Floats: ...
     @staticmethod
     def layer_norm_linear(
         x: _Floats,

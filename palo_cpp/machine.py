@@ -7,6 +7,7 @@ Every reading takes the root of the file system as an argument, so that tests br
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import sys
 from dataclasses import dataclass
@@ -195,7 +196,9 @@ class MemoryEstimate:
         return self.text + self.kv_cache + self.compute + self.vision
 
 
-def estimate_memory(text: GgufHeader, mmproj: GgufHeader | None, *, n_ctx: int, n_batch: int = 512) -> MemoryEstimate:
+def estimate_memory(
+    text: GgufHeader, mmproj: GgufHeader | None, *, n_ctx: int, n_batch: int = 512, vision_precision: str = "int8"
+) -> MemoryEstimate:
     """Estimate what a model will take, from the headers of its files alone.
 
     Args:
@@ -203,6 +206,7 @@ def estimate_memory(text: GgufHeader, mmproj: GgufHeader | None, *, n_ctx: int, 
         mmproj: header of the mmproj file, if there is one.
         n_ctx: tokens of context.
         n_batch: rows of one piece of a prefill.
+        vision_precision: "int8" or "float", how the vision encoder keeps its matrices.
 
     Returns:
         The estimate, part by part.
@@ -217,20 +221,16 @@ def estimate_memory(text: GgufHeader, mmproj: GgufHeader | None, *, n_ctx: int, 
     # f32 activations of one piece (input, output and the feed-forward's two halves), the attention mask in f16, 64 rows
     # of logits. PALO-7B's widths: 87 MiB estimated, 60 MiB taken.
     compute = 8 * n_batch * (n_embd + n_ff) + 2 * n_batch * n_padded + 4 * 64 * len(text.tokens) + 16 * _MIB
-    return MemoryEstimate(text.size_bytes, kv_cache, compute, _vision_bytes(mmproj))
+    return MemoryEstimate(text.size_bytes, kv_cache, compute, _vision_bytes(mmproj, vision_precision))
 
 
-def _vision_bytes(mmproj: GgufHeader | None) -> int:
-    """Weights as f32 beside the mapped file, and activations of one image."""
+def _vision_bytes(mmproj: GgufHeader | None, precision: str) -> int:
+    """Packed weights (int8 with an f32 scale for 64 of them, or f32) and activations of one image."""
     if mmproj is None:
         return 0
-    n_weights = 0
-    for tensor in mmproj.tensors.values():
-        n, *rest = tensor.shape
-        for size in rest:
-            n *= size
-        n_weights += n
-    return 4 * n_weights + 64 * _MIB
+    n_weights = sum(math.prod(tensor.shape) for tensor in mmproj.tensors.values())
+    bytes_per_group = 64 + 4 if precision == "int8" else 4 * 64
+    return n_weights * bytes_per_group // 64 + 64 * _MIB
 
 
 def check_memory_fits(estimate: MemoryEstimate, available: int | None, *, n_ctx: int) -> None:

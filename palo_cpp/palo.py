@@ -88,7 +88,9 @@ class Palo:
         self._features = FeatureCache(feature_cache_dir, memory_mib=feature_cache_mib, disk_mib=feature_cache_disk_mib)
         self.files: ModelFiles = find_model(model)
         n_ctx_used = n_ctx or default_n_ctx(self.files.text)
-        estimate = estimate_memory(self.files.text, self.files.mmproj, n_ctx=n_ctx_used)
+        estimate = estimate_memory(
+            self.files.text, self.files.mmproj, n_ctx=n_ctx_used, vision_precision=vision_precision
+        )
         check_memory_fits(estimate, memory_available(), n_ctx=n_ctx_used)
         self.language_model = LanguageModel(
             self.files.text.path, n_ctx=n_ctx, n_threads=n_threads, header=self.files.text

@@ -167,10 +167,11 @@ def test_grouped_heads_take_less():
     assert machine.estimate_memory(grouped, None, n_ctx=2048).kv_cache == 2048 * 128 * 1024
 
 
-def test_vision_weights_count_as_f32():
+@pytest.mark.parametrize(("precision", "bytes_per_weight"), [("int8", 68 / 64), ("float", 4)])
+def test_vision_weights_count_as_they_are_packed(precision, bytes_per_weight):
     mmproj = header(10, {"v.blk": TensorInfo("v.blk", (1024, 4096, 1, 1), 1, 8 * MIB, offset=0)})
-    estimate = machine.estimate_memory(palo_7b(), mmproj, n_ctx=256)
-    assert estimate.vision == 4 * 1024 * 4096 + 64 * MIB
+    estimate = machine.estimate_memory(palo_7b(), mmproj, n_ctx=256, vision_precision=precision)
+    assert estimate.vision == bytes_per_weight * 1024 * 4096 + 64 * MIB
 
 
 def test_a_load_that_fits_or_cannot_be_told_goes_on():
