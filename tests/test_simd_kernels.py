@@ -1,4 +1,4 @@
-"""Every instruction set of this machine that PALO_CPP_ISA can choose: the SIMD ones give equal bits, close to the reference.
+"""Every instruction set that PALO_CPP_ISA can choose here: the SIMD ones give equal bits, close to the reference.
 
 tests/cpp/test_simd_*.cpp try sizes, tails and values; here it is the way from Python and all threads at once.
 """
