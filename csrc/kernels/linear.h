@@ -4,6 +4,7 @@
 
 #include "kernels/compute.h"
 #include "kernels/format.h"
+#include "kernels/outliers.h"
 
 namespace palo {
 
@@ -25,18 +26,26 @@ struct LayerNormWeights {
   Buffer bias;    // [n_cols]
 };
 
-// The input of a Linear, [n_rows, w.n_in] in its format.
+// The input of a Linear, [n_rows, w.n_in] in its format. In int8, each image's outlier channels are apart.
 class Rows {
  public:
-  // Makes room for n_rows rows of inputs of `w`.
+  // Makes room for n_rows rows of inputs of `w`, without outliers.
   void shape_for(const KernelTable& kernels, const Linear& w, int64_t n_rows);
+  // Makes room for the outliers of these images, which are filled in.
+  void set_outliers(std::vector<Outliers> outliers, int64_t n_rows);
 
   uint8_t* row(int64_t r) { return bytes_.data() + r * row_bytes_; }
   const uint8_t* row(int64_t r) const { return bytes_.data() + r * row_bytes_; }
 
+  const Outliers& outliers(int64_t image) const;
+  float* outlier_row(int64_t r) { return outlier_values_.data() + r * MAX_OUTLIERS; }
+  const float* outlier_row(int64_t r) const { return outlier_values_.data() + r * MAX_OUTLIERS; }
+
  private:
   ByteBuffer bytes_;
   int64_t row_bytes_ = 0;
+  std::vector<Outliers> outliers_;  // per image; empty where no image has any
+  Buffer outlier_values_;           // [n_rows, MAX_OUTLIERS]
 };
 
 // What happens to x W^T + b before it is stored: first the activation, then the sum.

@@ -47,7 +47,7 @@ struct MbBlock {
     for (int64_t image = 0; image < n_images; ++image) {
       compute.kernels.column_means(pooled + image * n, means(image), 0, n, out_side(), n);
     }
-    const ImageRows rows{1, n_images, n_images};
+    const ImageRows rows{n_images, 1, 1};
     write_rows(compute, memory.rows, weights.squeeze, pooled, rows);
     linear(compute, memory.next_rows, weights.excite, memory.rows, weights.squeeze, rows, compute.kernels.relu);
     linear(compute, memory.scales.data(), memory.next_rows, weights.excite, rows, {compute.kernels.hardsigmoid});
