@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,3 +50,15 @@ def mib(n_entries: float, entry_bytes: int = ENTRY_BYTES) -> float:
 
 def entries(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.features"))
+
+
+def hammer(folder: str, seed: int, failures: Any) -> None:
+    """See a few images in random order, many times, in a folder that holds two thirds of them."""
+    random, images = np.random.default_rng(seed), Images()
+    cache = FeatureCache(folder, memory_mib=0, disk_mib=mib(4))
+    try:
+        for _ in range(150):
+            images.see(cache, f"image {random.integers(6)}")
+        failures.put(f"nothing was known of {len(images.encoded)}" if len(images.encoded) == 150 else None)
+    except BaseException as error:
+        failures.put(repr(error))

@@ -107,7 +107,7 @@ def test_libmtmd_stops_at_the_select_layer(tmp_path: Path, select_layer: int) ->
 def test_libmtmd_agrees_with_our_encoder_but_for_its_class_row(tmp_path: Path, size: Size) -> None:
     """With rotated position embeddings libmtmd's tower is right, and its rows are patches 1 to n - 1 and the class."""
     done, rotated = converted_and_rotated(tmp_path, "mlp2x_gelu", size)
-    with VisionEncoder(done.mmproj_path, n_threads=1) as encoder:
+    with VisionEncoder(done.mmproj_path, n_threads=1, precision="float") as encoder:
         ours = encoder.encode(pixels(image(size)))
     theirs = stock_llama.image_embeddings(rotated.model_path, rotated.mmproj_path, image(size))
     assert relative_error(theirs[:-1], ours[1:].astype(np.float64)) < 2e-3  # observed at most 5.7e-4
@@ -119,7 +119,7 @@ def test_libmtmd_agrees_with_our_mobile_projectors(tmp_path: Path, projector: st
     done, rotated = converted_and_rotated(tmp_path, projector, GRID_24)
     tensors = {name: values.astype(np.float64) for name, values in tensors_of(projector, GRID_24).items()}
     hidden = clip_hidden(tensors, GRID_24, pixels(image(GRID_24)).astype(np.float64), -2)
-    with VisionEncoder(done.mmproj_path, n_threads=1) as encoder:
+    with VisionEncoder(done.mmproj_path, n_threads=1, precision="float") as encoder:
         ours = encoder.project(np.roll(hidden, -1, axis=0)[1:].astype(np.float32))
     theirs = stock_llama.image_embeddings(rotated.model_path, rotated.mmproj_path, image(GRID_24))
     assert relative_error(theirs, ours.astype(np.float64)) < 2e-3  # observed at most 5.1e-4

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cached_features import ENTRY_BYTES, SHAPE, Images, entries, key_of, mib, rows_of
+from cached_features import ENTRY_BYTES, SHAPE, Images, entries, hammer, key_of, mib, rows_of
 
 from palo_cpp.feature_cache import FeatureCache
 
@@ -243,18 +243,6 @@ def test_a_folder_that_vanishes_is_made_again(images, tmp_path, caplog):
 
 
 # ---- several processes
-
-
-def hammer(folder: str, seed: int, failures: multiprocessing.Queue) -> None:
-    """See a few images in random order, many times, in a folder that holds two thirds of them."""
-    random, images = np.random.default_rng(seed), Images()
-    cache = FeatureCache(folder, memory_mib=0, disk_mib=mib(4))
-    try:
-        for _ in range(150):
-            images.see(cache, f"image {random.integers(6)}")
-        failures.put(f"nothing was known of {len(images.encoded)}" if len(images.encoded) == 150 else None)
-    except BaseException as error:
-        failures.put(repr(error))
 
 
 def test_processes_may_share_a_folder(tmp_path):
