@@ -12,6 +12,7 @@
 #include <unistd.h>
 #endif
 
+#include "vision/balance.h"
 #include "vision/config.h"
 
 namespace palo {
@@ -131,28 +132,42 @@ Buffer TensorReader::values(const std::string& name, const std::vector<int64_t>&
 }
 
 Linear TensorReader::linear(const std::string& prefix, int64_t n_out, int64_t n_in, bool has_bias) const {
-  return stacked_linear({prefix}, n_out, n_in, has_bias);
+  return stacked_linear({prefix}, n_out, n_in, has_bias, nullptr);
+}
+
+Linear TensorReader::linear_after(LayerNormWeights& norm, const std::vector<std::string>& prefixes, int64_t n_out,
+                                  int64_t n_in) const {
+  if (precision_ == Precision::FLOAT) return stacked_linear(prefixes, n_out, n_in, true, nullptr);
+  const Buffer sizes = column_sizes(decoders(prefixes, n_out, n_in), n_out, n_in);
+  const Buffer scales = balance(norm, sizes, n_in);
+  return stacked_linear(prefixes, n_out, n_in, true, scales.data());
+}
+
+std::vector<RowDecoder> TensorReader::decoders(const std::vector<std::string>& prefixes, int64_t n_out,
+                                               int64_t n_in) const {
+  std::vector<RowDecoder> result;
+  for (const std::string& prefix : prefixes) {
+    const std::string name = prefix + ".weight";
+    result.emplace_back(with_size(name, {n_out, n_in}, true), n_out, n_in, name);
+  }
+  return result;
 }
 
 Linear TensorReader::stacked_linear(const std::vector<std::string>& prefixes, int64_t n_out, int64_t n_in,
-                                    bool has_bias) const {
-  std::vector<RowDecoder> decoders;
-  for (const std::string& prefix : prefixes) {
-    const std::string name = prefix + ".weight";
-    decoders.emplace_back(with_size(name, {n_out, n_in}, true), n_out, n_in, name);
-  }
+                                    bool has_bias, const float* column_scales) const {
+  const std::vector<RowDecoder> sources = decoders(prefixes, n_out, n_in);
   Linear result{.precision = precision_,
                 .n_out = n_out * static_cast<int64_t>(prefixes.size()),
                 .n_in = n_in,
                 .panels = {},
                 .bias = has_bias ? stacked_values(prefixes, n_out) : Buffer()};
-  pack(result, decoders);
+  pack(result, sources, column_scales);
   for (const std::string& prefix : prefixes) drop_pages(at(prefix + ".weight"));
   return result;
 }
 
 // Decodes and packs panel by panel, each worker in memory of its own: the weights never exist in f32 as a whole.
-void TensorReader::pack(Linear& linear, const std::vector<RowDecoder>& decoders) const {
+void TensorReader::pack(Linear& linear, const std::vector<RowDecoder>& decoders, const float* column_scales) const {
   const Format format = linear.format(compute_.kernels);
   const int64_t n_in = linear.n_in, width = format.panel_width();
   const int64_t n_panels = (linear.n_out + width - 1) / width;
@@ -167,8 +182,26 @@ void TensorReader::pack(Linear& linear, const std::vector<RowDecoder>& decoders)
       const int64_t row = first + r;
       decoders[static_cast<size_t>(row / n_rows_each)].decode(rows + r * n_in, row % n_rows_each, blocks);
     }
+    if (column_scales != nullptr) compute_.kernels.scale_columns(rows, column_scales, n_rows, n_in);
     format.pack_panels(linear.panels.data() + panel * format.panel_bytes(n_in), rows, n_rows, n_in, n_in, 1);
   });
+}
+
+Buffer TensorReader::column_sizes(const std::vector<RowDecoder>& decoders, int64_t n_out, int64_t n_in) const {
+  constexpr int64_t N_SAMPLE_ROWS = 64;
+  const int64_t n_rows = std::min(N_SAMPLE_ROWS, n_out);
+  std::vector<double> sums(static_cast<size_t>(n_in), 0.0);
+  std::vector<std::byte> blocks;
+  Buffer row(n_in);
+  for (const RowDecoder& decoder : decoders) {
+    for (int64_t r = 0; r < n_rows; ++r) {
+      decoder.decode(row.data(), r * n_out / n_rows, blocks);
+      for (int64_t i = 0; i < n_in; ++i) sums[static_cast<size_t>(i)] += double{row.data()[i]} * row.data()[i];
+    }
+  }
+  const auto n = static_cast<double>(n_rows * static_cast<int64_t>(decoders.size()));
+  for (int64_t i = 0; i < n_in; ++i) row.data()[i] = static_cast<float>(std::sqrt(sums[static_cast<size_t>(i)] / n));
+  return row;
 }
 
 Buffer TensorReader::stacked_values(const std::vector<std::string>& prefixes, int64_t n) const {

@@ -46,8 +46,10 @@ class TensorReader {
   // `prefix`.weight [n_out, n_in] (further dimensions of n_in may be apart: a convolution) and `prefix`.bias [n_out].
   Linear linear(const std::string& prefix, int64_t n_out, int64_t n_in, bool has_bias) const;
 
-  // Several of one shape [n_out, n_in] as one, below each other: [prefixes * n_out, n_in].
-  Linear stacked_linear(const std::vector<std::string>& prefixes, int64_t n_out, int64_t n_in, bool has_bias) const;
+  // Several of one shape [n_out, n_in] as one, below each other: [prefixes * n_out, n_in]; the layer norm that makes
+  // its inputs is balanced with it, see balance.h.
+  Linear linear_after(LayerNormWeights& norm, const std::vector<std::string>& prefixes, int64_t n_out,
+                      int64_t n_in) const;
 
   // `prefix`.weight [n] and `prefix`.bias [n].
   LayerNormWeights layer_norm(const std::string& prefix, int64_t n) const;
@@ -59,7 +61,13 @@ class TensorReader {
   const RawTensor& at(const std::string& name) const;
   const RawTensor& with_size(const std::string& name, const std::vector<int64_t>& shape, bool join_inputs) const;
 
-  void pack(Linear& linear, const std::vector<RowDecoder>& decoders) const;
+  std::vector<RowDecoder> decoders(const std::vector<std::string>& prefixes, int64_t n_out, int64_t n_in) const;
+  // column_scales [n_in] multiply the columns; or nullptr.
+  Linear stacked_linear(const std::vector<std::string>& prefixes, int64_t n_out, int64_t n_in, bool has_bias,
+                        const float* column_scales) const;
+  void pack(Linear& linear, const std::vector<RowDecoder>& decoders, const float* column_scales) const;
+  // Root mean square of each column, by some of the rows.
+  Buffer column_sizes(const std::vector<RowDecoder>& decoders, int64_t n_out, int64_t n_in) const;
   Buffer stacked_values(const std::vector<std::string>& prefixes, int64_t n) const;
   void drop_pages(const RawTensor& tensor) const;
 

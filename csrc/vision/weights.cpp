@@ -62,10 +62,10 @@ bool is_ffn_swapped(const VisionConfig& config, const TensorReader& reader, int6
   return reader.squeezed_shape(block_name(layer, "ffn_up.weight")) == swapped;
 }
 
-Linear read_qkv(const VisionConfig& config, const TensorReader& reader, int64_t layer) {
+Linear read_qkv(const VisionConfig& config, const TensorReader& reader, LayerNormWeights& ln1, int64_t layer) {
   const std::vector<std::string> prefixes = {block_name(layer, "attn_q"), block_name(layer, "attn_k"),
                                              block_name(layer, "attn_v")};
-  Linear qkv = reader.stacked_linear(prefixes, config.n_embd, config.n_embd, true);
+  Linear qkv = reader.linear_after(ln1, prefixes, config.n_embd, config.n_embd);
   // A key's bias adds the same to all scores of a query, and softmax ignores that; in int8 it would cost resolution.
   std::fill_n(qkv.bias.data() + config.n_embd, config.n_embd, 0.0f);
   return qkv;
@@ -75,14 +75,14 @@ BlockWeights read_block(const VisionConfig& config, const TensorReader& reader, 
   const int64_t n_embd = config.n_embd;
   std::pair<std::string, std::string> up_down = {"ffn_up", "ffn_down"};
   if (is_ffn_swapped(config, reader, layer)) std::swap(up_down.first, up_down.second);
-  return {
-      .ln1 = reader.layer_norm(block_name(layer, "ln1"), n_embd),
-      .ln2 = reader.layer_norm(block_name(layer, "ln2"), n_embd),
-      .attn_qkv = read_qkv(config, reader, layer),
-      .attn_out = reader.linear(block_name(layer, "attn_out"), n_embd, n_embd, true),
-      .ffn_up = reader.linear(block_name(layer, up_down.first), config.n_ff, n_embd, true),
-      .ffn_down = reader.linear(block_name(layer, up_down.second), n_embd, config.n_ff, true),
-  };
+  BlockWeights weights;
+  weights.ln1 = reader.layer_norm(block_name(layer, "ln1"), n_embd);
+  weights.ln2 = reader.layer_norm(block_name(layer, "ln2"), n_embd);
+  weights.attn_qkv = read_qkv(config, reader, weights.ln1, layer);
+  weights.attn_out = reader.linear(block_name(layer, "attn_out"), n_embd, n_embd, true);
+  weights.ffn_up = reader.linear_after(weights.ln2, {block_name(layer, up_down.first)}, config.n_ff, n_embd);
+  weights.ffn_down = reader.linear(block_name(layer, up_down.second), n_embd, config.n_ff, true);
+  return weights;
 }
 
 // Length of a bias: the width of a layer that no metadata tells.
