@@ -83,8 +83,8 @@ std::vector<float> draw(int64_t n) {
 // Bytes at an address that 64 divides, as panels ask.
 class Bytes {
  public:
-  explicit Bytes(int64_t n) : data_(static_cast<uint8_t*>(::operator new (n, std::align_val_t{64}))) {}
-  ~Bytes() { ::operator delete (data_, std::align_val_t{64}); }
+  explicit Bytes(int64_t n) : data_(static_cast<uint8_t*>(::operator new(n, std::align_val_t{64}))) {}
+  ~Bytes() { ::operator delete(data_, std::align_val_t{64}); }
   Bytes(const Bytes&) = delete;
   Bytes& operator=(const Bytes&) = delete;
   uint8_t* data() { return data_; }

@@ -76,7 +76,8 @@ struct KernelTable {
   // q = round_to_even(x * (127 / absmax)), both 0 for a group of zeros. n_groups = ceil(n_in / Q8_GROUP); what is
   // missing in the last group counts as zero. Sums of a group are exact int32; groups are added in order, each as
   // acc = fma(float(sum), scale_x * scale_w, acc) from acc = 0, the bias last: equal bit for bit on every instruction
-  // set. (A group whose absmax is below 2^-120 counts as zeros: 127 / absmax would overflow.) The bytes of panels and rows are the instruction set's own: only kernels of one table understand each other.
+  // set. (A group whose absmax is below 2^-120 counts as zeros: 127 / absmax would overflow.) The bytes of panels and
+  // rows are the instruction set's own: only kernels of one table understand each other.
 
   int64_t q8_panel_width;        // outputs per panel
   int64_t q8_panel_group_bytes;  // a panel takes n_groups * q8_panel_group_bytes, aligned to 64

@@ -35,8 +35,8 @@ inline std::vector<const KernelTable*> simd_tables() {
 // Exactly n bytes, aligned as panels ask: a sanitizer sees what reads or writes beyond them.
 class Bytes {
  public:
-  explicit Bytes(int64_t n) : data_(static_cast<uint8_t*>(::operator new (n, std::align_val_t{64}))) {}
-  ~Bytes() { ::operator delete (data_, std::align_val_t{64}); }
+  explicit Bytes(int64_t n) : data_(static_cast<uint8_t*>(::operator new(n, std::align_val_t{64}))) {}
+  ~Bytes() { ::operator delete(data_, std::align_val_t{64}); }
   Bytes(const Bytes&) = delete;
   Bytes& operator=(const Bytes&) = delete;
   uint8_t* data() { return data_; }

@@ -106,9 +106,9 @@ TEST(softmax_on_every_isa) {
 }
 
 TEST(elementwise_on_every_isa) {
-  constexpr void (*KernelTable::*KERNELS[])(float*, int64_t) = {&KernelTable::gelu_quick, &KernelTable::gelu_erf,
-                                                                &KernelTable::relu, &KernelTable::hardswish,
-                                                                &KernelTable::hardsigmoid};
+  constexpr void (*KernelTable::* KERNELS[])(float*, int64_t) = {&KernelTable::gelu_quick, &KernelTable::gelu_erf,
+                                                                 &KernelTable::relu, &KernelTable::hardswish,
+                                                                 &KernelTable::hardsigmoid};
   for (const auto kernel : KERNELS) {
     for (const int64_t n : SIZES) {
       std::vector<float> x = draw(n, 1);
