@@ -18,8 +18,13 @@ TOLERANCE = {
     "project": 2e-6,  # observed 9.6e-7
     "encode": 3e-6,  # observed 1.5e-6
 }
-TOLERANCE_INT8 = {"patch_embeddings": 0.02, "hidden_states": 0.03, "project": 0.04, "encode": 0.05}
-SMALLEST_COSINE_INT8 = 0.999
+TOLERANCE_INT8 = {
+    "patch_embeddings": 0.02,  # observed 0.0101
+    "hidden_states": 0.04,  # observed 0.0291
+    "project": 0.04,  # observed 0.0240
+    "encode": 0.05,  # observed 0.0348
+}
+SMALLEST_COSINE_INT8 = 0.999  # observed 0.99908, at 64 channels; 0.9995 in ViT-L
 
 Stages = dict[str, tuple[np.ndarray, np.ndarray]]
 
@@ -76,6 +81,5 @@ def test_stages_int8(tmp_path: Path, projector: str, grid: int) -> None:
         stages = run_stages(encoder, golden)
     errors = largest_errors(stages)
     cosines = {name: smallest_cosine(*values) for name, values in stages.items()}
-    print(errors, cosines)
     assert all(errors[stage] < TOLERANCE_INT8[stage] for stage in TOLERANCE_INT8), errors
     assert min(cosines.values()) > SMALLEST_COSINE_INT8, cosines
