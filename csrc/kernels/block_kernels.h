@@ -1,0 +1,50 @@
+// Matrix products with weights in GGUF's block types, the ones that a quantized language model has: what the ggml
+// backend runs. Nothing of a weight is rounded again: a panel holds the very integers and scales of the file, in the
+// order in which the kernels read them, in as many bytes (panel_bytes says how many).
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/kernel_table.h"
+
+namespace palo {
+
+enum class BlockType { Q4_0, Q8_0, Q4_K, Q5_K, Q6_K, F16 };
+constexpr int N_BLOCK_TYPES = 6;
+
+// The kernels of one block type. Contract as in kernel_table.h: one thread, no allocation, each output element in a
+// fixed order whatever n_rows and n_out are, so that results are equal bit for bit however the work is cut.
+struct BlockKernels {
+  BlockType type;
+
+  int64_t panel_width;  // outputs per panel: the unit in which n_out may be cut
+  int64_t block_size;   // n_in must be a multiple of it: GGUF's block, 32 or 256; 1 for F16
+
+  // Bytes of a panel of n_in inputs, a multiple of 64; panels are aligned to 64. The sum over ceil(n_out / panel_width)
+  // panels is what the file's blocks take, but for the last panel's missing rows (and at most 1 % of padding).
+  int64_t (*panel_bytes)(int64_t n_in);
+
+  // One panel from n_out (at most panel_width) rows of GGUF blocks, row_bytes apart; missing rows become zeros.
+  void (*pack_panel)(uint8_t* panel, const uint8_t* rows, int64_t n_out, int64_t n_in, int64_t row_bytes);
+
+  // Inverse of pack_panel: the very bytes that went in. What llama.cpp reads back.
+  void (*unpack_panel)(uint8_t* rows, const uint8_t* panel, int64_t n_out, int64_t n_in, int64_t row_bytes);
+
+  // Bytes of a row of quantized inputs, a multiple of 64.
+  int64_t (*row_bytes)(int64_t n_in);
+
+  // out [n_rows, row_bytes(n_in)] = quantized x [n_rows, n_in] f32 ld ldx. As fine as llama.cpp's own activations or
+  // finer: int8 with a scale per 32 inputs (Q8_0), per 256 at most for the K types (Q8_K); F16 keeps what llama.cpp's
+  // CPU backend keeps, or more.
+  void (*quantize_rows)(uint8_t* out, const float* x, int64_t n_rows, int64_t n_in, int64_t ldx);
+
+  // out[r, o] = sum_i x[r, i] * w[o, i]; out [n_rows, n_out] ld ldo. One row runs at the speed of memory, many at the
+  // speed of the integer units.
+  void (*multiply)(float* out, const uint8_t* x, const uint8_t* panels, int64_t n_rows, int64_t n_out, int64_t n_in,
+                   int64_t ldo);
+};
+
+// The kernels of a block type on the instruction set of `kernels`.
+const BlockKernels& block_kernels(const KernelTable& kernels, BlockType type);
+
+}  // namespace palo
