@@ -9,11 +9,21 @@
 
 namespace palo {
 
+// F16: products that are summed before the sum is added to the total, which bounds the error of long rows.
+constexpr int64_t F16_SUM = 128;
+
 enum class BlockType { Q4_0, Q8_0, Q4_K, Q5_K, Q6_K, F16 };
 constexpr int N_BLOCK_TYPES = 6;
 
 // The kernels of one block type. Contract as in kernel_table.h: one thread, no allocation, each output element in a
-// fixed order whatever n_rows and n_out are, so that results are equal bit for bit however the work is cut.
+// fixed order whatever n_rows and n_out are, so that results are equal bit for bit however the work is cut, and on
+// every instruction set.
+//
+// The order: activations are int8 in [-127, 127] with an f32 scale per 32 inputs (scale = absmax / 127, q =
+// round_to_even(x * (127 / absmax)), both 0 where absmax is below 2^-120). For each run of inputs that share one scale
+// of weights (32; 16 in Q6_K), in order, acc = fma(float(sum of products), scale_x * scale_w, acc) from acc = 0; after
+// each 32 of Q4_K and Q5_K, acc = fma(scale_x * float(sum of q), -dmin * m, acc). F16: sums of F16_SUM inputs in f32,
+// each fma(x, w, sum) from 0, are added in order.
 struct BlockKernels {
   BlockType type;
 

@@ -17,6 +17,8 @@ namespace palo {
 // spoils the resolution of few others.
 constexpr int64_t Q8_GROUP = 64;
 
+struct BlockKernels;  // block_kernels.h
+
 struct KernelTable {
   const char* isa;
 
@@ -100,6 +102,9 @@ struct KernelTable {
   // out [n_rows, n_out] ld ldo; bias [n_out] or nullptr.
   void (*linear_q8)(float* out, const uint8_t* x, const uint8_t* panels, const float* bias, int64_t n_rows,
                     int64_t n_out, int64_t n_in, int64_t ldo);
+
+  // Products with GGUF's block types, [N_BLOCK_TYPES]: see block_kernels.h.
+  const BlockKernels* blocks;
 };
 
 namespace ref {

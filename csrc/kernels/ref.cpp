@@ -172,6 +172,7 @@ const KernelTable& kernel_table() {
       .quantize_rows = quantize_rows,
       .layer_norm_q8 = layer_norm_q8,
       .linear_q8 = linear_q8,
+      .blocks = block_kernels(),
   };
   return table;
 }

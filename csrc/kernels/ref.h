@@ -21,6 +21,8 @@ void layer_norm_q8(uint8_t* out, const float* x, const float* weight, const floa
 void linear_q8(float* out, const uint8_t* x, const uint8_t* panels, const float* bias, int64_t n_rows, int64_t n_out,
                int64_t n_in, int64_t ldo);
 
+const BlockKernels* block_kernels();  // [N_BLOCK_TYPES]
+
 // LayerNorm's statistics of one row.
 struct RowMoments {
   double mean;
