@@ -8,5 +8,7 @@ add_executable(palo_cpp_kernel_tests tests/cpp/main.cpp tests/cpp/test_simd_kern
 target_link_libraries(palo_cpp_kernel_tests PRIVATE palo_kernels palo_kernels_generic
                                                     palo_kernels_generic_wide)
 
-add_executable(palo_cpp_kernel_benchmark benchmarks/kernels.cpp)
+add_executable(palo_cpp_kernel_benchmark benchmarks/kernels.cpp benchmarks/peaks.cpp)
 target_link_libraries(palo_cpp_kernel_benchmark PRIVATE palo_kernels)
+add_executable(palo_cpp_encode_stages benchmarks/encode_stages.cpp)
+target_link_libraries(palo_cpp_encode_stages PRIVATE palo_kernels)
