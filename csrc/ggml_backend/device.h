@@ -1,0 +1,19 @@
+// The two devices of the backend and its entry in ggml's registry.
+#pragma once
+
+#include <ggml-backend.h>
+
+namespace palo::backend {
+
+// The device that is registered, of type ACCEL. Its buffer type is that of packed weights, so llama.cpp offers it every
+// weight first.
+ggml_backend_dev_t weight_device();
+
+// The device of the streams. Its buffer type is the host's, so results lie where the CPU backend reads them and no
+// split of a graph copies anything. Same operations as weight_device.
+ggml_backend_dev_t compute_device();
+
+// The registry's entry: one device, and the functions of settings.h by name.
+ggml_backend_reg_t registry_entry();
+
+}  // namespace palo::backend

@@ -1,0 +1,50 @@
+// The two functions by which ggml takes in a backend from a file.
+#include <exception>
+#include <string>
+
+#include "ggml_backend/abi_check.h"
+#include "ggml_backend/device.h"
+#include "ggml_backend/log.h"
+#include "ggml_backend/packed_matrix.h"
+
+#ifdef _WIN32
+#define PALO_EXPORT __declspec(dllexport)
+#else
+#define PALO_EXPORT __attribute__((visibility("default")))
+#endif
+
+namespace {
+
+// Why the backend stays out; empty where it can be used.
+std::string refusal() {
+  try {
+    palo::backend::kernels_in_use();  // PALO_CPP_ISA may name an instruction set that is not there
+    return palo::backend::abi_difference();
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+}
+
+// Asked once per process: the answer cannot change, and the reason is said once.
+bool is_usable() {
+  static const bool usable = [] {
+    const std::string reason = refusal();
+    if (!reason.empty()) palo::backend::log(GGML_LOG_LEVEL_WARN, "the backend stays out: " + reason);
+    return reason.empty();
+  }();
+  return usable;
+}
+
+}  // namespace
+
+extern "C" {
+
+// Above what ggml's own backends score would only matter among variants of one file: any number but 0 is yes.
+PALO_EXPORT int ggml_backend_score() {
+  return is_usable() ? 1 : 0;
+}
+
+PALO_EXPORT ggml_backend_reg_t ggml_backend_init() {
+  return is_usable() ? palo::backend::registry_entry() : nullptr;
+}
+}

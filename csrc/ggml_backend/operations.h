@@ -1,0 +1,44 @@
+// What the backend can compute: one table. An operation is asked whether it takes a node, and then plans the node's
+// work as phases of independent tasks.
+#pragma once
+
+#include <ggml.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "ggml_backend/parallel.h"
+#include "kernels/buffer.h"
+
+namespace palo::backend {
+
+// Work for one call of graph_compute, and memory that it needs, kept from call to call.
+struct Plan {
+  std::vector<Phase> phases;
+  ByteBuffer scratch;  // the first phase of a node or group of nodes writes it, the last one reads it
+  int n_threads = 1;
+
+  void begin() { phases.clear(); }
+};
+
+struct Operation {
+  ggml_op op;
+
+  // Whether `node` is of a shape and in memory that `plan` takes. Called for every node of every graph: cheap.
+  bool (*supports)(const ggml_tensor& node);
+
+  // Bytes of Plan::scratch that `plan` needs for these nodes.
+  int64_t (*scratch_bytes)(const ggml_tensor& node);
+
+  // Appends the phases of nodes[0] and of as many nodes behind it as can run together with it; returns how many.
+  // nodes[0, n_nodes) are all of this operation.
+  int (*plan)(Plan& plan, ggml_tensor* const* nodes, int n_nodes);
+};
+
+// The operation of a node, if there is one and it supports the node; else nullptr.
+const Operation* operation_for(const ggml_tensor& node);
+
+// Nodes that compute nothing: a name for the memory of another tensor.
+bool is_view(ggml_op op);
+
+}  // namespace palo::backend

@@ -1,0 +1,25 @@
+// What the backend takes on: who asked for it, and what the start-up check found.
+#pragma once
+
+#include <ggml.h>
+
+namespace palo::backend {
+
+// AUTO: weights of the types where our kernels beat ggml's in a start-up check. PALO: of all types that we have
+// kernels for. CPU: none. Decides about weights that are loaded from then on; loaded models keep theirs.
+enum class Mode { AUTO, PALO, CPU };
+
+// Whether weights of this type are to be packed, as the mode says. In mode AUTO the first question about a type times
+// it, some milliseconds.
+bool accepts_weights(ggml_type type);
+
+}  // namespace palo::backend
+
+// For programs, by these names through ggml_backend_reg_get_proc_address:
+extern "C" {
+// mode "auto", "palo" or "cpu"; false for any other, which changes nothing. The start is PALO_CPP_BACKEND, else "auto".
+bool palo_set_mode(const char* mode);
+// JSON: {"mode", "isa", "openmp", "types": {name: {"active", "reason"}}}; times what was not timed yet. The text is
+// valid until the next call of the same thread.
+const char* palo_status();
+}

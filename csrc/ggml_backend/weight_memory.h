@@ -1,0 +1,26 @@
+// Memory for packed weights.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace palo::backend {
+
+// Zeros, aligned to 2 MiB, in huge pages where the system has them: reading weights is what decoding waits for, and
+// with small pages part of that time goes into looking up addresses. nullptr where there is not enough memory.
+class WeightMemory {
+ public:
+  explicit WeightMemory(size_t size);
+  ~WeightMemory();
+  WeightMemory(const WeightMemory&) = delete;
+  WeightMemory& operator=(const WeightMemory&) = delete;
+
+  uint8_t* data() const { return data_; }
+
+ private:
+  uint8_t* data_ = nullptr;
+  void* mapping_ = nullptr;
+  size_t mapping_size_ = 0;
+};
+
+}  // namespace palo::backend
