@@ -4,7 +4,8 @@ foreach(_isa generic generic_wide)
   palo_kernels_for(${_isa})
 endforeach()
 
-add_executable(palo_cpp_kernel_tests tests/cpp/main.cpp tests/cpp/test_simd_kernels.cpp tests/cpp/test_simd_q8.cpp)
+add_executable(palo_cpp_kernel_tests tests/cpp/main.cpp tests/cpp/test_block_kernels.cpp
+                                     tests/cpp/test_simd_kernels.cpp tests/cpp/test_simd_q8.cpp)
 target_link_libraries(palo_cpp_kernel_tests PRIVATE palo_kernels palo_kernels_generic
                                                     palo_kernels_generic_wide)
 
@@ -12,3 +13,5 @@ add_executable(palo_cpp_kernel_benchmark benchmarks/kernels.cpp benchmarks/peaks
 target_link_libraries(palo_cpp_kernel_benchmark PRIVATE palo_kernels)
 add_executable(palo_cpp_encode_stages benchmarks/encode_stages.cpp)
 target_link_libraries(palo_cpp_encode_stages PRIVATE palo_kernels)
+add_executable(palo_cpp_block_benchmark benchmarks/blocks.cpp)
+target_link_libraries(palo_cpp_block_benchmark PRIVATE palo_kernels)

@@ -78,8 +78,7 @@ float half_to_float(uint16_t half) {
 }
 
 const BlockKernels& block_kernels(const KernelTable& kernels, BlockType type) {
-  const BlockKernels* blocks = kernels.blocks == nullptr ? ref::kernel_table().blocks : kernels.blocks;
-  return blocks[static_cast<int>(type)];
+  return kernels.blocks[static_cast<int>(type)];
 }
 
 }  // namespace palo

@@ -50,8 +50,8 @@ class X86 {
     }
   }
   bool has_avx2() const {
-    constexpr unsigned FMA = 1u << 12, AVX2 = 1u << 5, YMM = 0x6;
-    return (leaf1_c_ & FMA) && (leaf7_b_ & AVX2) && (saved_ & YMM) == YMM;
+    constexpr unsigned FMA = 1u << 12, F16C = 1u << 29, AVX2 = 1u << 5, YMM = 0x6;
+    return (leaf1_c_ & FMA) && (leaf1_c_ & F16C) && (leaf7_b_ & AVX2) && (saved_ & YMM) == YMM;
   }
   bool has_avxvnni() const {
     constexpr unsigned AVX_VNNI = 1u << 4;

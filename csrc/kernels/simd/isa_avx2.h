@@ -42,5 +42,25 @@ PALO_INLINE void store_q8_weights(uint8_t* p, const Ints q[Q8_STEP]) {
   store_pairs(p, q[0], q[1]);
 }
 
+constexpr int32_t SIGNED_OFFSET = 0;
+PALO_INLINE Ints move_signed(Ints w) {
+  return w;
+}
+PALO_INLINE void add_pairs(__m256i& sums, __m256i pairs) {
+  sums = _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  PALO_KEEP_IN_REGISTER(sums);
+}
+// sums += four unsigned bytes of each lane times the quad of signed bytes; exact for weights up to 127: two products
+// of 127 * 127 fit into 16 bits.
+PALO_INLINE void add_quad(Ints& sums, Ints w, Quad x) {
+  add_pairs(sums.low, _mm256_maddubs_epi16(w.low, x));
+  add_pairs(sums.high, _mm256_maddubs_epi16(w.high, x));
+}
+// The same for signed weights: their signs go to x, which is never -128; 2 * 128 * 127 fits into 16 bits.
+PALO_INLINE void add_signed_quad(Ints& sums, Ints w, Quad x) {
+  add_pairs(sums.low, _mm256_maddubs_epi16(_mm256_abs_epi8(w.low), _mm256_sign_epi8(x, w.low)));
+  add_pairs(sums.high, _mm256_maddubs_epi16(_mm256_abs_epi8(w.high), _mm256_sign_epi8(x, w.high)));
+}
+
 }  // namespace
 }  // namespace palo::PALO_SIMD_ISA

@@ -154,5 +154,55 @@ PALO_INLINE void store_q8_weights(uint8_t* p, const Ints q[Q8_STEP]) {
   _mm512_storeu_si512(p, _mm512_or_si512(low, high));
 }
 
+// --- Quantized blocks: a lane holds four bytes. ---
+
+PALO_INLINE Ints load_ints(const uint8_t* p) {
+  return {_mm512_loadu_si512(p)};
+}
+PALO_INLINE void store_ints(uint8_t* p, Ints x) {
+  _mm512_storeu_si512(p, x.all);
+}
+PALO_INLINE Ints operator&(Ints a, Ints b) {
+  return {_mm512_and_si512(a.all, b.all)};
+}
+PALO_INLINE Ints operator|(Ints a, Ints b) {
+  return {_mm512_or_si512(a.all, b.all)};
+}
+PALO_INLINE Ints shift_left(Ints x, int64_t n) {
+  return {_mm512_sllv_epi32(x.all, _mm512_set1_epi32(static_cast<int32_t>(n)))};
+}
+// Zeros come in from above.
+PALO_INLINE Ints shift_right(Ints x, int64_t n) {
+  return {_mm512_srlv_epi32(x.all, _mm512_set1_epi32(static_cast<int32_t>(n)))};
+}
+// Byte `i` of each lane as a signed number.
+PALO_INLINE Ints signed_byte(Ints x, int64_t i) {
+  return {_mm512_srai_epi32(shift_left(x, 24 - 8 * i).all, 24)};
+}
+// 16 values of IEEE 754 binary16.
+PALO_INLINE Floats load_halves(const uint8_t* p) {
+  return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+}
+
+// What signed weights are moved by to become the instruction's unsigned side.
+constexpr int32_t SIGNED_OFFSET = 128;
+PALO_INLINE Ints move_signed(Ints w) {
+  return {_mm512_xor_si512(w.all, _mm512_set1_epi8(-128))};
+}
+
+using Quad = __m512i;
+
+PALO_INLINE Quad load_quad(const uint8_t* p) {
+  return load_q8_input(p);
+}
+// sums += four unsigned bytes of each lane times the quad of signed bytes; exact for weights up to 127.
+PALO_INLINE void add_quad(Ints& sums, Ints w, Quad x) {
+  add_dot(sums, w, x);
+}
+// The same for weights that move_signed gave.
+PALO_INLINE void add_signed_quad(Ints& sums, Ints w, Quad x) {
+  add_dot(sums, w, x);
+}
+
 }  // namespace
 }  // namespace palo::PALO_SIMD_ISA

@@ -42,5 +42,20 @@ PALO_INLINE void store_q8_weights(uint8_t* p, const Ints q[Q8_STEP]) {
   store_quads(p, q);
 }
 
+// What signed weights are moved by to become the instruction's unsigned side.
+constexpr int32_t SIGNED_OFFSET = 128;
+PALO_INLINE Ints move_signed(Ints w) {
+  const __m256i top = _mm256_set1_epi8(-128);
+  return {_mm256_xor_si256(w.low, top), _mm256_xor_si256(w.high, top)};
+}
+// sums += four unsigned bytes of each lane times the quad of signed bytes; exact for weights up to 127.
+PALO_INLINE void add_quad(Ints& sums, Ints w, Quad x) {
+  add_dot(sums, w, x);
+}
+// The same for weights that move_signed gave.
+PALO_INLINE void add_signed_quad(Ints& sums, Ints w, Quad x) {
+  add_dot(sums, w, x);
+}
+
 }  // namespace
 }  // namespace palo::PALO_SIMD_ISA

@@ -46,5 +46,15 @@ PALO_INLINE void store_q8_weights(uint8_t* p, const Ints q[Q8_STEP]) {
   }
 }
 
+constexpr int32_t SIGNED_OFFSET = 0;
+PALO_INLINE Ints move_signed(Ints w) {
+  return w;
+}
+PALO_INLINE void add_signed_quad(Ints& sums, Ints w, Quad x) {
+  for (int64_t i = 0; i < LANES; ++i) {
+    for (int k = 0; k < 4; ++k) sums.lane[i] += static_cast<int8_t>(bits_of(w, i) >> (8 * k)) * x.value[k];
+  }
+}
+
 }  // namespace
 }  // namespace palo::PALO_SIMD_ISA

@@ -46,5 +46,13 @@ PALO_INLINE void store_q8_weights(uint8_t* p, const Ints q[Q8_STEP]) {
   }
 }
 
+constexpr int32_t SIGNED_OFFSET = 128;
+PALO_INLINE Ints move_signed(Ints w) {
+  return for_int_lanes([&](int64_t i) { return bits_of(w, i) ^ 0x80808080u; });
+}
+PALO_INLINE void add_signed_quad(Ints& sums, Ints w, Quad x) {
+  add_quad(sums, w, x);
+}
+
 }  // namespace
 }  // namespace palo::PALO_SIMD_ISA

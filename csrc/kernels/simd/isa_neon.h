@@ -162,5 +162,64 @@ PALO_INLINE void store_q8_weights(uint8_t* p, const Ints q[Q8_STEP]) {
   vst4q_s8(reinterpret_cast<int8_t*>(p), quads);
 }
 
+// --- Quantized blocks: a lane holds four bytes. ---
+
+template <typename Function>
+PALO_INLINE Ints for_int_parts(Function function) {
+  return {{function(0), function(1), function(2), function(3)}};
+}
+
+PALO_INLINE Ints load_ints(const uint8_t* p) {
+  return for_int_parts([&](int i) { return vreinterpretq_s32_u8(vld1q_u8(p + 16 * i)); });
+}
+PALO_INLINE void store_ints(uint8_t* p, Ints x) {
+  for (int i = 0; i < PARTS; ++i) vst1q_u8(p + 16 * i, vreinterpretq_u8_s32(x.part[i]));
+}
+PALO_INLINE Ints operator&(Ints a, Ints b) {
+  return for_int_parts([&](int i) { return vandq_s32(a.part[i], b.part[i]); });
+}
+PALO_INLINE Ints operator|(Ints a, Ints b) {
+  return for_int_parts([&](int i) { return vorrq_s32(a.part[i], b.part[i]); });
+}
+PALO_INLINE Ints shift_left(Ints x, int64_t n) {
+  const int32x4_t count = vdupq_n_s32(static_cast<int32_t>(n));
+  return for_int_parts([&](int i) { return vshlq_s32(x.part[i], count); });
+}
+// Zeros come in from above.
+PALO_INLINE Ints shift_right(Ints x, int64_t n) {
+  const int32x4_t count = vdupq_n_s32(static_cast<int32_t>(-n));
+  return for_int_parts(
+      [&](int i) { return vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(x.part[i]), count)); });
+}
+// Byte `i` of each lane as a signed number.
+PALO_INLINE Ints signed_byte(Ints x, int64_t i) {
+  const Ints moved = shift_left(x, 24 - 8 * i);
+  return for_int_parts([&](int part) { return vshrq_n_s32(moved.part[part], 24); });
+}
+// 16 values of IEEE 754 binary16.
+PALO_INLINE Floats load_halves(const uint8_t* p) {
+  return for_parts([&](int i) { return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p + 8 * i))); });
+}
+
+constexpr int32_t SIGNED_OFFSET = 0;
+PALO_INLINE Ints move_signed(Ints w) {
+  return w;
+}
+
+using Quad = Q8Input;
+
+PALO_INLINE Quad load_quad(const uint8_t* p) {
+  return load_q8_input(p);
+}
+// sums += four bytes of each lane times the quad; weights up to 127 are the same signed and unsigned.
+PALO_INLINE void add_quad(Ints& sums, Ints w, Quad x) {
+  for (int i = 0; i < PARTS; ++i) {
+    sums.part[i] = vdotq_lane_s32(sums.part[i], vreinterpretq_s8_s32(w.part[i]), x, 0);
+  }
+}
+PALO_INLINE void add_signed_quad(Ints& sums, Ints w, Quad x) {
+  add_quad(sums, w, x);
+}
+
 }  // namespace
 }  // namespace palo::PALO_SIMD_ISA

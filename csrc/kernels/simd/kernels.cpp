@@ -6,6 +6,7 @@
 // copy that the linker keeps for the whole program.
 #include <cstdint>
 
+#include "kernels/block_kernels.h"
 #include "kernels/kernel_table.h"
 
 #define PALO_INLINE [[maybe_unused, gnu::always_inline]] inline
@@ -35,6 +36,8 @@ constexpr int64_t LANES = 16;
 #include "kernels/simd/linear.h"
 #include "kernels/simd/linear_q8.h"
 #include "kernels/simd/quantize.h"
+
+#include "kernels/simd/block_table.h"
 
 #define PALO_NAME_OF(isa) #isa
 #define PALO_ISA_NAME(isa) PALO_NAME_OF(isa)
@@ -69,6 +72,7 @@ const KernelTable& kernel_table() {
       .quantize_rows = quantize_rows,
       .layer_norm_q8 = layer_norm_q8,
       .linear_q8 = linear_q8,
+      .blocks = BLOCK_KERNELS,
   };
   return TABLE;
 }

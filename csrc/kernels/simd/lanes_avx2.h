@@ -161,5 +161,49 @@ PALO_INLINE void store_quads(uint8_t* p, const Ints q[4]) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p) + 1, join_bytes(q[0].high, q[1].high, q[2].high, q[3].high));
 }
 
+// --- Quantized blocks: a lane holds four bytes. ---
+
+PALO_INLINE Ints load_ints(const uint8_t* p) {
+  const __m256i* at = reinterpret_cast<const __m256i*>(p);
+  return {_mm256_loadu_si256(at), _mm256_loadu_si256(at + 1)};
+}
+PALO_INLINE void store_ints(uint8_t* p, Ints x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x.low);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p) + 1, x.high);
+}
+PALO_INLINE Ints operator&(Ints a, Ints b) {
+  return {_mm256_and_si256(a.low, b.low), _mm256_and_si256(a.high, b.high)};
+}
+PALO_INLINE Ints operator|(Ints a, Ints b) {
+  return {_mm256_or_si256(a.low, b.low), _mm256_or_si256(a.high, b.high)};
+}
+PALO_INLINE Ints shift_left(Ints x, int64_t n) {
+  const __m256i count = _mm256_set1_epi32(static_cast<int32_t>(n));
+  return {_mm256_sllv_epi32(x.low, count), _mm256_sllv_epi32(x.high, count)};
+}
+// Zeros come in from above.
+PALO_INLINE Ints shift_right(Ints x, int64_t n) {
+  const __m256i count = _mm256_set1_epi32(static_cast<int32_t>(n));
+  return {_mm256_srlv_epi32(x.low, count), _mm256_srlv_epi32(x.high, count)};
+}
+// Byte `i` of each lane as a signed number.
+PALO_INLINE Ints signed_byte(Ints x, int64_t i) {
+  const Ints moved = shift_left(x, 24 - 8 * i);
+  return {_mm256_srai_epi32(moved.low, 24), _mm256_srai_epi32(moved.high, 24)};
+}
+// 16 values of IEEE 754 binary16.
+PALO_INLINE Floats load_halves(const uint8_t* p) {
+  const __m128i* at = reinterpret_cast<const __m128i*>(p);
+  return {_mm256_cvtph_ps(_mm_loadu_si128(at)), _mm256_cvtph_ps(_mm_loadu_si128(at + 1))};
+}
+
+using Quad = __m256i;
+
+PALO_INLINE Quad load_quad(const uint8_t* p) {
+  int32_t quad;
+  __builtin_memcpy(&quad, p, sizeof(quad));
+  return _mm256_set1_epi32(quad);
+}
+
 }  // namespace
 }  // namespace palo::PALO_SIMD_ISA

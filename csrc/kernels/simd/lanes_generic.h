@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "kernels/block_layout.h"
+
 namespace palo::PALO_SIMD_ISA {
 namespace {
 
@@ -116,6 +118,66 @@ PALO_INLINE int32_t sum_of_lanes(Ints x) {
 }
 PALO_INLINE void store_bytes(uint8_t* p, Ints x) {
   for (int64_t i = 0; i < LANES; ++i) p[i] = static_cast<uint8_t>(x.lane[i]);
+}
+
+// --- Quantized blocks: a lane holds four bytes, the first in the lowest bits. ---
+
+template <typename Function>
+PALO_INLINE Ints for_int_lanes(Function function) {
+  Ints out;
+  for (int64_t i = 0; i < LANES; ++i) out.lane[i] = static_cast<int32_t>(function(i));
+  return out;
+}
+PALO_INLINE uint32_t bits_of(Ints x, int64_t i) {
+  return static_cast<uint32_t>(x.lane[i]);
+}
+
+PALO_INLINE Ints load_ints(const uint8_t* p) {
+  Ints x;
+  __builtin_memcpy(&x, p, sizeof(x));
+  return x;
+}
+PALO_INLINE void store_ints(uint8_t* p, Ints x) {
+  __builtin_memcpy(p, &x, sizeof(x));
+}
+PALO_INLINE Ints operator&(Ints a, Ints b) {
+  return for_int_lanes([&](int64_t i) { return a.lane[i] & b.lane[i]; });
+}
+PALO_INLINE Ints operator|(Ints a, Ints b) {
+  return for_int_lanes([&](int64_t i) { return a.lane[i] | b.lane[i]; });
+}
+PALO_INLINE Ints shift_left(Ints x, int64_t n) {
+  return for_int_lanes([&](int64_t i) { return bits_of(x, i) << n; });
+}
+// Zeros come in from above.
+PALO_INLINE Ints shift_right(Ints x, int64_t n) {
+  return for_int_lanes([&](int64_t i) { return bits_of(x, i) >> n; });
+}
+// Byte `i` of each lane as a signed number.
+PALO_INLINE Ints signed_byte(Ints x, int64_t i) {
+  return for_int_lanes([&](int64_t lane) { return static_cast<int8_t>(bits_of(x, lane) >> (8 * i)); });
+}
+// 16 values of IEEE 754 binary16.
+PALO_INLINE Floats load_halves(const uint8_t* p) {
+  uint16_t halves[LANES];
+  __builtin_memcpy(halves, p, sizeof(halves));
+  return for_lanes([&](int64_t i) { return half_to_float(halves[i]); });
+}
+
+struct Quad {
+  int8_t value[4];
+};
+
+PALO_INLINE Quad load_quad(const uint8_t* p) {
+  Quad x;
+  __builtin_memcpy(&x, p, sizeof(x));
+  return x;
+}
+// sums += four unsigned bytes of each lane times the quad of signed bytes.
+PALO_INLINE void add_quad(Ints& sums, Ints w, Quad x) {
+  for (int64_t i = 0; i < LANES; ++i) {
+    for (int k = 0; k < 4; ++k) sums.lane[i] += static_cast<int32_t>(bits_of(w, i) >> (8 * k) & 0xFF) * x.value[k];
+  }
 }
 
 }  // namespace

@@ -1,0 +1,259 @@
+// Products with integer block types (block_kernels.h: multiply).
+//
+// Few rows: weights go from the panel through registers into the dot products, once, at the speed of memory. More rows:
+// BLOCK_PIECE_GROUPS groups of a panel are unpacked to bytes and f32 scales on the stack, where they stay in the
+// first-level cache while all rows pass.
+#pragma once
+
+#include "kernels/simd/block_rows.h"
+
+namespace palo::PALO_SIMD_ISA {
+namespace {
+
+constexpr int64_t DIRECT_ROWS = 4;  // up to so many rows without unpacking
+constexpr int64_t BLOCK_TILE_ROWS = Q8_ROWS;
+constexpr int64_t BLOCK_PIECE_GROUPS = 16;  // 16 KiB of bytes
+constexpr int64_t BLOCK_PASS_ROWS = 192;    // rows whose piece stays in the second-level cache while all panels pass
+constexpr int64_t GROUP_QUADS = BLOCK_GROUP / 4;
+constexpr int64_t QUAD_BYTES = BLOCK_PANEL_WIDTH * 4;  // of a panel's outputs
+
+// A piece of a panel, unpacked: what Block::quad and Block::scales give.
+template <typename Block>
+struct alignas(64) BlockPiece {
+  uint8_t quads[BLOCK_PIECE_GROUPS * GROUP_QUADS * QUAD_BYTES];
+  float scales[BLOCK_PIECE_GROUPS * Block::N_SCALES * BLOCK_PANEL_WIDTH];
+  float mins[Block::HAS_MINS ? BLOCK_PIECE_GROUPS * BLOCK_PANEL_WIDTH : 1];
+};
+
+// What all tiles of one call share.
+struct BlockProduct {
+  int64_t n_blocks, row_bytes, ldo;
+};
+
+template <typename Block>
+PALO_INLINE void add_block_quad(Ints& sums, Ints w, Quad x) {
+  if constexpr (Block::IS_SIGNED) {
+    add_signed_quad(sums, w, x);
+  } else {
+    add_quad(sums, w, x);
+  }
+}
+
+template <typename Block>
+PALO_INLINE Ints start_of(const uint8_t* group, int64_t scale) {
+  return set_ints(Block::OFFSET == 0 ? 0 : read_int(group + ROW_START_AT + 4 * scale));
+}
+
+PALO_INLINE void store_outputs(float* out, Floats x, int64_t n) {
+  if (n >= LANES) {
+    store(out, x);
+  } else if (n > 0) {
+    store_first(out, x, n);
+  }
+}
+PALO_INLINE Floats load_outputs(const float* out, int64_t n) {
+  return n >= LANES ? load(out) : n > 0 ? load_first(out, n) : set(0.0f);
+}
+
+// One group of ROWS rows with the 16 outputs of vector v, straight from the panel's block.
+template <typename Block, int64_t ROWS>
+PALO_INLINE void add_direct_group(Floats totals[ROWS][BLOCK_VECTORS], const uint8_t* x, const uint8_t* block,
+                                  const float* scales, const float* mins, int64_t g, int64_t v, int64_t row_bytes) {
+  constexpr int64_t N_QUADS = GROUP_QUADS / Block::N_SCALES;
+  for (int64_t s = 0; s < Block::N_SCALES; ++s) {
+    Ints sums[ROWS];
+    for (int64_t r = 0; r < ROWS; ++r) sums[r] = start_of<Block>(x + r * row_bytes, s);
+    for (int64_t t = s * N_QUADS; t < (s + 1) * N_QUADS; ++t) {
+      const Ints w = Block::quad(block, g, t, v);
+      for (int64_t r = 0; r < ROWS; ++r) add_block_quad<Block>(sums[r], w, load_quad(x + r * row_bytes + 4 * t));
+    }
+    const Floats scale = load(scales + ((g * Block::N_SCALES + s) * BLOCK_VECTORS + v) * LANES);
+    for (int64_t r = 0; r < ROWS; ++r) {
+      const Floats scale_x = set(read_float(x + r * row_bytes + ROW_SCALE_AT));
+      totals[r][v] = fma(to_floats(sums[r]), scale_x * scale, totals[r][v]);
+    }
+  }
+  if constexpr (Block::HAS_MINS) {
+    const Floats min = load(mins + (g * BLOCK_VECTORS + v) * LANES);
+    for (int64_t r = 0; r < ROWS; ++r) {
+      totals[r][v] = fma(set(read_float(x + r * row_bytes + ROW_START_AT)), min, totals[r][v]);
+    }
+  }
+}
+
+// ROWS rows x one panel, n_cols of whose outputs exist.
+template <typename Block, int64_t ROWS>
+void multiply_direct(float* out, const uint8_t* x, const uint8_t* panel, int64_t n_cols, const BlockProduct& product) {
+  Floats totals[ROWS][BLOCK_VECTORS];
+  for (int64_t r = 0; r < ROWS; ++r) totals[r][0] = totals[r][1] = set(0.0f);
+  for (int64_t b = 0; b < product.n_blocks; ++b) {
+    const uint8_t* block = panel + b * Block::N_BYTES;
+    alignas(64) float scales[Block::N_GROUPS * Block::N_SCALES * BLOCK_PANEL_WIDTH];
+    alignas(64) float mins[Block::HAS_MINS ? Block::N_GROUPS * BLOCK_PANEL_WIDTH : 1];
+    Block::scales(scales, mins, block);
+    for (int64_t g = 0; g < Block::N_GROUPS; ++g) {
+      const uint8_t* group = x + (b * Block::N_GROUPS + g) * ROW_GROUP_BYTES<Block>;
+      for (int64_t v = 0; v < BLOCK_VECTORS; ++v) {
+        add_direct_group<Block, ROWS>(totals, group, block, scales, mins, g, v, product.row_bytes);
+      }
+    }
+  }
+  for (int64_t r = 0; r < ROWS; ++r) {
+    for (int64_t v = 0; v < BLOCK_VECTORS; ++v) {
+      store_outputs(out + r * product.ldo + v * LANES, totals[r][v], n_cols - v * LANES);
+    }
+  }
+}
+
+// One group of ROWS rows with PANEL_VECTORS vectors of an unpacked piece, from vector v on.
+template <typename Block, int64_t ROWS>
+PALO_INLINE void add_unpacked_group(Floats totals[ROWS][PANEL_VECTORS], const uint8_t* x,
+                                    const BlockPiece<Block>& piece, int64_t g, int64_t v_begin, int64_t row_bytes) {
+  constexpr int64_t N_QUADS = GROUP_QUADS / Block::N_SCALES;
+  for (int64_t s = 0; s < Block::N_SCALES; ++s) {
+    Ints sums[ROWS][PANEL_VECTORS];
+    for (int64_t r = 0; r < ROWS; ++r) {
+      const Ints start = start_of<Block>(x + r * row_bytes, s);
+      for (int64_t v = 0; v < PANEL_VECTORS; ++v) sums[r][v] = start;
+    }
+    for (int64_t t = s * N_QUADS; t < (s + 1) * N_QUADS; ++t) {
+      Ints w[PANEL_VECTORS];
+      for (int64_t v = 0; v < PANEL_VECTORS; ++v) {
+        w[v] = load_ints(piece.quads + (g * GROUP_QUADS + t) * QUAD_BYTES + (v_begin + v) * LANES * 4);
+      }
+      for (int64_t r = 0; r < ROWS; ++r) {
+        const Quad input = load_quad(x + r * row_bytes + 4 * t);
+        for (int64_t v = 0; v < PANEL_VECTORS; ++v) add_block_quad<Block>(sums[r][v], w[v], input);
+      }
+    }
+    for (int64_t r = 0; r < ROWS; ++r) {
+      const Floats scale_x = set(read_float(x + r * row_bytes + ROW_SCALE_AT));
+      for (int64_t v = 0; v < PANEL_VECTORS; ++v) {
+        const float* scale = piece.scales + ((g * Block::N_SCALES + s) * BLOCK_VECTORS + v_begin + v) * LANES;
+        totals[r][v] = fma(to_floats(sums[r][v]), scale_x * load(scale), totals[r][v]);
+      }
+    }
+  }
+  if constexpr (Block::HAS_MINS) {
+    for (int64_t r = 0; r < ROWS; ++r) {
+      const Floats sum_x = set(read_float(x + r * row_bytes + ROW_START_AT));
+      for (int64_t v = 0; v < PANEL_VECTORS; ++v) {
+        totals[r][v] = fma(sum_x, load(piece.mins + (g * BLOCK_VECTORS + v_begin + v) * LANES), totals[r][v]);
+      }
+    }
+  }
+}
+
+// n_groups of ROWS rows x PANEL_VECTORS vectors of a piece; `out` continues unless is_first.
+template <typename Block, int64_t ROWS>
+void multiply_unpacked(float* out, const uint8_t* x, const BlockPiece<Block>& piece, int64_t v_begin, int64_t n_cols,
+                       int64_t n_groups, bool is_first, const BlockProduct& product) {
+  Floats totals[ROWS][PANEL_VECTORS];
+  for (int64_t r = 0; r < ROWS; ++r) {
+    for (int64_t v = 0; v < PANEL_VECTORS; ++v) {
+      totals[r][v] = is_first ? set(0.0f) : load_outputs(out + r * product.ldo + v * LANES, n_cols - v * LANES);
+    }
+  }
+  for (int64_t g = 0; g < n_groups; ++g) {
+    if constexpr (!Q8_SUMS_IN_REGISTERS) PALO_KEEP_IN_MEMORY(totals);
+    add_unpacked_group<Block, ROWS>(totals, x + g * ROW_GROUP_BYTES<Block>, piece, g, v_begin, product.row_bytes);
+  }
+  for (int64_t r = 0; r < ROWS; ++r) {
+    for (int64_t v = 0; v < PANEL_VECTORS; ++v) {
+      store_outputs(out + r * product.ldo + v * LANES, totals[r][v], n_cols - v * LANES);
+    }
+  }
+}
+
+template <typename Block>
+void unpack_piece(BlockPiece<Block>& piece, const uint8_t* blocks, int64_t n_blocks) {
+  for (int64_t b = 0; b < n_blocks; ++b) {
+    const uint8_t* block = blocks + b * Block::N_BYTES;
+    const int64_t first = b * Block::N_GROUPS;
+    Block::scales(piece.scales + first * Block::N_SCALES * BLOCK_PANEL_WIDTH,
+                  piece.mins + (Block::HAS_MINS ? first * BLOCK_PANEL_WIDTH : 0), block);
+    for (int64_t g = 0; g < Block::N_GROUPS; ++g) {
+      for (int64_t t = 0; t < GROUP_QUADS; ++t) {
+        for (int64_t v = 0; v < BLOCK_VECTORS; ++v) {
+          uint8_t* at = piece.quads + ((first + g) * GROUP_QUADS + t) * QUAD_BYTES + v * LANES * 4;
+          store_ints(at, Block::quad(block, g, t, v));
+        }
+      }
+    }
+  }
+}
+
+// The instance of multiply_direct or multiply_unpacked for n_rows rows, at most ROWS.
+template <typename Block, int64_t ROWS>
+void multiply_direct_rows(int64_t n_rows, float* out, const uint8_t* x, const uint8_t* panel, int64_t n_cols,
+                          const BlockProduct& product) {
+  if constexpr (ROWS > 0) {
+    if (n_rows == ROWS) {
+      multiply_direct<Block, ROWS>(out, x, panel, n_cols, product);
+    } else {
+      multiply_direct_rows<Block, ROWS - 1>(n_rows, out, x, panel, n_cols, product);
+    }
+  }
+}
+template <typename Block, int64_t ROWS>
+void multiply_unpacked_rows(int64_t n_rows, float* out, const uint8_t* x, const BlockPiece<Block>& piece,
+                            int64_t v_begin, int64_t n_cols, int64_t n_groups, bool is_first,
+                            const BlockProduct& product) {
+  if constexpr (ROWS > 0) {
+    if (n_rows == ROWS) {
+      multiply_unpacked<Block, ROWS>(out, x, piece, v_begin, n_cols, n_groups, is_first, product);
+    } else {
+      multiply_unpacked_rows<Block, ROWS - 1>(n_rows, out, x, piece, v_begin, n_cols, n_groups, is_first, product);
+    }
+  }
+}
+
+// Blocks [b_begin, b_end) of n_rows rows x one panel.
+template <typename Block>
+void multiply_piece(float* out, const uint8_t* x, const uint8_t* panel, int64_t b_begin, int64_t b_end, int64_t n_rows,
+                    int64_t n_cols, const BlockProduct& product) {
+  BlockPiece<Block> piece;
+  unpack_piece<Block>(piece, panel + b_begin * Block::N_BYTES, b_end - b_begin);
+  const uint8_t* first = x + b_begin * Block::N_GROUPS * ROW_GROUP_BYTES<Block>;
+  for (int64_t v = 0; v < BLOCK_VECTORS && v * LANES < n_cols; v += PANEL_VECTORS) {
+    for (int64_t r = 0; r < n_rows; r += BLOCK_TILE_ROWS) {
+      multiply_unpacked_rows<Block, BLOCK_TILE_ROWS>(n_rows - r < BLOCK_TILE_ROWS ? n_rows - r : BLOCK_TILE_ROWS,
+                                                     out + r * product.ldo + v * LANES, first + r * product.row_bytes,
+                                                     piece, v, n_cols - v * LANES, (b_end - b_begin) * Block::N_GROUPS,
+                                                     b_begin == 0, product);
+    }
+  }
+}
+
+template <typename Block>
+void multiply_pass(float* out, const uint8_t* x, const uint8_t* panels, int64_t n_rows, int64_t n_out,
+                   const BlockProduct& product) {
+  constexpr int64_t PIECE = BLOCK_PIECE_GROUPS / Block::N_GROUPS;
+  for (int64_t b = 0; b < product.n_blocks; b += PIECE) {
+    const int64_t end = b + PIECE < product.n_blocks ? b + PIECE : product.n_blocks;
+    for (int64_t o = 0; o < n_out; o += BLOCK_PANEL_WIDTH) {
+      multiply_piece<Block>(out + o, x, panels + o / BLOCK_PANEL_WIDTH * product.n_blocks * Block::N_BYTES, b, end,
+                            n_rows, n_out - o, product);
+    }
+  }
+}
+
+template <typename Block>
+void multiply_blocks(float* out, const uint8_t* x, const uint8_t* panels, int64_t n_rows, int64_t n_out, int64_t n_in,
+                     int64_t ldo) {
+  const BlockProduct product{n_in / Block::LAYOUT.size, block_row_bytes<Block>(n_in), ldo};
+  if (n_rows <= DIRECT_ROWS) {
+    for (int64_t o = 0; o < n_out; o += BLOCK_PANEL_WIDTH) {
+      multiply_direct_rows<Block, DIRECT_ROWS>(
+          n_rows, out + o, x, panels + o / BLOCK_PANEL_WIDTH * product.n_blocks * Block::N_BYTES, n_out - o, product);
+    }
+    return;
+  }
+  for (int64_t r = 0; r < n_rows; r += BLOCK_PASS_ROWS) {
+    multiply_pass<Block>(out + r * ldo, x + r * product.row_bytes, panels,
+                         n_rows - r < BLOCK_PASS_ROWS ? n_rows - r : BLOCK_PASS_ROWS, n_out, product);
+  }
+}
+
+}  // namespace
+}  // namespace palo::PALO_SIMD_ISA

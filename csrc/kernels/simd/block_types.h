@@ -1,0 +1,127 @@
+// The block types as 16 lanes see them (block_layout.h: how they lie in a panel).
+//
+// Each type says, of one block of a panel: quad(g, t, v), the weights of inputs 4 t to 4 t + 3 of group g of 32, for
+// the 16 outputs of vector v, as bytes q + OFFSET of 16 lanes; and scales(), f32 scales [n_groups][N_SCALES][32] and,
+// where the type has minimums, -dmin * m [n_groups][32]. Products of f16 scales and six- or eight-bit ones are exact in
+// f32.
+#pragma once
+
+#include "kernels/block_layout.h"
+
+namespace palo::PALO_SIMD_ISA {
+namespace {
+
+constexpr int64_t BLOCK_VECTORS = BLOCK_PANEL_WIDTH / LANES;
+static_assert(BLOCK_VECTORS == 2);
+
+constexpr int32_t LOW_NIBBLES = 0x0F0F0F0F;
+
+template <BlockType TYPE>
+struct BlockBase {
+  static constexpr BlockLayout LAYOUT = BLOCK_LAYOUTS[static_cast<int>(TYPE)];
+  static constexpr BlockType BLOCK_TYPE = TYPE;
+  static constexpr int64_t N_GROUPS = LAYOUT.size / BLOCK_GROUP;
+  static constexpr int64_t N_BYTES = LAYOUT.n_bytes * BLOCK_PANEL_WIDTH;
+  static constexpr int64_t N_SCALES = 1;  // per group
+  static constexpr int32_t OFFSET = 0;    // what the bytes have more than the weights
+  static constexpr bool HAS_MINS = false;
+  static constexpr bool IS_SIGNED = false;  // bytes for add_signed_quad
+
+  // Word i of the block, of 16 outputs.
+  PALO_INLINE static Ints word(const uint8_t* block, int64_t i, int64_t v) {
+    return load_ints(block + (LAYOUT.words_at + 4 * i) * BLOCK_PANEL_WIDTH + v * LANES * 4);
+  }
+  PALO_INLINE static Floats half(const uint8_t* block, int64_t i, int64_t v) {
+    return load_halves(block + (LAYOUT.halves_at + 2 * i) * BLOCK_PANEL_WIDTH + v * LANES * 2);
+  }
+};
+
+struct BlockQ4_0 : BlockBase<BlockType::Q4_0> {
+  static constexpr int32_t OFFSET = 8;
+
+  PALO_INLINE static Ints quad(const uint8_t* block, int64_t, int64_t t, int64_t v) {
+    return shift_right(word(block, t % 4, v), t / 4 * 4) & set_ints(LOW_NIBBLES);
+  }
+  PALO_INLINE static void scales(float* scale, float*, const uint8_t* block) {
+    for (int64_t v = 0; v < BLOCK_VECTORS; ++v) store(scale + v * LANES, half(block, 0, v));
+  }
+};
+
+struct BlockQ8_0 : BlockBase<BlockType::Q8_0> {
+  static constexpr int32_t OFFSET = SIGNED_OFFSET;
+  static constexpr bool IS_SIGNED = true;
+
+  PALO_INLINE static Ints quad(const uint8_t* block, int64_t, int64_t t, int64_t v) {
+    return move_signed(word(block, t, v));
+  }
+  PALO_INLINE static void scales(float* scale, float*, const uint8_t* block) {
+    for (int64_t v = 0; v < BLOCK_VECTORS; ++v) store(scale + v * LANES, half(block, 0, v));
+  }
+};
+
+// Scales of Q4_K and Q5_K: words 0 to 2 hold 8 scales and 8 minimums of six bits. Those of the first four groups lie in
+// the low six bits of words 0 and 1; the others have their low four bits in word 2, the upper two on top of words 0, 1.
+template <typename Block>
+PALO_INLINE void unpack_k_scales(float* scale, float* min, const uint8_t* block) {
+  const Ints six_bits = set_ints(0x3F3F3F3F), two_bits = set_ints(0x30303030), nibbles = set_ints(LOW_NIBBLES);
+  for (int64_t v = 0; v < BLOCK_VECTORS; ++v) {
+    const Floats d = Block::half(block, 0, v), minus_dmin = set(-1.0f) * Block::half(block, 1, v);
+    const Ints a = Block::word(block, 0, v), b = Block::word(block, 1, v), c = Block::word(block, 2, v);
+    const Ints scales[2] = {a & six_bits, (c & nibbles) | (shift_right(a, 2) & two_bits)};
+    const Ints mins[2] = {b & six_bits, (shift_right(c, 4) & nibbles) | (shift_right(b, 2) & two_bits)};
+    for (int64_t g = 0; g < 8; ++g) {
+      const int64_t at = (g * BLOCK_VECTORS + v) * LANES;
+      store(scale + at, d * to_floats(shift_right(scales[g / 4], g % 4 * 8) & set_ints(63)));
+      store(min + at, minus_dmin * to_floats(shift_right(mins[g / 4], g % 4 * 8) & set_ints(63)));
+    }
+  }
+}
+
+struct BlockQ4_K : BlockBase<BlockType::Q4_K> {
+  static constexpr bool HAS_MINS = true;
+
+  PALO_INLINE static Ints quad(const uint8_t* block, int64_t g, int64_t t, int64_t v) {
+    return shift_right(word(block, 3 + g / 2 * 8 + t, v), g % 2 * 4) & set_ints(LOW_NIBBLES);
+  }
+  PALO_INLINE static void scales(float* scale, float* min, const uint8_t* block) {
+    unpack_k_scales<BlockQ4_K>(scale, min, block);
+  }
+};
+
+// As Q4_K; bit g of byte i of the words from 3 on is the fifth bit of input i of group g.
+struct BlockQ5_K : BlockBase<BlockType::Q5_K> {
+  static constexpr bool HAS_MINS = true;
+
+  PALO_INLINE static Ints quad(const uint8_t* block, int64_t g, int64_t t, int64_t v) {
+    const Ints low = shift_right(word(block, 11 + g / 2 * 8 + t, v), g % 2 * 4) & set_ints(LOW_NIBBLES);
+    return low | shift_left(shift_right(word(block, 3 + t, v), g) & set_ints(0x01010101), 4);
+  }
+  PALO_INLINE static void scales(float* scale, float* min, const uint8_t* block) {
+    unpack_k_scales<BlockQ5_K>(scale, min, block);
+  }
+};
+
+// Two halves of 128 inputs. Of each: words 0 to 15 hold the low four bits (groups 0 and 1 in the low nibbles, 2 and 3
+// in the high ones), words 32 to 39 two upper bits of each of the four groups. Words 48 to 51: 16 scales of eight bits.
+struct BlockQ6_K : BlockBase<BlockType::Q6_K> {
+  static constexpr int32_t OFFSET = 32;
+  static constexpr int64_t N_SCALES = 2;
+
+  PALO_INLINE static Ints quad(const uint8_t* block, int64_t g, int64_t t, int64_t v) {
+    const int64_t half = g / 4, part = g % 4;
+    const Ints low = word(block, half * 16 + part % 2 * 8 + t, v), high = word(block, 32 + half * 8 + t, v);
+    return (shift_right(low, part / 2 * 4) & set_ints(LOW_NIBBLES)) |
+           shift_left(shift_right(high, part * 2) & set_ints(0x03030303), 4);
+  }
+  PALO_INLINE static void scales(float* scale, float*, const uint8_t* block) {
+    for (int64_t v = 0; v < BLOCK_VECTORS; ++v) {
+      const Floats d = half(block, 0, v);
+      for (int64_t i = 0; i < 16; ++i) {
+        store(scale + (i * BLOCK_VECTORS + v) * LANES, d * to_floats(signed_byte(word(block, 48 + i / 4, v), i % 4)));
+      }
+    }
+  }
+};
+
+}  // namespace
+}  // namespace palo::PALO_SIMD_ISA
