@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from palo_cpp.backend import BackendMode, BackendUse, checked_mode, loading
 from palo_cpp.errors import ArgumentError, ModelFormatError, OutOfMemoryError
 from palo_cpp.gguf_header import GgufHeader, Scalar, read_header
 from palo_cpp.language_model_checks import check_language_model, checked_embeddings, checked_tokens
@@ -60,11 +61,18 @@ class LanguageModel:
         n_vocab, n_embd, n_layer: the model's sizes.
         n_threads: threads that compute, for one token and for many alike.
         bos_id, eos_id: token ids; eos_id is `</s>`.
+        backend: which of its weights our own kernels compute with.
         lock: hold it to keep other threads out over several calls.
     """
 
     def __init__(
-        self, path: str | Path, *, n_ctx: int = 0, n_threads: int = 0, header: GgufHeader | None = None
+        self,
+        path: str | Path,
+        *,
+        n_ctx: int = 0,
+        n_threads: int = 0,
+        backend: BackendMode = "auto",
+        header: GgufHeader | None = None,
     ) -> None:
         """Map the file and make a context.
 
@@ -72,12 +80,13 @@ class LanguageModel:
             path: a text GGUF file.
             n_ctx: tokens of context; 0 takes what the model was trained with, 4096 at most.
             n_threads: 0 takes the physical cores that this process may use.
+            backend: "auto" computes with our kernels where they win, "palo" wherever they can, "cpu" never.
             header: its header, where it has been read already.
 
         Raises:
             ModelNotFoundError: no such file.
             ModelFormatError: not GGUF, damaged, or no LLaMA.
-            ArgumentError: n_ctx or n_threads out of range.
+            ArgumentError: n_ctx, n_threads or backend out of range.
             OutOfMemoryError: llama.cpp could not get the memory for the context.
         """
         self.path = Path(path)
@@ -85,10 +94,14 @@ class LanguageModel:
         check_language_model(self._header)
         self.n_ctx = _checked_n_ctx(n_ctx, self._header)
         self.n_threads = _checked_n_threads(n_threads)
+        mode = checked_mode(backend)
         self.metadata: dict[str, Scalar] = self._header.metadata
         self.lock = threading.RLock()
         self._llama = llama_library()
-        self._model = _load_model(self._llama, self.path)
+        with loading(mode) as placed:
+            self._model = _load_model(self._llama, self.path)
+        self.backend: BackendUse = placed.use
+        logger.debug("%s: %s", self.path.name, self.backend)
         self._context = _make_context(self._llama, self._model, self.n_ctx, self.n_threads)
         self._close = weakref.finalize(self, _free, self._llama, self._model, self._context)
         self._read_sizes()

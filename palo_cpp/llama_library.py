@@ -20,10 +20,11 @@ logger.addHandler(logging.NullHandler())
 
 # enum ggml_log_level of ggml.h: none, debug, info, warn, error, cont. INFO is a page for each model: detail, to us.
 _LEVELS = (logging.DEBUG, logging.DEBUG, logging.DEBUG, logging.WARNING, logging.ERROR)
-_LEVEL_ERROR, _LEVEL_CONTINUED = 4, 5
+_LEVEL_WARNING, _LEVEL_ERROR, _LEVEL_CONTINUED = 3, 4, 5
 
 _callbacks: list[Any] = []
 _recent_errors: collections.deque[str] = collections.deque(maxlen=8)
+_recent_warnings: collections.deque[str] = collections.deque(maxlen=8)
 
 
 class _LogLines:
@@ -41,6 +42,8 @@ class _LogLines:
         for line in filter(None, map(str.strip, lines)):
             if self._level == _LEVEL_ERROR:
                 _recent_errors.append(line)
+            if self._level == _LEVEL_WARNING:
+                _recent_warnings.append(line)
             logger.log(_LEVELS[self._level], "%s", line)
 
 
@@ -73,3 +76,10 @@ def recorded_errors() -> Iterator[collections.deque[str]]:
     """Collect what llama.cpp reports as errors while the block runs, for a message of our own."""
     _recent_errors.clear()
     yield _recent_errors
+
+
+@contextmanager
+def recorded_warnings() -> Iterator[collections.deque[str]]:
+    """Collect what llama.cpp warns of while the block runs."""
+    _recent_warnings.clear()
+    yield _recent_warnings

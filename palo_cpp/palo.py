@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from palo_cpp import chat_completion
 from palo_cpp.answer import Answer, AnswerStream
+from palo_cpp.backend import BackendMode, BackendUse
 from palo_cpp.chat import Chat, ChatImage, Engine
 from palo_cpp.errors import ArgumentError, ModelFormatError
 from palo_cpp.feature_cache import DEFAULT_DISK_MIB, DEFAULT_MEMORY_MIB, FeatureCache, Features, encoder_id, feature_key
@@ -59,6 +60,7 @@ class Palo:
         n_threads: int = 0,
         preprocess: Literal["pad", "crop"] | None = None,
         vision_precision: Precision = "int8",
+        backend: BackendMode = "auto",
         feature_cache_dir: str | Path | None = None,
         feature_cache_mib: float = DEFAULT_MEMORY_MIB,
         feature_cache_disk_mib: float = DEFAULT_DISK_MIB,
@@ -72,6 +74,8 @@ class Palo:
             preprocess: "pad" makes an image square by padding, "crop" by cutting off; None does what the model's
                 files say ("pad" where they say nothing).
             vision_precision: arithmetic of the vision encoder: "int8", or "float", slower and larger.
+            backend: the language model's kernels: "auto" takes ours where a check of some milliseconds finds them
+                faster than llama.cpp's, "palo" takes them wherever they can compute, "cpu" leaves all to llama.cpp.
             feature_cache_dir: a folder that keeps the embeddings of images, so that an image seen once is not encoded
                 again, by no program that names the folder; None keeps them in memory only.
             feature_cache_mib: memory for embeddings of earlier images; 0 keeps none.
@@ -93,7 +97,7 @@ class Palo:
         )
         check_memory_fits(estimate, memory_available(), n_ctx=n_ctx_used)
         self.language_model = LanguageModel(
-            self.files.text.path, n_ctx=n_ctx, n_threads=n_threads, header=self.files.text
+            self.files.text.path, n_ctx=n_ctx, n_threads=n_threads, backend=backend, header=self.files.text
         )
         try:
             self.vision = VisionEncoder(
@@ -118,6 +122,11 @@ class Palo:
     def name(self) -> str:
         """The model's name, as its file says it."""
         return str(self.files.text.metadata.get("general.name", self.files.text.path.stem))
+
+    @property
+    def backend(self) -> BackendUse:
+        """Which of the language model's weights our own kernels compute with."""
+        return self.language_model.backend
 
     # ---- questions
 

@@ -9,6 +9,7 @@
 #include "ggml_backend/log.h"
 #include "ggml_backend/packed_matrix.h"
 #include "ggml_backend/start_check.h"
+#include "ggml_backend/weight_memory.h"
 
 namespace palo::backend {
 namespace {
@@ -98,6 +99,10 @@ bool palo_set_mode(const char* name) {
   const auto wanted = palo::backend::mode_of(name);
   if (wanted) palo::backend::mode() = *wanted;
   return wanted.has_value();
+}
+
+size_t palo_packed_bytes() {
+  return palo::backend::WeightMemory::total_bytes();
 }
 
 const char* palo_status() {

@@ -3,6 +3,8 @@
 
 #include <ggml.h>
 
+#include <cstddef>
+
 namespace palo::backend {
 
 // AUTO: weights of the types where our kernels beat ggml's in a start-up check. PALO: of all types that we have
@@ -19,6 +21,8 @@ bool accepts_weights(ggml_type type);
 extern "C" {
 // mode "auto", "palo" or "cpu"; false for any other, which changes nothing. The start is PALO_CPP_BACKEND, else "auto".
 bool palo_set_mode(const char* mode);
+// Bytes of packed weights that stand in memory now.
+size_t palo_packed_bytes();
 // JSON: {"mode", "isa", "openmp", "types": {name: {"active", "reason"}}}; times what was not timed yet. The text is
 // valid until the next call of the same thread.
 const char* palo_status();

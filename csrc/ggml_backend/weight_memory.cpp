@@ -1,5 +1,6 @@
 #include "ggml_backend/weight_memory.h"
 
+#include <atomic>
 #include <cstring>
 #include <new>
 
@@ -10,7 +11,16 @@
 
 namespace palo::backend {
 
+namespace {
+
 constexpr size_t HUGE_PAGE = 2u << 20;
+std::atomic<size_t> n_bytes_now{0};
+
+}  // namespace
+
+size_t WeightMemory::total_bytes() {
+  return n_bytes_now;
+}
 
 #ifdef PALO_HAS_MMAP
 
@@ -22,6 +32,7 @@ WeightMemory::WeightMemory(size_t size) {
   mapping_ = mapping;
   const auto address = reinterpret_cast<uintptr_t>(mapping);
   data_ = reinterpret_cast<uint8_t*>((address + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
+  n_bytes_now += size_ = size;
 #ifdef MADV_HUGEPAGE
   // Whole huge pages only: the last one, begun by a few bytes, would take 2 MiB. Failure leaves small pages.
   (void)madvise(data_, size / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
@@ -30,6 +41,7 @@ WeightMemory::WeightMemory(size_t size) {
 
 WeightMemory::~WeightMemory() {
   if (mapping_ != nullptr) munmap(mapping_, mapping_size_);
+  n_bytes_now -= size_;
 }
 
 #else
@@ -37,7 +49,9 @@ WeightMemory::~WeightMemory() {
 WeightMemory::WeightMemory(size_t size) {
   mapping_ = ::operator new(size, std::align_val_t{64}, std::nothrow);
   data_ = static_cast<uint8_t*>(mapping_);
-  if (data_ != nullptr) std::memset(data_, 0, size);
+  if (data_ == nullptr) return;
+  std::memset(data_, 0, size);
+  n_bytes_now += size_ = size;
 }
 
 WeightMemory::~WeightMemory() {

@@ -17,10 +17,14 @@ class WeightMemory {
 
   uint8_t* data() const { return data_; }
 
+  // Of all that stand in memory.
+  static size_t total_bytes();
+
  private:
   uint8_t* data_ = nullptr;
   void* mapping_ = nullptr;
   size_t mapping_size_ = 0;
+  size_t size_ = 0;
 };
 
 }  // namespace palo::backend

@@ -30,6 +30,7 @@ def open_palo(options: ModelOptions) -> Palo:
         n_threads=options.n_threads,
         preprocess=options.preprocess,
         vision_precision=options.vision_precision,
+        backend=options.backend,
         feature_cache_dir=options.feature_cache,
     )
 

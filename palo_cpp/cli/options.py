@@ -26,6 +26,7 @@ class ModelOptions:
     n_ctx: int
     preprocess: Literal["pad", "crop"] | None
     vision_precision: Literal["int8", "float"]
+    backend: Literal["auto", "palo", "cpu"]
     feature_cache: str | None
 
 
@@ -86,6 +87,15 @@ model_option = option(
     help="A folder that `palo-cpp convert` wrote, or the GGUF file of the language model in it.",
 )
 
+backend_option = option(
+    "--backend",
+    env="BACKEND",
+    type=click.Choice(["auto", "palo", "cpu"]),
+    default="auto",
+    show_default=True,
+    help="Kernels of the language model: palo_cpp's where they are faster, wherever they can, or llama.cpp's alone.",
+)
+
 _MODEL = (
     model_option,
     option(
@@ -122,6 +132,7 @@ _MODEL = (
         show_default=True,
         help="Arithmetic of the vision encoder; float is slower and takes more memory.",
     ),
+    backend_option,
     option(
         "--feature-cache",
         env="FEATURE_CACHE",
