@@ -3,6 +3,7 @@
 #include <ggml.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -37,6 +38,29 @@ int64_t n_elements(const std::vector<int64_t>& shape, const std::string& name) {
                          [&](int64_t product, int64_t size) { return checked_product(product, size, name); });
 }
 
+// out [n] = IEEE half precision numbers from p on, which need not be aligned. Plain integer operations that a compiler
+// makes vectors of: ggml's own goes number by number through a table, 40 % of the time that loading took.
+void f16_to_f32(float* out, const std::byte* p, int64_t n) {
+  constexpr uint32_t EXPONENT = 0x7c00u << 13;
+  for (int64_t i = 0; i < n; ++i) {
+    uint16_t half;
+    std::memcpy(&half, p + 2 * i, sizeof(half));
+    const uint32_t magnitude = (half & 0x7fffu) << 13, sign = (half & 0x8000u) << 16;
+    // Read as f32 the exponent is 112 too small, in the subnormal numbers of both formats, too; of infinity and NaN it
+    // is at its largest once more.
+    const float value = std::bit_cast<float>(magnitude) * 0x1p112f;
+    const uint32_t infinite = magnitude >= EXPONENT ? 0x7f800000u : 0u;
+    out[i] = std::bit_cast<float>(std::bit_cast<uint32_t>(value) | infinite | sign);
+  }
+}
+
+// One more in the exponent of infinity and NaN, all ones, carries into the sign's bit.
+bool is_finite(const float* values, int64_t n) {
+  uint32_t bits = 0;
+  for (int64_t i = 0; i < n; ++i) bits |= (std::bit_cast<uint32_t>(values[i]) & 0x7fffffffu) + 0x00800000u;
+  return bits >> 31 == 0;
+}
+
 }  // namespace
 
 // Converts raw blocks of one type to f32, row by row.
@@ -50,7 +74,7 @@ class RowDecoder {
       throw FormatError(name + ": expected type f32, f16, bf16, q8_0 or q4_0, got ggml type " +
                         std::to_string(tensor.type) + "; quantize the mmproj file to one of them");
     }
-    to_float_ = *type == GGML_TYPE_F32 ? nullptr : ggml_get_type_traits(*type)->to_float;
+    type_ = *type;
     // Blocks lie along the innermost dimension of the file, which may be shorter than a row of ours.
     const int64_t block = ggml_blck_size(*type);
     if ((tensor.shape.empty() ? 1 : tensor.shape.back()) % block != 0 || n_cols % block != 0) {
@@ -68,26 +92,25 @@ class RowDecoder {
   // out [n_cols] = row r.
   void decode(float* out, int64_t r, std::vector<std::byte>& row) const {
     const std::byte* from = data_ + static_cast<size_t>(r) * row_bytes_;
-    if (to_float_ == nullptr) {
+    if (type_ == GGML_TYPE_F32) {
       std::memcpy(out, from, row_bytes_);
+    } else if (type_ == GGML_TYPE_F16) {
+      f16_to_f32(out, from, n_cols_);
     } else {
       // A file may ask for an alignment of 1 byte; ggml reads blocks as aligned structures.
       row.assign(from, from + row_bytes_);
-      to_float_(row.data(), out, n_cols_);
+      ggml_get_type_traits(type_)->to_float(row.data(), out, n_cols_);
     }
-    check_finite(out);
+    if (!is_finite(out, n_cols_)) {
+      throw FormatError(name_ + ": expected finite weights, got NaN or infinity; the file is damaged");
+    }
   }
 
  private:
-  void check_finite(const float* values) const {
-    if (std::all_of(values, values + n_cols_, [](float value) { return std::isfinite(value); })) return;
-    throw FormatError(name_ + ": expected finite weights, got NaN or infinity; the file is damaged");
-  }
-
   const std::byte* data_;
   int64_t n_cols_;
   std::string name_;
-  ggml_to_float_t to_float_;
+  ggml_type type_;
   size_t row_bytes_;
 };
 
@@ -170,20 +193,23 @@ Linear TensorReader::stacked_linear(const std::vector<std::string>& prefixes, in
 void TensorReader::pack(Linear& linear, const std::vector<RowDecoder>& decoders, const float* column_scales) const {
   const Format format = linear.format(compute_.kernels);
   const int64_t n_in = linear.n_in, width = format.panel_width();
+  // Packing reads down the columns: rows a power of two apart would share few sets of the cache.
+  const int64_t stride = n_in + 16;
   const int64_t n_panels = (linear.n_out + width - 1) / width;
   const int64_t n_rows_each = linear.n_out / static_cast<int64_t>(decoders.size());
   checked_product(checked_product(linear.n_out + width, n_in + Q8_GROUP, "weights"), 2 * sizeof(float), "weights");
   linear.panels = ByteBuffer(format.panels_bytes(linear.n_out, n_in));
   compute_.pool.parallel_for(n_panels, [&](int64_t panel, int worker) {
     const int64_t first = panel * width, n_rows = std::min(width, linear.n_out - first);
-    float* rows = compute_.scratch.floats(worker, 0, n_rows * n_in);
+    float* rows = compute_.scratch.floats(worker, 0, n_rows * stride);
     std::vector<std::byte> blocks;
     for (int64_t r = 0; r < n_rows; ++r) {
-      const int64_t row = first + r;
-      decoders[static_cast<size_t>(row / n_rows_each)].decode(rows + r * n_in, row % n_rows_each, blocks);
+      const int64_t i = first + r;
+      float* row = rows + r * stride;
+      decoders[static_cast<size_t>(i / n_rows_each)].decode(row, i % n_rows_each, blocks);
+      if (column_scales != nullptr) compute_.kernels.scale_columns(row, column_scales, 1, n_in);
     }
-    if (column_scales != nullptr) compute_.kernels.scale_columns(rows, column_scales, n_rows, n_in);
-    format.pack_panels(linear.panels.data() + panel * format.panel_bytes(n_in), rows, n_rows, n_in, n_in, 1);
+    format.pack_panels(linear.panels.data() + panel * format.panel_bytes(n_in), rows, n_rows, n_in, stride, 1);
   });
 }
 
