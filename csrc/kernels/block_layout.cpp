@@ -68,15 +68,6 @@ PALO_INSTANTIATE(Q6_K);
 PALO_INSTANTIATE(F16);
 #undef PALO_INSTANTIATE
 
-// IEEE 754 binary16: 5 bits of exponent, 10 of fraction.
-float half_to_float(uint16_t half) {
-  const uint32_t sign = uint32_t{half & 0x8000u} << 16, exponent = half >> 10 & 31u, fraction = half & 1023u;
-  if (exponent == 0)
-    return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(static_cast<float>(fraction) * 0x1p-24f));
-  const uint32_t rebiased = exponent == 31 ? 255 : exponent + 127 - 15;
-  return std::bit_cast<float>(sign | rebiased << 23 | fraction << 13);
-}
-
 const BlockKernels& block_kernels(const KernelTable& kernels, BlockType type) {
   return kernels.blocks[static_cast<int>(type)];
 }

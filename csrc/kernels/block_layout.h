@@ -17,6 +17,7 @@
 #include <cstdint>
 
 #include "kernels/block_kernels.h"
+#include "kernels/half.h"
 
 namespace palo {
 
@@ -50,8 +51,5 @@ template <BlockType TYPE>
 void pack_block_panel(uint8_t* panel, const uint8_t* rows, int64_t n_out, int64_t n_in, int64_t row_bytes);
 template <BlockType TYPE>
 void unpack_block_panel(uint8_t* rows, const uint8_t* panel, int64_t n_out, int64_t n_in, int64_t row_bytes);
-
-// Exact; an f16 subnormal is an ordinary float.
-float half_to_float(uint16_t half);
 
 }  // namespace palo

@@ -184,6 +184,11 @@ PALO_INLINE Floats load_halves(const uint8_t* p) {
   return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
 }
 
+// Rounds to nearest, ties to even.
+PALO_INLINE void store_halves(uint8_t* p, Floats x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x.all, _MM_FROUND_TO_NEAREST_INT));
+}
+
 // What signed weights are moved by to become the instruction's unsigned side.
 constexpr int32_t SIGNED_OFFSET = 128;
 PALO_INLINE Ints move_signed(Ints w) {

@@ -200,6 +200,10 @@ PALO_INLINE Ints signed_byte(Ints x, int64_t i) {
 PALO_INLINE Floats load_halves(const uint8_t* p) {
   return for_parts([&](int i) { return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p + 8 * i))); });
 }
+// Rounds to nearest, ties to even.
+PALO_INLINE void store_halves(uint8_t* p, Floats x) {
+  for (int i = 0; i < PARTS; ++i) vst1_u8(p + 8 * i, vreinterpret_u8_f16(vcvt_f16_f32(x.part[i])));
+}
 
 constexpr int32_t SIGNED_OFFSET = 0;
 PALO_INLINE Ints move_signed(Ints w) {

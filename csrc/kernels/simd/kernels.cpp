@@ -36,6 +36,7 @@ constexpr int64_t LANES = 16;
 #include "kernels/simd/linear.h"
 #include "kernels/simd/linear_q8.h"
 #include "kernels/simd/quantize.h"
+#include "kernels/simd/text.h"
 
 #include "kernels/simd/block_table.h"
 
@@ -73,6 +74,7 @@ const KernelTable& kernel_table() {
       .layer_norm_q8 = layer_norm_q8,
       .linear_q8 = linear_q8,
       .blocks = BLOCK_KERNELS,
+      .text = &TEXT_KERNELS,
   };
   return TABLE;
 }

@@ -196,6 +196,12 @@ PALO_INLINE Floats load_halves(const uint8_t* p) {
   const __m128i* at = reinterpret_cast<const __m128i*>(p);
   return {_mm256_cvtph_ps(_mm_loadu_si128(at)), _mm256_cvtph_ps(_mm_loadu_si128(at + 1))};
 }
+// Rounds to nearest, ties to even.
+PALO_INLINE void store_halves(uint8_t* p, Floats x) {
+  __m128i* at = reinterpret_cast<__m128i*>(p);
+  _mm_storeu_si128(at, _mm256_cvtps_ph(x.low, _MM_FROUND_TO_NEAREST_INT));
+  _mm_storeu_si128(at + 1, _mm256_cvtps_ph(x.high, _MM_FROUND_TO_NEAREST_INT));
+}
 
 using Quad = __m256i;
 

@@ -163,6 +163,13 @@ PALO_INLINE Floats load_halves(const uint8_t* p) {
   __builtin_memcpy(halves, p, sizeof(halves));
   return for_lanes([&](int64_t i) { return half_to_float(halves[i]); });
 }
+// Rounds to nearest, ties to even.
+PALO_INLINE void store_halves(uint8_t* p, Floats x) {
+  for (int64_t i = 0; i < LANES; ++i) {
+    const uint16_t half = float_to_half(x.lane[i]);
+    __builtin_memcpy(p + 2 * i, &half, sizeof(half));
+  }
+}
 
 struct Quad {
   int8_t value[4];

@@ -1,0 +1,41 @@
+// The steps between the matrix products of a LLaMA layer, which the ggml backend runs: with them a token is one graph
+// of ours, not one of many pieces that two backends hand to each other.
+#pragma once
+
+#include <cstdint>
+
+namespace palo {
+
+// One head's cells in a cache of IEEE 754 binary16: cell j lies j * stride bytes from `data`, aligned to 2.
+struct CacheRows {
+  const uint8_t* data;
+  int64_t stride;
+};
+
+// Contract as in kernel_table.h: one thread, no allocation, equal bits on every instruction set but "ref".
+struct TextKernels {
+  // out[c] = x[c] / sqrt(mean(x^2) + eps) * weight[c]; out, x [n]; weight [n] or nullptr (ones); out may be x.
+  void (*rms_norm)(float* out, const float* x, const float* weight, int64_t n, float eps);
+
+  // out[i] = a[i] * b[i]; out may be a or b.
+  void (*multiply)(float* out, const float* a, const float* b, int64_t n);
+
+  // out[i] = gate[i] * sigmoid(gate[i]) * up[i]; out may be gate or up.
+  void (*swiglu)(float* out, const float* gate, const float* up, int64_t n);
+
+  // Rotary position embedding of neighbouring pairs: (out[2i], out[2i + 1]) = (x[2i], x[2i + 1]) turned by the angle
+  // of which cosines[i] and sines[i] are told, i in [0, n_pairs). out may be x.
+  void (*rotate_pairs)(float* out, const float* x, const float* cosines, const float* sines, int64_t n_pairs);
+
+  // out[i] = x[i] as binary16, nearest, ties to even; out [n] of 2 bytes each.
+  void (*to_halves)(uint8_t* out, const float* x, int64_t n);
+
+  // Attention of one query of one head over n_cells cached cells:
+  //   weights = softmax(scale * (query . keys[j]) + mask[j]), out[d] = sum_j weights[j] * values[j][d].
+  // out, query [head_size], a multiple of 16; weights [n_cells], work space; mask [n_cells] binary16 or nullptr: minus
+  // infinity hides a cell, whose keys and values are not even read. All hidden: zeros.
+  void (*attend)(float* out, float* weights, const float* query, const CacheRows& keys, const CacheRows& values,
+                 const uint8_t* mask, int64_t n_cells, int64_t head_size, float scale);
+};
+
+}  // namespace palo
