@@ -1,0 +1,199 @@
+"""Batches for training: pictures as the tower sees them, and many conversations about each packed into one sequence.
+
+A batch is a function of its number, so any number of workers makes the same ones, and a resumed run goes on with the
+next.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nano.asking import Exchange
+from nano.conversations import CODES, Picture, conversation, make_picture, reading
+from nano.model import Sizes
+from nano.scenes import patch_labels
+from nano.tokenizer import NanoTokenizer
+from palo_cpp.image import square_pixels
+from palo_cpp.prompt import ImageSegment, Turn, prompt_segments
+
+IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
+IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
+NO_LABEL = -100
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Where in a batch an answer stands: its labels are `labels[row, begin:end]`, `</s>` included."""
+
+    row: int
+    begin: int
+    end: int
+    exchange: Exchange
+
+
+@dataclass
+class Batch:
+    """What one step computes on.
+
+    Attributes:
+        pixels: [n_batch, S, S, 3] uint8.
+        kinds, colours: what each patch shows, [n_batch, n_patches], 0 for the background.
+        tokens, positions, segments: [n_batch, n_tokens], see `Nano.read`.
+        labels: [n_batch, n_tokens], the next token where it belongs to an answer, else NO_LABEL.
+        start: where the image stands in the sequences.
+        is_text: nobody sees the image.
+        answers: where each answer stands; only in batches for evaluation.
+    """
+
+    pixels: Tensor
+    kinds: Tensor
+    colours: Tensor
+    tokens: Tensor
+    positions: Tensor
+    segments: Tensor
+    labels: Tensor
+    start: int
+    is_text: bool
+    answers: list[Answered]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on a device."""
+        moved = {name: value.to(device, non_blocking=True) for name, value in vars(self).items() if torch.is_tensor(value)}
+        return replace(self, **moved)
+
+    def pin_memory(self) -> Batch:
+        """The same batch in memory that a GPU copies from by itself."""
+        pinned = {name: value.pin_memory() for name, value in vars(self).items() if torch.is_tensor(value)}
+        return replace(self, **pinned)
+
+    def normalised(self) -> Tensor:
+        """Pixels as the tower takes them, float32 [n_batch, 3, S, S]."""
+        mean, std = (torch.tensor(values, device=self.pixels.device)[:, None, None] for values in (IMAGE_MEAN, IMAGE_STD))
+        return (self.pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How batches are made.
+
+    Attributes:
+        n_batch: pictures.
+        n_tokens: of each sequence.
+        n_warm_up: that many batches teach the tower patches and the decoder text; they are described in words.
+        n_curriculum: over that many batches the scenes grow from easy to all.
+        image_languages: languages of the conversations about pictures; with fewer than all ten, every second batch is
+            text in all ten.
+    """
+
+    n_batch: int
+    n_tokens: int
+    n_warm_up: int = 0
+    n_curriculum: int = 0
+    image_languages: tuple[str, ...] = CODES
+
+    def is_text(self, step: int) -> bool:
+        """Whether the conversations of this batch are about words."""
+        return step < self.n_warm_up or (len(self.image_languages) < len(CODES) and step % 2 == 1)
+
+
+class Layout:
+    """Packs conversations into sequences of one length, by the prompt that palo_cpp uses."""
+
+    def __init__(self, tokenizer: NanoTokenizer, sizes: Sizes, n_tokens: int) -> None:
+        self.tokenizer, self.sizes, self.n_tokens = tokenizer, sizes, n_tokens
+        self._image = ImageSegment("", sizes.n_image_tokens, lambda: np.zeros((0, 0), np.float32))
+        self.prefix = self._rows([Turn("?")])[0].tolist()
+        self.start = len(self.prefix)
+
+    def _rows(self, turns: Sequence[Turn]) -> list[np.ndarray]:
+        before, _, after = prompt_segments(self.tokenizer, turns, image=self._image)
+        return [np.array(part.tokens, dtype=np.int64) for part in (before, after)]  # type: ignore[union-attr]
+
+    def encode(self, turns: Sequence[Exchange]) -> tuple[list[int], list[tuple[int, int]]]:
+        """Tokens of a conversation from the image on, and where each answer begins and ends (`</s>` included)."""
+        said: list[Turn] = []
+        spans = []
+        tokens: list[int] = []
+        for turn in turns:
+            answer = tuple(self.tokenizer.tokenize(turn.answer))
+            tokens = self._rows([*said, Turn(turn.question)])[1].tolist()
+            spans.append((len(tokens), len(tokens) + len(answer) + 1))
+            said.append(Turn(turn.question, turn.answer, answer))
+            tokens = [*tokens, *answer, self.tokenizer.eos_id]
+        return tokens, spans
+
+    def pack(self, next_conversation: Callable[[], list[Exchange]], row: int) -> tuple[np.ndarray, list[Answered]]:
+        """One sequence [4, n_tokens]: tokens, positions, segments, labels; filled until a conversation does not fit."""
+        first = self.start + self.sizes.n_image_tokens
+        out = np.zeros((4, self.n_tokens), dtype=np.int64)
+        out[0, : self.start], out[1, :first] = self.prefix, np.arange(first)
+        out[2, first:], out[3] = -1, NO_LABEL
+        answers, at, segment = list[Answered](), first, 0
+        while True:
+            turns = next_conversation()
+            tokens, spans = self.encode(turns)
+            end = at + len(tokens)
+            if end > self.n_tokens:
+                return out, answers
+            segment += 1
+            out[0, at:end], out[1, at:end], out[2, at:end] = tokens, np.arange(first, first + len(tokens)), segment
+            for turn, (begin, stop) in zip(turns, spans, strict=True):
+                out[3, at + begin - 1 : at + stop - 1] = tokens[begin:stop]  # a label is the token that comes next
+                answers.append(Answered(row, at + begin - 1, at + stop - 1, turn))
+            at = end
+
+
+class Batches(torch.utils.data.Dataset[Batch]):
+    """Batch number `step`, for training or, with `seeds` of their own, for evaluation."""
+
+    def __init__(self, tokenizer: NanoTokenizer, sizes: Sizes, recipe: Recipe, n_batches: int, first_seed: int) -> None:
+        self.layout = Layout(tokenizer, sizes, recipe.n_tokens)
+        self.sizes, self.recipe, self.n_batches, self.first_seed = sizes, recipe, n_batches, first_seed
+
+    def __len__(self) -> int:
+        return self.n_batches
+
+    def __getitem__(self, step: int) -> Batch:
+        recipe, is_text = self.recipe, self.recipe.is_text(step)
+        difficulty = min(1.0, 0.2 + step / recipe.n_curriculum) if recipe.n_curriculum else 1.0
+        first = self.first_seed + step * recipe.n_batch
+        pictures = [make_picture(first + i, difficulty=difficulty) for i in range(recipe.n_batch)]
+        talk = reading if is_text else conversation
+        languages = CODES if is_text else recipe.image_languages
+        return self.assemble(pictures, lambda picture, rng: talk(picture, rng, languages), is_text=is_text)
+
+    def assemble(
+        self,
+        pictures: Sequence[Picture],
+        talk: Callable[[Picture, random.Random], list[Exchange]],
+        *,
+        is_text: bool = False,
+    ) -> Batch:
+        """Draw pictures and pack what `talk` says about each."""
+        rows, answers = [], list[Answered]()
+        for row, picture in enumerate(pictures):
+            rng = random.Random(picture.seed * 4)
+            packed, spans = self.layout.pack(lambda p=picture, r=rng: talk(p, r), row)  # type: ignore[misc]
+            rows.append(packed)
+            answers += spans
+        labels = [patch_labels(picture.scene, self.sizes.n_side) for picture in pictures]
+        pixels = [square_pixels(p.render(), image_size=self.sizes.image_size, mean=IMAGE_MEAN) for p in pictures]
+        tokens, positions, segments, targets = torch.from_numpy(np.stack(rows, axis=1))
+        return Batch(
+            pixels=torch.from_numpy(np.stack(pixels)),
+            kinds=torch.from_numpy(np.stack([kinds for kinds, _ in labels])),
+            colours=torch.from_numpy(np.stack([colours for _, colours in labels])),
+            tokens=tokens,
+            positions=positions,
+            segments=segments,
+            labels=targets,
+            start=self.layout.start,
+            is_text=is_text,
+            answers=answers,
+        )
