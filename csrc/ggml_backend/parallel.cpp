@@ -26,16 +26,41 @@ void run_serially(const Phase& phase) {
 
 namespace {
 
-// One parallel region for all phases: entering one costs more than a barrier.
+// The tasks of one phase, cut into one run of neighbours per thread: neighbouring tasks read neighbouring weights, and
+// memory is quickest to those who read it in order. Who is done helps the others.
+class Tasks {
+ public:
+  void cut(int64_t n_tasks, int n_runs) {
+    runs_ = std::vector<Run>(static_cast<size_t>(n_runs));
+    for (int i = 0; i < n_runs; ++i) {
+      runs_[i].next = n_tasks * i / n_runs;
+      runs_[i].end = n_tasks * (i + 1) / n_runs;
+    }
+  }
+  void work(const Phase& phase, int worker) {
+    for (size_t i = 0; i < runs_.size(); ++i) {
+      Run& run = runs_[(static_cast<size_t>(worker) + i) % runs_.size()];
+      int64_t task = 0;
+      while ((task = run.next.fetch_add(1, std::memory_order_relaxed)) < run.end) phase.body(task);
+    }
+  }
+
+ private:
+  struct alignas(64) Run {
+    std::atomic<int64_t> next{0};
+    int64_t end = 0;
+  };
+  std::vector<Run> runs_;
+};
+
+// One parallel region for all phases: entering one costs more than a barrier. OpenMP may give fewer threads than asked
+// for; the runs of those that are missing are done by the others.
 void run_together(const Phase* phases, size_t n_phases, int n_threads) {
-  const auto next_task = std::make_unique<std::atomic<int64_t>[]>(n_phases);  // zeros
+  const auto tasks = std::make_unique<Tasks[]>(n_phases);
+  for (size_t i = 0; i < n_phases; ++i) tasks[i].cut(phases[i].n_tasks, n_threads);
 #pragma omp parallel num_threads(n_threads)
   for (size_t i = 0; i < n_phases; ++i) {
-    while (true) {
-      const int64_t task = next_task[i].fetch_add(1, std::memory_order_relaxed);
-      if (task >= phases[i].n_tasks) break;
-      phases[i].body(task);
-    }
+    tasks[i].work(phases[i], omp_get_thread_num());
     if (i + 1 < n_phases) {
 #pragma omp barrier
     }
