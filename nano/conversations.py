@@ -22,7 +22,7 @@ READABLE = ("describe", "count", "colour", "exists", "off_topic")  # tasks that 
 
 _OTHER_SHARE = 0.06  # pictures that are not simple drawings
 _TURNS = (1, 1, 1, 1, 1, 2, 2, 3)  # questions in one conversation
-_ACROSS_SHARE = 0.05  # questions in one language that ask for the answer in another
+_ACROSS_SHARE = 0.06  # questions that ask for the answer in a language, half of them worded in another
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def conversation(picture: Picture, rng: random.Random, languages: Sequence[str] 
     language = rng.choice(languages)
     turns = [ask_something(picture, rng, language) for _ in range(rng.choice(_TURNS))]
     if len(languages) > 1 and rng.random() < _ACROSS_SHARE:
-        other, state = rng.choice(languages), rng.getstate()
+        other, state = rng.choice((language, rng.choice(languages))), rng.getstate()
         turn = ask_something(picture, rng, language)
         rng.setstate(state)  # the same lots make the same question, in another language
         turns[-1] = asked_across(turn, ask_something(picture, rng, other))

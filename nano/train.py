@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import statistics
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -177,8 +178,8 @@ def train(run: Run, device: str, *, n_workers: int, minutes: float, by_clock: bo
 
 def _report(run: Run, stage: str) -> None:
     """The losses since the last report, and the pace."""
+    pace = run.plan.n_batch / statistics.median(run.sums.pop("step_s"))  # the median: others may halt this process
     means = {name: float(torch.as_tensor(values).float().mean()) for name, values in run.sums.items()}
-    pace = run.plan.n_batch / means.pop("step_s")
     run.log(stage=stage, pictures_per_s=round(pace, 1), **{name: round(mean, 4) for name, mean in means.items()})
     run.sums.clear()
 
