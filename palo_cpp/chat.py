@@ -16,7 +16,7 @@ from palo_cpp.answer import Answer, AnswerStream, Inputs, Timings
 from palo_cpp.decoding import Decoding, DecodingOptions
 from palo_cpp.errors import ArgumentError
 from palo_cpp.kv_cache import Cursor, KvCache, check_fits
-from palo_cpp.languages import get_language, question_in
+from palo_cpp.languages import detect_language, get_language, question_in
 from palo_cpp.prompt import SYSTEM, ImageSegment, Turn, prompt_segments, prompt_text
 
 if TYPE_CHECKING:
@@ -57,11 +57,13 @@ class Engine:
         model: the language model.
         cache: what stands in its context.
         open_image: opens and preprocesses an image.
+        heed_language: is told before each answer the code of its language, or of all that it may be.
     """
 
     model: LanguageModel
     cache: KvCache
     open_image: Callable[[ImageSource], ChatImage]
+    heed_language: Callable[[set[str]], None] = lambda _codes: None
 
 
 class Chat:
@@ -93,6 +95,7 @@ class Chat:
         self._stream: AnswerStream | None = None
         self._is_open = True
         self.lang = None if lang is None else get_language(lang).code
+        engine.heed_language({self.lang} if self.lang else set())
         self.turns: list[Turn] = list(turns)
 
     def ask(self, question: str | None = None, *, lang: str | None = None, **options: Any) -> Answer:
@@ -124,6 +127,7 @@ class Chat:
         decoding_options = decoding_options_from(options)
         code = self.lang if lang is None else get_language(lang).code
         turn = Turn(self._worded(question, code))
+        self._engine.heed_language(detect_language(question or "") if code is None else {code})
         segments = prompt_segments(
             self._engine.model, [*self.turns, turn], image=self._image_segment(), system=self._system
         )

@@ -22,6 +22,7 @@ from palo_cpp.errors import ArgumentError, ModelFormatError
 from palo_cpp.feature_cache import DEFAULT_DISK_MIB, DEFAULT_MEMORY_MIB, FeatureCache, Features, encoder_id, feature_key
 from palo_cpp.image import Pixels, open_image, preprocess
 from palo_cpp.kv_cache import KvCache
+from palo_cpp.language_advice import LanguageAdvice
 from palo_cpp.language_model import LanguageModel, default_n_ctx
 from palo_cpp.languages import LANGUAGES, get_language
 from palo_cpp.machine import check_memory_fits, estimate_memory, memory_available
@@ -109,7 +110,8 @@ class Palo:
             raise
         self.preprocess: str = preprocess or self.vision.info.preprocess
         self._encoder_id = encoder_id(self.files.mmproj, precision=self.vision.precision, isa=self.vision.isa)
-        self._engine = Engine(self.language_model, KvCache(self.language_model), self._open_image)
+        advice = LanguageAdvice(self.files.text)
+        self._engine = Engine(self.language_model, KvCache(self.language_model), self._open_image, advice.heed)
 
     def _check_widths(self) -> None:
         if self.vision.info.n_embd != self.language_model.n_embd:
@@ -200,7 +202,7 @@ class Palo:
         """
         self._check_open()
         codes, opened = _language_codes(lang), self._open_image(image)
-        engine = Engine(self.language_model, self._engine.cache, lambda _: opened)
+        engine = replace(self._engine, open_image=lambda _: opened)
         answers = {}
         for code in codes:
             answers[code] = Chat(engine, image, lang=code).ask(question, **options)
