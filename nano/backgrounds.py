@@ -26,7 +26,9 @@ class Background:
 
 def draw_background(rng: random.Random, *, easy: bool = False) -> Background:
     """Choose one."""
-    value = rng.choice((rng.uniform(0.86, 1.0), rng.uniform(0.86, 1.0), rng.uniform(0.45, 0.75), rng.uniform(0.04, 0.3)))
+    value = rng.choice(
+        (rng.uniform(0.86, 1.0), rng.uniform(0.86, 1.0), rng.uniform(0.45, 0.75), rng.uniform(0.04, 0.3))
+    )
     hue, saturation = rng.random(), rng.uniform(0.0, 0.22)
     second = min(max(value + rng.uniform(-0.1, 0.1), 0.02), 1.0)
     colours = (_rgb(hue, saturation, value), _rgb(hue + rng.uniform(-0.08, 0.08), saturation, second))

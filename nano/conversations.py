@@ -16,7 +16,7 @@ from nano.scenes import Scene, make_scene, render
 CODES = tuple(GRAMMARS)
 
 # Seeds by purpose: what is measured is never what was trained on.
-TRAINING, VALIDATION, TEST = range(0, 10**9), range(10**9, 10**9 + 10**6), range(2 * 10**9, 2 * 10**9 + 10**6)
+TRAINING, VALIDATION, TEST = range(10**9), range(10**9, 10**9 + 10**6), range(2 * 10**9, 2 * 10**9 + 10**6)
 
 READABLE = ("describe", "count", "colour", "exists", "off_topic")  # tasks that a description in words answers
 

@@ -7,7 +7,7 @@ next.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -64,7 +64,9 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on a device."""
-        moved = {name: value.to(device, non_blocking=True) for name, value in vars(self).items() if torch.is_tensor(value)}
+        moved = {
+            name: value.to(device, non_blocking=True) for name, value in vars(self).items() if torch.is_tensor(value)
+        }
         return replace(self, **moved)
 
     def pin_memory(self) -> Batch:
@@ -74,7 +76,9 @@ class Batch:
 
     def normalised(self) -> Tensor:
         """Pixels as the tower takes them, float32 [n_batch, 3, S, S]."""
-        mean, std = (torch.tensor(values, device=self.pixels.device)[:, None, None] for values in (IMAGE_MEAN, IMAGE_STD))
+        mean, std = (
+            torch.tensor(values, device=self.pixels.device)[:, None, None] for values in (IMAGE_MEAN, IMAGE_STD)
+        )
         return (self.pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
@@ -128,25 +132,24 @@ class Layout:
             tokens = [*tokens, *answer, self.tokenizer.eos_id]
         return tokens, spans
 
-    def pack(self, next_conversation: Callable[[], list[Exchange]], row: int) -> tuple[np.ndarray, list[Answered]]:
-        """One sequence [4, n_tokens]: tokens, positions, segments, labels; filled until a conversation does not fit."""
+    def pack(self, conversations: Iterable[list[Exchange]], row: int) -> tuple[np.ndarray, list[Answered]]:
+        """One sequence [4, n_tokens]: tokens, positions, segments, labels; ends before what does not fit."""
         first = self.start + self.sizes.n_image_tokens
         out = np.zeros((4, self.n_tokens), dtype=np.int64)
         out[0, : self.start], out[1, :first] = self.prefix, np.arange(first)
         out[2, first:], out[3] = -1, NO_LABEL
-        answers, at, segment = list[Answered](), first, 0
-        while True:
-            turns = next_conversation()
+        answers, at = list[Answered](), first
+        for segment, turns in enumerate(conversations, start=1):
             tokens, spans = self.encode(turns)
             end = at + len(tokens)
             if end > self.n_tokens:
-                return out, answers
-            segment += 1
+                break
             out[0, at:end], out[1, at:end], out[2, at:end] = tokens, np.arange(first, first + len(tokens)), segment
             for turn, (begin, stop) in zip(turns, spans, strict=True):
                 out[3, at + begin - 1 : at + stop - 1] = tokens[begin:stop]  # a label is the token that comes next
                 answers.append(Answered(row, at + begin - 1, at + stop - 1, turn))
             at = end
+        return out, answers
 
 
 class Batches(torch.utils.data.Dataset[Batch]):
@@ -166,20 +169,16 @@ class Batches(torch.utils.data.Dataset[Batch]):
         pictures = [make_picture(first + i, difficulty=difficulty) for i in range(recipe.n_batch)]
         talk = reading if is_text else conversation
         languages = CODES if is_text else recipe.image_languages
-        return self.assemble(pictures, lambda picture, rng: talk(picture, rng, languages), is_text=is_text)
+        talks = [_endless(talk, picture, languages) for picture in pictures]
+        return self.assemble(pictures, talks, is_text=is_text)
 
     def assemble(
-        self,
-        pictures: Sequence[Picture],
-        talk: Callable[[Picture, random.Random], list[Exchange]],
-        *,
-        is_text: bool = False,
+        self, pictures: Sequence[Picture], talks: Sequence[Iterable[list[Exchange]]], *, is_text: bool = False
     ) -> Batch:
-        """Draw pictures and pack what `talk` says about each."""
+        """Draw pictures and pack the conversations about each."""
         rows, answers = [], list[Answered]()
-        for row, picture in enumerate(pictures):
-            rng = random.Random(picture.seed * 4)
-            packed, spans = self.layout.pack(lambda p=picture, r=rng: talk(p, r), row)  # type: ignore[misc]
+        for row, conversations in enumerate(talks):
+            packed, spans = self.layout.pack(conversations, row)
             rows.append(packed)
             answers += spans
         labels = [patch_labels(picture.scene, self.sizes.n_side) for picture in pictures]
@@ -197,3 +196,12 @@ class Batches(torch.utils.data.Dataset[Batch]):
             is_text=is_text,
             answers=answers,
         )
+
+
+def _endless(
+    talk: Callable[[Picture, random.Random, Sequence[str]], list[Exchange]], picture: Picture, languages: Sequence[str]
+) -> Iterator[list[Exchange]]:
+    """Conversations about a picture, as many as one cares to take."""
+    rng = random.Random(picture.seed * 4)
+    while True:
+        yield talk(picture, rng, languages)

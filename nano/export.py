@@ -1,6 +1,6 @@
 """A trained run -> a checkpoint in PALO's published layout, which `palo-cpp convert` takes like any other.
 
-    python -m nano.export nano/runs/default nano/runs/default/checkpoint
+`python -m nano.export nano/runs/default nano/runs/default/checkpoint`; no other way leads from a run to GGUF files.
 """
 
 from __future__ import annotations

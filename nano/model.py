@@ -162,7 +162,7 @@ class VisionTransformer(nn.Module):
 class ChannelNorm(nn.LayerNorm):
     """LayerNorm over the channels of [n_batch, C, h, w]."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name that nn.LayerNorm gives it
+    def forward(self, input: Tensor) -> Tensor:
         """[n_batch, C, h, w] -> the same shape."""
         return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 

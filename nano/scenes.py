@@ -1,7 +1,7 @@
 """Scenes: one to four simple things, drawn with Pillow, each scene a function of its seed.
 
-What a scene says about itself (`groups`, `neighbour`, `largest`) is true by wide margins, or it says nothing: a question
-whose answer two people could see differently is never asked.
+What a scene says about itself (`groups`, `neighbour`, `largest`) is true by wide margins, or it says nothing: no
+question is asked whose answer two people could see differently.
 """
 
 from __future__ import annotations
@@ -170,7 +170,9 @@ def _places(rng: random.Random, width: int, height: int, n: int) -> list[_Place]
     has_giant = rng.random() < 0.6
     for attempt in range(60):
         # The longer it takes, the smaller they become.
-        places = _try_places(rng, width, height, n, arrangement if attempt < 30 else "free", has_giant, 1 - attempt / 90)
+        places = _try_places(
+            rng, width, height, n, arrangement if attempt < 30 else "free", has_giant, 1 - attempt / 90
+        )
         if places is not None:
             rng.shuffle(places)
             return places
@@ -184,7 +186,9 @@ def _try_places(
     largest = (0.44, 0.32, 0.26, 0.23)[n - 1] * scale
     for i in range(n):
         is_giant = has_giant and i == 0 and n > 1
-        low, high = (largest * 0.95, largest * 1.25) if is_giant else (_MIN_RADIUS, largest * (0.75 if has_giant else 1))
+        low, high = (
+            (largest * 0.95, largest * 1.25) if is_giant else (_MIN_RADIUS, largest * (0.75 if has_giant else 1))
+        )
         radius = shorter * rng.uniform(low, max(low, high))
         gap = 0.03 * shorter
         for _ in range(12):
@@ -275,7 +279,7 @@ def patch_labels(scene: Scene | None, n_side: int) -> tuple[NDArray[np.int64], N
         side = max(scene.width, scene.height)
         left, top = (side - scene.width) // 2, (side - scene.height) // 2
         x, y, radius = ((v * n_side / side) for v in (thing.x + left, thing.y + top, thing.radius))
-        rows, columns = np.ogrid[0.5 : n_side : 1.0, 0.5 : n_side : 1.0]
+        rows, columns = np.ogrid[0.5:n_side:1.0, 0.5:n_side:1.0]
         mine = (columns - x) ** 2 + (rows - y) ** 2 <= (0.75 * radius) ** 2
         mine[min(int(y), n_side - 1), min(int(x), n_side - 1)] = True
         kinds[mine] = 1 + KINDS.index(thing.kind)

@@ -1,6 +1,6 @@
 """Nano's tokenizer: SentencePiece BPE with byte fallback, LLaMA's settings, trained on the text of the questions.
 
-    python -m nano.tokenizer FILE    # trains, and prints tokens per answer and language
+`python -m nano.tokenizer FILE` trains it and prints tokens per answer; nano.train does so by itself where it must.
 """
 
 from __future__ import annotations

@@ -26,11 +26,14 @@ from nano.tokenizer import NanoTokenizer
 CHECKPOINT, TOKENIZER, LOG = "checkpoint.pt", "tokenizer.model", "log.jsonl"
 
 
+SIZES = Sizes()
+
+
 @dataclass(frozen=True)
 class Plan:
     """All that decides what a run learns; two runs of one plan on one machine are the same."""
 
-    sizes: Sizes = Sizes()
+    sizes: Sizes = SIZES
     n_steps: int = 12000
     n_batch: int = 16
     n_tokens: int = 320
@@ -87,7 +90,9 @@ class Run:
     def _resume(self, state: dict[str, Any]) -> None:
         saved = Plan.from_dict(state["plan"])
         if saved != self.plan:
-            raise click.ClickException(f"{self.folder}: expected a run of {self.plan}, got one of {saved}; use another --out")
+            raise click.ClickException(
+                f"{self.folder}: expected a run of {self.plan}, got one of {saved}; use another --out"
+            )
         self.learner.load_state_dict(state["learner"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds = state["step"], state["seconds"]
@@ -103,7 +108,7 @@ class Run:
         }
         partial = self.folder / f"{CHECKPOINT}.partial"
         torch.save(state, partial)
-        os.replace(partial, self.folder / CHECKPOINT)
+        partial.replace(self.folder / CHECKPOINT)
 
     def log(self, **values: object) -> None:
         """Append to the log, and tell."""
@@ -226,7 +231,9 @@ def _ignore_interrupts(_: int) -> None:
 
 
 @click.command()
-@click.option("--out", "folder", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the run.")
+@click.option(
+    "--out", "folder", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the run."
+)
 @click.option("--steps", "n_steps", type=int, default=Plan.n_steps, show_default=True)
 @click.option("--batch", "n_batch", type=int, default=Plan.n_batch, show_default=True, help="Pictures in a step.")
 @click.option("--learning-rate", type=float, default=Plan.learning_rate, show_default=True)
@@ -236,7 +243,9 @@ def _ignore_interrupts(_: int) -> None:
 @click.option("--minutes", type=float, default=float("inf"), help="Stop after so long; the same command goes on.")
 @click.option("--by-clock", is_flag=True, help="Let the learning rate end with --minutes, whatever the steps.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--workers", "n_workers", type=int, default=None, help="Processes that draw.  [default: 1, GPU: cores - 1]")
+@click.option(
+    "--workers", "n_workers", type=int, default=None, help="Processes that draw.  [default: 1, GPU: cores - 1]"
+)
 @click.option("--threads", "n_threads", type=int, default=0, help="Threads that compute; 0 for all cores.")
 def main(
     folder: Path,
@@ -264,7 +273,7 @@ def main(
         nano_tokenizer.train(folder / TOKENIZER)
     languages = CODES if image_languages == "all" else tuple(image_languages.split(","))
     sizes = Sizes(projector=projector)
-    n_tokens = Plan.n_tokens + sizes.n_image_tokens - Sizes().n_image_tokens
+    n_tokens = Plan.n_tokens + sizes.n_image_tokens - SIZES.n_image_tokens
     plan = Plan(sizes, n_steps, n_batch, n_tokens, learning_rate, seed, languages)
     run = Run.start(plan, folder, device)
     n_parameters = sum(p.numel() for p in run.learner.nano.parameters())

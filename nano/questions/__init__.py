@@ -1,4 +1,4 @@
-"""Questions about a picture and their answers, one grammar per language; each is written in its language, not translated.
+"""Questions about a picture and their answers: one grammar per language, each written in its language.
 
 A grammar is a module with the functions of `Grammar`. A question has several phrasings, an answer exactly one.
 """

@@ -1,4 +1,4 @@
-"""Arabic: gender, the dual, broken plurals, numbers of the opposite gender; non-human plurals take feminine adjectives."""
+"""Arabic: gender, the dual, broken plurals, numbers of the opposite gender; feminine adjectives for plural things."""
 
 from __future__ import annotations
 

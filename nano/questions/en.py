@@ -76,7 +76,12 @@ def colour(kind: str, colour: str) -> str:
 
 def ask_exists(kind: str, colour: str | None) -> tuple[str, ...]:
     one = _a(_phrase(kind, colour, plural=False))
-    return (f"Is there {one}?", f"Do you see {one}?", f"Does the picture show {one}?", f"Is there {one} in the picture?")
+    return (
+        f"Is there {one}?",
+        f"Do you see {one}?",
+        f"Does the picture show {one}?",
+        f"Is there {one} in the picture?",
+    )
 
 
 def exists(n: int, kind: str, colour: str | None) -> str:

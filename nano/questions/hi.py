@@ -1,4 +1,4 @@
-"""Hindi: gender, number and the oblique case before postpositions; the verb agrees with the nearest of several nouns."""
+"""Hindi: gender, number and the oblique case before postpositions; the verb agrees with the nearest noun."""
 
 from __future__ import annotations
 
