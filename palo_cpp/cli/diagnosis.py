@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from palo_cpp.cli.progress import readable_size
 
 if TYPE_CHECKING:
+    from palo_cpp.backend import BackendMode
     from palo_cpp.model_files import ModelFiles
 
 PACKAGES = ("palo-cpp", "llama-cpp-python", "gguf", "numpy", "pillow", "sentencepiece", "click", "rich")
@@ -49,11 +50,12 @@ class Finding:
         return asdict(self)
 
 
-def examine(model: str) -> dict[str, list[Finding]]:
+def examine(model: str, mode: BackendMode = "auto") -> dict[str, list[Finding]]:
     """Look at everything.
 
     Args:
         model: the folder or file that `-m` names.
+        mode: which kernels `--backend` asks for.
 
     Returns:
         Section -> findings. A look that fails is a finding too.
@@ -63,6 +65,7 @@ def examine(model: str) -> dict[str, list[Finding]]:
         "memory": memory,
         "libraries": libraries,
         "instruction sets": instruction_sets,
+        "backend": lambda: backend(mode),
         "image formats": image_formats,
         "models": lambda: models(Path(model)),
     }
@@ -196,6 +199,24 @@ def instruction_sets() -> list[Finding]:
 def _isa_in_use(core: Any) -> str:
     forced = os.environ.get("PALO_CPP_ISA")
     return f"{getattr(core, 'isa', lambda: 'ref')()}" + (f" (PALO_CPP_ISA={forced})" if forced else "")
+
+
+def backend(mode: BackendMode) -> list[Finding]:
+    """Whether our kernels compute under llama.cpp, for which block types, and why not for the others."""
+    from palo_cpp.backend import backend_status
+
+    status = backend_status(mode)
+    if not status.is_registered:
+        advice = "models run all the same, on llama.cpp's own kernels; pip install --force-reinstall palo-cpp"
+        return [Finding("library", f"not in use: {status.reason}", advice=advice)]
+    taken = [name for name, use in status.types.items() if use.is_active]
+    found = [
+        Finding("library", str(status.path)),
+        Finding("mode", f"{status.mode}, {status.isa}; active for {', '.join(taken) or 'no block type'}"),
+    ]
+    return found + [
+        Finding(name, f"{'ours' if use.is_active else 'llama.cpp'}: {use.reason}") for name, use in status.types.items()
+    ]
 
 
 def image_formats() -> list[Finding]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from palo_cpp.cli.answering import to_json
 from palo_cpp.cli.group import EXIT_FAILED
-from palo_cpp.cli.options import debug_option, json_option, model_option
+from palo_cpp.cli.options import backend_option, debug_option, json_option, model_option
+
+if TYPE_CHECKING:
+    from palo_cpp.backend import BackendMode
 
 EXAMPLES = """\b
 Examples:
@@ -18,17 +23,18 @@ Examples:
 
 @click.command("doctor", epilog=EXAMPLES)
 @model_option
+@backend_option
 @json_option
 @debug_option
-def command(model: str, as_json: bool) -> int:
+def command(model: str, backend: BackendMode, as_json: bool) -> int:
     """Say what this machine offers and what is missing.
 
-    Looks at cores, memory, instruction sets, libraries, image formats and the models in a folder. The exit code is 1
+    Looks at cores, memory, instruction sets, libraries, matrix kernels, image formats and the models in a folder. The exit code is 1
     when something that is needed is missing or broken; a line below it says how to mend that.
     """
     from palo_cpp.cli.diagnosis import examine
 
-    sections = examine(model)
+    sections = examine(model, backend)
     is_ok = all(finding.is_ok for findings in sections.values() for finding in findings)
     if as_json:
         named = {name: [finding.to_dict() for finding in findings] for name, findings in sections.items()}
