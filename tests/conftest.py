@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 # A run started in the background inherits an ignored Ctrl-C, and so would every program that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# nano/ is not installed. Last on the path, so that the installed palo_cpp stays before the sources, which lack `_core`.
+sys.path.append(str(Path(__file__).parent.parent))
 
 # One sentence in each of the ten languages, with an emoji, a joiner and a newline among them.
 SENTENCES = {
