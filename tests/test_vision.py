@@ -253,6 +253,22 @@ def test_bad_tensors(tmp_path: Path, name: str, values: np.ndarray, message: str
         VisionEncoder(write_mmproj(tmp_path / "mmproj.gguf", model))
 
 
+def test_halves_are_read_exactly(tmp_path: Path) -> None:
+    """Every exponent, subnormal numbers and both signs, through a patch convolution that picks single weights."""
+    mantissas = np.array([0, 1, 2, 3, 511, 512, 1022, 1023], np.uint16)
+    positive = (np.arange(31, dtype=np.uint16)[:, None] << 10 | mantissas).ravel()
+    halves = np.resize(np.concatenate([positive, positive | 0x8000]).view(np.float16), (64, 3, 4, 4))
+    model = Mmproj()
+    model.tensors["v.patch_embd.weight"] = halves
+    pixels = np.zeros((3, 3, 16, 16), np.float32)  # patch p of image c: a single one, at place p of channel c
+    for p in range(16):
+        pixels[np.arange(3), np.arange(3), p // 4 * 4 + p // 4, p % 4 * 4 + p % 4] = 1
+    with VisionEncoder(write_mmproj(tmp_path / "mmproj.gguf", model), precision="float") as encoder:
+        got = encoder.patch_embeddings(pixels).reshape(3, 4, 4, 64)
+    expected = halves.astype(np.float32).transpose(1, 2, 3, 0)
+    np.testing.assert_array_equal(got, expected)
+
+
 def test_convolutions_written_squeezed(tmp_path: Path) -> None:
     model = Mmproj()
     squeezed = {name: values.squeeze() for name, values in model.tensors.items() if ".0.0.weight" in name}
