@@ -3,9 +3,9 @@
 import unicodedata
 
 import pytest
+
 from nano.questions import GRAMMARS
 from nano.things import COLOURS, KINDS, SIDES, Group
-
 from palo_cpp.languages import LANGUAGES, detect_language
 
 GROUPS = (Group("star", "red", 2), Group("fish", "blue", 1), Group("tree", "green", 3))
