@@ -1,7 +1,7 @@
 """Our matrix kernels under llama.cpp: the ggml backend in `libpalo_ggml.so`, taken into this process once.
 
-The library packs weights as llama.cpp loads them and computes the products with them; everything else stays llama.cpp's.
-What it takes on is decided when a model is loaded and stays so for that model.
+The library packs weights as llama.cpp loads them and computes the products with them. What it takes on is decided when
+a model is loaded and stays so for that model; everything else is llama.cpp's.
 """
 
 from __future__ import annotations
@@ -91,6 +91,9 @@ class _Entry:
         find = _function(llama, "ggml_backend_reg_get_proc_address", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)
         self.set_mode = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_char_p)(find(entry, b"palo_set_mode"))
         self.status = ctypes.CFUNCTYPE(ctypes.c_char_p)(find(entry, b"palo_status"))
+        self.read_speed = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_size_t, ctypes.c_int)(
+            find(entry, b"palo_read_speed")
+        )
         self.packed_bytes = ctypes.CFUNCTYPE(ctypes.c_size_t)(find(entry, b"palo_packed_bytes"))
 
 
@@ -108,12 +111,22 @@ def library_path() -> Path:
     return folder / _FILE_NAME
 
 
+def is_registered(llama: Any) -> bool:
+    """Whether ggml knows the backend already; asking does not register it."""
+    return _find_entry(llama) is not None
+
+
+def _find_entry(llama: Any) -> int | None:
+    find = _function(llama, "ggml_backend_reg_by_name", ctypes.c_void_p, ctypes.c_char_p)
+    entry: int | None = find(_REGISTRY_NAME)
+    return entry
+
+
 @functools.cache
 def _registered() -> tuple[_Entry | None, str]:
     """The backend, taken in at the first call; or None and why not. The library itself logs why it stays out."""
     llama = llama_library()
-    find = _function(llama, "ggml_backend_reg_by_name", ctypes.c_void_p, ctypes.c_char_p)
-    if entry := find(_REGISTRY_NAME):  # somebody was quicker, with this library or with a copy of it
+    if entry := _find_entry(llama):  # somebody was quicker, with this library or with a copy of it
         return _Entry(llama, entry), ""
     path = library_path()
     if not path.is_file():
@@ -188,3 +201,18 @@ def backend_status(mode: BackendMode | None = None) -> BackendStatus:
         told = json.loads(entry.status() or b"{}")
     types = {name: TypeUse(use["active"], use["reason"]) for name, use in told["types"].items()}
     return BackendStatus(library_path(), is_registered=True, mode=told["mode"], isa=told["isa"], types=types)
+
+
+def read_speed(n_bytes: int, n_threads: int) -> float | None:
+    """Bytes per second at which threads read memory and do nothing else: what decoding would reach at best.
+
+    Args:
+        n_bytes: how much to read, from at most 1 GiB of memory.
+        n_threads: how many threads read.
+
+    Returns:
+        The speed; None where the backend's library cannot be used.
+    """
+    entry, _ = _registered()
+    speed: float = entry.read_speed(n_bytes, n_threads) if entry else 0.0
+    return speed or None

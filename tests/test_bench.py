@@ -14,7 +14,7 @@ from palo_cpp.convert.model_sizes import Projector
 from palo_cpp.bench import run as bench_run
 from palo_cpp.bench import sizes as bench_sizes
 from palo_cpp.bench.contestant import Setup
-from palo_cpp.bench.fidelity import compare, token_cosines
+from palo_cpp.bench.fidelity import compare, compare_logits, token_cosines
 from palo_cpp.bench.figures import METRICS, BenchReport, SideTimes, ratios
 from palo_cpp.bench.noise import Noise, describe_machine, watched_noise
 from palo_cpp.bench.run import STAGES, BenchPlan, run_bench
@@ -38,6 +38,7 @@ TINY_TEXT = replace(
 )
 TINY_VISION = replace(bench_sizes.CLIP_L_336, image_size=56, n_embd=32, n_ff=64, n_layer=3, n_head=2, select_layer=2)
 TINY = bench_sizes.ModelSizes("tiny", TINY_TEXT, TINY_VISION, Projector("mlp2x_gelu", "mlp", 2, 32, 64))
+BY_LENGTH = ("prefill_tokens_per_s", "decode_tokens_per_s_by_context")
 KEYS = ["machine", "isa", "n_threads", "model", "palo_cpp", "llama_cpp", "ratio", "fidelity"]
 
 
@@ -67,7 +68,7 @@ def times(factor=1.0):
         load=[4.0 * factor],
         first_token=[3.0 * factor],
         prefill={144: [0.5 * factor], 640: [4.0 * factor]},
-        generate=[2.0 * factor],
+        generate={64: [2.0 * factor], 1000: [4.0 * factor]},
         n_generated=32,
         peak_rss=int(100 * 2**20 * factor),
     )
@@ -97,6 +98,7 @@ def test_figures_are_medians_in_the_units_that_their_names_say():
         "load_ms": 4000.0,
         "prefill_tokens_per_s": {"144": 288.0, "640": 160.0},
         "decode_tokens_per_s": 16.0,
+        "decode_tokens_per_s_by_context": {"64": 16.0, "1000": 8.0},
         "first_token_ms": 3000.0,
         "peak_rss_mib": 100.0,
     }
@@ -107,6 +109,7 @@ def test_a_ratio_above_one_means_that_we_are_faster_or_smaller():
     found = ratios(times().figures(), times(2.0).figures())
     assert list(found) == list(METRICS)
     assert found.pop("prefill_tokens_per_s") == {"144": 2.0, "640": 2.0}
+    assert found.pop("decode_tokens_per_s_by_context") == {"64": 2.0, "1000": 2.0}
     assert set(found.values()) == {2.0}
 
 
@@ -184,12 +187,13 @@ def test_machine_and_memory_are_told():
 
 def plan(**changes):
     text, mmproj = synthetic_text(TINY, "f16"), synthetic_mmproj(TINY, "f16")
-    return BenchPlan("tiny", text, mmproj, n_threads=1, **{"n_runs": 2, "prompt_tokens": (5, 9), "n_gen": 3, **changes})
+    small = {"n_runs": 2, "prompt_tokens": (5, 9), "n_gen": 3, "contexts": (4,)}
+    return BenchPlan("tiny", text, mmproj, n_threads=1, **{**small, **changes})
 
 
 def test_both_sides_run_every_stage_on_the_same_files():
     result = run("tiny", "--synthetic", "--outtype", "f16", "--runs", "2", "--prompt-tokens", "5,9", "--n-gen", "3",
-                 "--threads", "1", "--json")  # fmt: skip
+                 "--context", "4,7", "--backend", "palo", "--threads", "1", "--json")  # fmt: skip
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert list(found)[: len(KEYS)] == KEYS
@@ -198,11 +202,46 @@ def test_both_sides_run_every_stage_on_the_same_files():
     for side in ("palo_cpp", "llama_cpp", "ratio"):
         assert list(found[side]["prefill_tokens_per_s"]) == ["5", "9"]
         assert all(value > 0 for value in found[side]["prefill_tokens_per_s"].values())
-        assert all(found[side][name] > 0 for name in METRICS if name != "prefill_tokens_per_s")
+        assert list(found[side]["decode_tokens_per_s_by_context"]) == ["4", "7"]
+        assert all(value > 0 for value in found[side]["decode_tokens_per_s_by_context"].values())
+        assert all(found[side][name] > 0 for name in METRICS if name not in BY_LENGTH)
     assert found["spread"]["palo_cpp"]["encode_ms"][0] <= found["palo_cpp"]["encode_ms"]
     assert found["palo_cpp"]["encode_ms"] <= found["spread"]["palo_cpp"]["encode_ms"][1]
     assert -1 <= found["fidelity"]["llama_cpp_cosine"] <= 1
     assert found["fidelity"]["encode_cosine"] > 0.999
+    assert found["backend"] == "palo"
+    assert (
+        0 < found["fidelity"]["logits_kl"] <= found["fidelity"]["logits_kl_max"] < 1e-3
+    )  # 0 would be llama.cpp itself
+    assert found["fidelity"]["top1_agreement"] > 0.9
+    assert 0.1 < found["read_gb_per_s"] < 10_000 and found["read_tokens_per_s"] > 0
+
+
+def test_llama_cpps_side_never_computes_with_our_kernels():
+    chosen = plan(stages=frozenset(["decode"]), n_runs=1, backend="palo")
+    with WorkerProcess("llama_cpp", chosen.setup()) as side:
+        side.ask("load")
+        assert side.ask("has_our_kernels") is False
+    with WorkerProcess("palo_cpp", chosen.setup()) as side:
+        side.ask("load")
+        assert side.ask("has_our_kernels") is True
+
+
+def test_logits_that_agree_have_no_divergence():
+    reference = np.random.default_rng(0).standard_normal((3, 7)).astype(np.float32)
+    found = compare_logits(reference + 5, reference)  # a constant is no difference of probabilities
+    assert found["logits_kl"] == pytest.approx(0, abs=1e-9) and found["top1_agreement"] == 1
+    certain = np.full((1, 2), 0.0, np.float32)
+    found = compare_logits(certain, np.array([[0.0, np.log(3)]], np.float32))  # 1/2, 1/2 against 1/4, 3/4
+    assert found["logits_kl"] == pytest.approx(0.25 * np.log(0.5) + 0.75 * np.log(1.5), abs=1e-6)
+    assert found["top1_agreement"] == 0
+
+
+def test_weights_read_per_token_leave_out_the_embedding_matrix():
+    header = bench_run.read_header(plan().text)
+    embedding = header.tensors["token_embd.weight"].n_bytes
+    total = sum(tensor.n_bytes for tensor in header.tensors.values())
+    assert bench_run.weight_bytes_per_token(header) == total - embedding
 
 
 def test_only_what_was_asked_for_is_measured():
@@ -265,6 +304,8 @@ def test_a_process_that_dies_is_an_error_and_no_hang():
         ([], "Missing argument 'MODEL'"),
         (["tiny", "--synthetic", "--prompt-tokens", "x"], "expected counts of tokens"),
         (["tiny", "--synthetic", "--prompt-tokens", "0"], "expected counts of tokens"),
+        (["tiny", "--synthetic", "--context", "0"], "expected counts of tokens"),
+        (["tiny", "--synthetic", "--backend", "gpu"], "--backend"),
         (["tiny", "--synthetic", "--runs", "0"], "--runs"),
         (["tiny", "--synthetic", "--n-gen", "0"], "--n-gen"),
         (["tiny", "--synthetic", "--only", "lunch"], "--only"),
@@ -300,8 +341,11 @@ def test_a_plan_checks_itself():
     with pytest.raises(ArgumentError, match="at least one"):
         plan(n_runs=0)
     assert plan(stages=frozenset(["encode", "fidelity"])).n_ctx == 0
-    assert plan().n_ctx == 768  # 576 image tokens and the text around them, in whole steps
-    assert plan(prompt_tokens=(2000,), n_gen=100).n_ctx == 2304
+    with pytest.raises(ArgumentError, match="--context"):
+        plan(contexts=(0,))
+    assert plan(contexts=(64,)).n_ctx == 768  # 576 image tokens and the text around them, in whole steps
+    assert plan(prompt_tokens=(2000,), n_gen=100).n_ctx == 2048
+    assert plan(contexts=(64, 2000), n_gen=100).n_ctx == 2304
 
 
 def test_the_command_line_names_the_stages_and_models_there_are():

@@ -5,6 +5,7 @@
 #include "ggml_backend/buffer.h"
 #include "ggml_backend/ggml_abi.h"
 #include "ggml_backend/operations.h"
+#include "ggml_backend/read_speed.h"
 #include "ggml_backend/settings.h"
 #include "ggml_backend/stream.h"
 
@@ -102,6 +103,7 @@ const char* get_registry_name(ggml_backend_reg_t) {
 void* get_proc_address(ggml_backend_reg_t, const char* name) {
   if (std::strcmp(name, "ggml_backend_set_n_threads") == 0) return reinterpret_cast<void*>(set_n_threads);
   if (std::strcmp(name, "palo_set_mode") == 0) return reinterpret_cast<void*>(palo_set_mode);
+  if (std::strcmp(name, "palo_read_speed") == 0) return reinterpret_cast<void*>(palo_read_speed);
   if (std::strcmp(name, "palo_packed_bytes") == 0) return reinterpret_cast<void*>(palo_packed_bytes);
   if (std::strcmp(name, "palo_status") == 0) return reinterpret_cast<void*>(palo_status);
   return nullptr;

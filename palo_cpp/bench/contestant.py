@@ -10,6 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from palo_cpp.backend import BackendMode
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -20,6 +22,7 @@ class Setup:
         n_threads: threads for everything.
         n_ctx: tokens of context; 0 where nothing but the image is encoded.
         precision: of our vision encoder (`int8`, `float`); None is its default.
+        backend: kernels of our language model, as `LanguageModel` takes it; llama.cpp's side has its own alone.
     """
 
     text: Path
@@ -27,6 +30,7 @@ class Setup:
     n_threads: int
     n_ctx: int
     precision: str | None = None
+    backend: BackendMode = "auto"
 
 
 class Contestant(Protocol):

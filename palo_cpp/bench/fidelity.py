@@ -1,4 +1,4 @@
-"""How near the image embeddings come to those of our float32 path."""
+"""How near the image embeddings come to those of our float32 path, and the logits to those of llama.cpp's kernels."""
 
 from __future__ import annotations
 
@@ -6,6 +6,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+
+
+def compare_logits(logits: Array, reference: Array) -> dict[str, float]:
+    """How near logits come to those of the same file on llama.cpp's kernels, both [n, n_vocab].
+
+    Returns:
+        `logits_kl`: mean Kullback-Leibler divergence of the reference from ours, in nats; `logits_kl_max`: the worst
+        position's; `top1_agreement`: share of positions where both find the same token likeliest.
+    """
+    ours, theirs = _log_softmax(logits), _log_softmax(reference)
+    divergences = (np.exp(theirs) * (theirs - ours)).sum(axis=1)
+    return {
+        "logits_kl": float(divergences.mean()),
+        "logits_kl_max": float(divergences.max()),
+        "top1_agreement": float((logits.argmax(axis=1) == reference.argmax(axis=1)).mean()),
+    }
+
+
+def _log_softmax(logits: Array) -> NDArray[np.float64]:
+    shifted: NDArray[np.float64] = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return shifted
 
 
 def token_cosines(embeddings: Array, reference: Array) -> NDArray[np.float64]:

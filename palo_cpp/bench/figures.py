@@ -17,6 +17,7 @@ METRICS: dict[str, bool] = {
     "load_ms": True,
     "prefill_tokens_per_s": False,
     "decode_tokens_per_s": False,
+    "decode_tokens_per_s_by_context": False,
     "first_token_ms": True,
     "peak_rss_mib": True,
 }
@@ -29,7 +30,7 @@ class SideTimes:
     Attributes:
         encode, projector, load, first_token: one for each run.
         prefill: tokens of the prompt -> times.
-        generate: times to decode `n_generated` tokens.
+        generate: tokens in the context before -> times to decode `n_generated` tokens.
         peak_rss: bytes.
     """
 
@@ -38,7 +39,7 @@ class SideTimes:
     load: list[float] = field(default_factory=list)
     first_token: list[float] = field(default_factory=list)
     prefill: dict[int, list[float]] = field(default_factory=dict)
-    generate: list[float] = field(default_factory=list)
+    generate: dict[int, list[float]] = field(default_factory=dict)
     n_generated: int = 0
     peak_rss: int | None = None
 
@@ -52,12 +53,14 @@ class SideTimes:
 
     def _values(self) -> dict[str, Any]:
         """Metric -> values, in the unit of the metric."""
+        decode = {str(n): [self.n_generated / t for t in times] for n, times in self.generate.items()}
         return {
             "encode_ms": _ms(self.encode),
             "projector_ms": _ms(self.projector),
             "load_ms": _ms(self.load),
             "prefill_tokens_per_s": {str(n): [n / t for t in times] for n, times in self.prefill.items()} or [],
-            "decode_tokens_per_s": [self.n_generated / t for t in self.generate],
+            "decode_tokens_per_s": next(iter(decode.values()), []),
+            "decode_tokens_per_s_by_context": decode or [],
             "first_token_ms": _ms(self.first_token),
             "peak_rss_mib": [] if self.peak_rss is None else [self.peak_rss / _MIB],
         }
@@ -101,6 +104,14 @@ class BenchReport:
     fidelity: dict[str, float] | None
     noise: dict[str, Any]
     llama_cpp_isa: str | None
+    backend: str = "auto"
+    read_speed: float | None = None
+    bytes_per_token: int = 0
+
+    @property
+    def decode_limit(self) -> float | None:
+        """Tokens per second if decoding were nothing but reading the weights, in bytes of `read_speed`."""
+        return self.read_speed / self.bytes_per_token if self.read_speed and self.bytes_per_token else None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; what was not measured is null."""
@@ -115,6 +126,9 @@ class BenchReport:
             "llama_cpp": _rounded(theirs),
             "ratio": _rounded(ratios(ours, theirs)) if ours and theirs else None,
             "fidelity": self.fidelity,
+            "backend": self.backend,
+            "read_gb_per_s": _rounded(self.read_speed / 1e9 if self.read_speed else None),
+            "read_tokens_per_s": _rounded(self.decode_limit),
             "spread": _rounded({name: times.spread() for name, times in self.sides.items()}),
             "files": self.files,
             "n_runs": self.n_runs,

@@ -39,7 +39,9 @@ class PaloCpp:
         setup = self._setup
         self._encoder = self._encoder_type(setup.mmproj, n_threads=setup.n_threads, **self._options)
         if setup.n_ctx:
-            self._model = self._model_type(setup.text, n_ctx=setup.n_ctx, n_threads=setup.n_threads)
+            self._model = self._model_type(
+                setup.text, n_ctx=setup.n_ctx, n_threads=setup.n_threads, backend=setup.backend
+            )
         self.n_image_tokens = self._encoder.info.n_image_tokens
 
     def set_image(self, image: NDArray[np.uint8]) -> None:
@@ -65,6 +67,14 @@ class PaloCpp:
     def clear(self) -> None:
         """Empty the sequence."""
         self._model.remove(0)
+
+    def logits(self, tokens: Sequence[int], n_single: int) -> NDArray[np.float32]:
+        """Logits [n, n_vocab] behind each of some tokens, the last `n_single` of which are decoded one by one."""
+        self.clear()
+        n_together = len(tokens) - n_single
+        together = self._model.decode(tokens[:n_together], position=0, all_logits=True)
+        singles = [self._model.decode([token], position=n_together + i) for i, token in enumerate(tokens[n_together:])]
+        return np.concatenate([together, np.reshape(singles, (n_single, -1))])
 
     def decode(self, inputs: Sequence[int] | NDArray[np.float32], position: int) -> int:
         """Append to the sequence."""

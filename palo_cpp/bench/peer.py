@@ -35,9 +35,14 @@ class LlamaCpp:
         """Import libraries; where only images are encoded, also the decoder whose width libmtmd asks for."""
         from llama_cpp import mtmd_cpp
 
+        from palo_cpp.backend import is_registered
         from palo_cpp.llama_library import llama_library
 
         self._llama, self._mtmd = llama_library(), mtmd_cpp
+        if is_registered(self._llama):
+            raise PaloError(
+                "llama.cpp: expected it with its own kernels, got palo_cpp's in its process; unset GGML_BACKEND_PATH"
+            )
         self._silent = self._llama.llama_log_callback(lambda *_: None)  # must outlive every call
         mtmd_cpp.mtmd_log_set(self._silent, None)
         mtmd_cpp.mtmd_helper_log_set(self._silent, None)

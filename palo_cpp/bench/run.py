@@ -7,15 +7,17 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 
+from palo_cpp.backend import BackendMode
 from palo_cpp.bench.contestant import Setup
-from palo_cpp.bench.fidelity import compare
+from palo_cpp.bench.fidelity import compare, compare_logits
 from palo_cpp.bench.figures import BenchReport, SideTimes
 from palo_cpp.bench.noise import Noise, describe_machine, watched_noise
-from palo_cpp.bench.worker import N_TOKENS_AFTER, N_TOKENS_BEFORE
+from palo_cpp.bench.worker import N_TOKENS_AFTER, N_TOKENS_BEFORE, N_TOKENS_LOGITS
 from palo_cpp.bench.worker_process import WorkerProcess
 from palo_cpp.errors import ArgumentError
 from palo_cpp.gguf_header import GgufHeader, read_header
@@ -43,7 +45,9 @@ class BenchPlan:
         n_runs: runs of which the median is told.
         prompt_tokens: lengths of prompts to prefill.
         n_gen: tokens to decode.
+        contexts: tokens that stand in the context when decoding begins.
         precision: of our vision encoder; None is its default.
+        backend: kernels of our language model.
     """
 
     model: str
@@ -55,7 +59,9 @@ class BenchPlan:
     n_runs: int = 5
     prompt_tokens: tuple[int, ...] = (144, 640)
     n_gen: int = 32
+    contexts: tuple[int, ...] = (64, 1000)
     precision: str | None = None
+    backend: BackendMode = "auto"
 
     def __post_init__(self) -> None:
         if unknown := self.stages - set(STAGES):
@@ -64,6 +70,8 @@ class BenchPlan:
             raise ArgumentError("bench: expected at least one stage, run, prompt and token to decode, got none")
         if min(self.prompt_tokens) < 1 or max(self.prompt_tokens) > 1 << 16:
             raise ArgumentError(f"--prompt-tokens: expected 1 to 65536, got {list(self.prompt_tokens)}")
+        if not self.contexts or min(self.contexts) < 1 or max(self.contexts) > 1 << 16:
+            raise ArgumentError(f"--context: expected 1 to 65536, got {list(self.contexts)}")
 
     @property
     def needs_text(self) -> bool:
@@ -75,14 +83,14 @@ class BenchPlan:
         """Tokens of context that the stages need; 0 without the language model."""
         if not self.needs_text:
             return 0
-        longest = max(*self.prompt_tokens, self.prompt_tokens[0] + self.n_gen)
+        longest = max(*self.prompt_tokens, max(self.contexts) + self.n_gen, N_TOKENS_LOGITS)
         longest = max(longest, _N_IMAGE_TOKENS_MAX + N_TOKENS_BEFORE + N_TOKENS_AFTER)
         return (longest + _CTX_STEP - 1) // _CTX_STEP * _CTX_STEP
 
     def setup(self) -> Setup:
         """What each side loads."""
         n_threads = self.n_threads or n_physical_cores()
-        return Setup(self.text, self.mmproj, n_threads, self.n_ctx, self.precision)
+        return Setup(self.text, self.mmproj, n_threads, self.n_ctx, self.precision, self.backend)
 
 
 def run_bench(plan: BenchPlan, report: Report = lambda _: None) -> BenchReport:
@@ -120,6 +128,9 @@ def run_bench(plan: BenchPlan, report: Report = lambda _: None) -> BenchReport:
         fidelity=fidelity,
         noise=noise.to_dict(),
         llama_cpp_isa=run.isas.get("llama_cpp"),
+        backend=plan.backend,
+        read_speed=run.read_speed,
+        bytes_per_token=run.bytes_per_token,
     )
 
 
@@ -161,6 +172,8 @@ class _Run:
         self.setup = plan.setup()
         self.times: dict[str, SideTimes] = {}
         self.isas: dict[str, str] = {}
+        self.read_speed: float | None = None
+        self.bytes_per_token = weight_bytes_per_token(read_header(plan.text))
 
     def measure(self, names: list[str]) -> None:
         """Measure sides in turn, A B A B, stage after stage."""
@@ -172,8 +185,10 @@ class _Run:
                 self._repeat(sides, stage, what, arguments)
             for name, side in sides.items():
                 if "fidelity" in self._plan.stages:
-                    side.ask("save_embeddings", path=str(self._image.with_name(f"{name}.npy")))
+                    self._save_outputs(side)
                 self.times[name].peak_rss = side.ask("peak_rss")
+            if "decode" in self._plan.stages and "palo_cpp" in sides:  # after the peak, for it takes memory of its own
+                self.read_speed = self._measure_read(sides["palo_cpp"])
             if "projector" in self._plan.stages:  # last: llama.cpp's side loads the weights once more to watch them
                 self._repeat(sides, "projector", "project", {})
 
@@ -204,7 +219,7 @@ class _Run:
         plan = self._plan
         steps: list[tuple[str, str, dict[str, Any]]] = [("encode", "encode", {})]
         steps += [("prefill", "prefill", {"n_tokens": n}) for n in plan.prompt_tokens]
-        steps += [("decode", "generate", {"n_tokens": plan.n_gen, "n_prompt": plan.prompt_tokens[0]})]
+        steps += [("decode", "generate", {"n_tokens": plan.n_gen, "n_prompt": n}) for n in plan.contexts]
         steps += [("first-token", "first_token", {})]
         return [step for step in steps if step[0] in plan.stages]
 
@@ -217,12 +232,34 @@ class _Run:
                     _values(self.times[name], stage, arguments).append(elapsed_s)
             self._noise.sample_clock()
 
+    def _save_outputs(self, side: WorkerProcess) -> None:
+        side.ask("save_embeddings", path=str(self._image.with_name(f"{side.side}.npy")))
+        if side.side == "palo_cpp" and self._plan.needs_text:
+            side.ask("save_logits", path=str(self._image.with_name("logits.npy")))
+
+    def _measure_read(self, side: WorkerProcess) -> float | None:
+        self._report("measuring a plain read")
+        speeds = [
+            side.ask("read_speed", n_bytes=self.bytes_per_token, n_threads=self.setup.n_threads)
+            for _ in range(self._plan.n_runs)
+        ]
+        found = [speed for speed in speeds if speed]
+        return median(found) if found else None
+
     def fidelity(self) -> dict[str, float]:
-        """Compare what was measured with our float32 path on the same image."""
+        """Compare what was measured with our float32 path on the image and with llama.cpp's kernels on the text."""
         self._report("measuring fidelity")
         embeddings = {name: np.load(self._image.with_name(f"{name}.npy")) for name in self.times}
         ours = embeddings["palo_cpp"]
-        return compare(ours, self._reference(), embeddings.get("llama_cpp"))
+        found = compare(ours, self._reference(), embeddings.get("llama_cpp"))
+        return found | self._logits_fidelity() if self._plan.needs_text else found
+
+    def _logits_fidelity(self) -> dict[str, float]:
+        path = self._image.with_name("reference_logits.npy")
+        with WorkerProcess("palo_cpp", replace(self.setup, backend="cpu")) as side:
+            side.ask("load")
+            side.ask("save_logits", path=str(path))
+        return compare_logits(np.load(path.with_name("logits.npy")), np.load(path))
 
     def _reference(self) -> Any:
         """Embeddings [n_tokens, n_embd] of our float32 path, computed in a process of its own."""
@@ -236,10 +273,20 @@ class _Run:
         return np.load(path)
 
 
+def weight_bytes_per_token(header: GgufHeader) -> int:
+    """Bytes of weights that decoding one token reads: all but the rows of the embedding matrix that it does not use."""
+    tensors = header.tensors
+    total = sum(tensor.n_bytes for tensor in tensors.values())
+    is_tied = "output.weight" not in tensors
+    return total if is_tied or "token_embd.weight" not in tensors else total - tensors["token_embd.weight"].n_bytes
+
+
 def _values(times: SideTimes, stage: str, arguments: dict[str, Any]) -> list[float]:
     if stage == "prefill":
         return times.prefill.setdefault(arguments["n_tokens"], [])
-    named = {"encode": times.encode, "projector": times.projector, "decode": times.generate}
+    if stage == "decode":
+        return times.generate.setdefault(arguments["n_prompt"], [])
+    named = {"encode": times.encode, "projector": times.projector}
     return named.get(stage, times.first_token)
 
 

@@ -11,7 +11,7 @@ _LABELS = {
     "projector_ms": "  of it the projector, ms",
     "load_ms": "load, ms",
     "prefill_tokens_per_s": "prefill {} tokens, tokens/s",
-    "decode_tokens_per_s": "decode, tokens/s",
+    "decode_tokens_per_s_by_context": "decode behind {} tokens, tokens/s",
     "first_token_ms": "image to first token, ms",
     "peak_rss_mib": "peak memory, MiB",
 }
@@ -56,6 +56,9 @@ def notes(report: BenchReport) -> list[str]:
     if found["fidelity"]:
         values = "; ".join(f"{name} {value:.6g}" for name, value in found["fidelity"].items())
         lines += [f"fidelity: {values}"]
+    if found["read_gb_per_s"]:
+        speed, times = found["read_gb_per_s"], found["read_tokens_per_s"]
+        lines += [f"a plain read of the weights: {speed:g} GB/s, {times:g} times a second"]
     if not report.is_alternating:
         lines += ["memory was too short for both at once: they ran one after the other, not in turn"]
     if found["noise"]["is_noisy"]:

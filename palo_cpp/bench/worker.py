@@ -21,6 +21,8 @@ from palo_cpp.errors import PaloError
 SIDES = ("palo_cpp", "llama_cpp")
 # Lengths of `vicuna_v1` around the image, in tokens: the system sentence before it; a short question after it.
 N_TOKENS_BEFORE, N_TOKENS_AFTER = 36, 16
+# Tokens whose logits are compared: 64 at a time, as all logits are computed, and then one by one.
+N_TOKENS_LOGITS, N_TOKENS_SINGLE = 144, 16
 
 
 class Worker:
@@ -74,6 +76,24 @@ class Worker:
                 self._contestant.decode([token], n_prompt + i)
 
         return _seconds(generate)
+
+    def save_logits(self, path: str) -> None:
+        """Logits behind a prompt read in pieces and behind tokens read one by one, into an .npy file; our side only."""
+        contestant: Any = self._contestant
+        np.save(path, contestant.logits(_tokens(N_TOKENS_LOGITS), N_TOKENS_SINGLE))
+
+    def read_speed(self, n_bytes: int, n_threads: int) -> float | None:
+        """Bytes per second of a plain read."""
+        from palo_cpp.backend import read_speed
+
+        return read_speed(n_bytes, n_threads)
+
+    def has_our_kernels(self) -> bool:
+        """Whether our kernels are known to ggml in this process."""
+        from palo_cpp.backend import is_registered
+        from palo_cpp.llama_library import llama_library
+
+        return is_registered(llama_library())
 
     def first_token(self) -> float:
         """Seconds from preprocessed image to first token: encode, prefill of text, image and question."""

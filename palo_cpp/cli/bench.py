@@ -10,11 +10,12 @@ import click
 
 from palo_cpp.cli.answering import to_json
 from palo_cpp.cli.console import Status, is_terminal, warn
-from palo_cpp.cli.options import debug_option, json_option, option
+from palo_cpp.cli.options import backend_option, debug_option, json_option, option
 from palo_cpp.cli.progress import readable_size
 from palo_cpp.errors import ModelNotFoundError
 
 if TYPE_CHECKING:
+    from palo_cpp.backend import BackendMode
     from palo_cpp.bench.figures import BenchReport
     from palo_cpp.bench.run import Report
 
@@ -84,6 +85,16 @@ def _to_counts(_ctx: click.Context, _parameter: click.Parameter, text: str) -> t
 @click.option(
     "--n-gen", type=click.IntRange(1, 4096), default=32, show_default=True, metavar="N", help="Tokens to decode."
 )
+@click.option(
+    "--context",
+    "contexts",
+    default="64,1000",
+    show_default=True,
+    callback=_to_counts,
+    metavar="N,N",
+    help="Tokens that stand in the context when decoding begins.",
+)
+@backend_option
 @click.option("--outtype", default="q4_0", show_default=True, metavar="TYPE", help="Type of the random decoder.")
 @click.option("--mmproj-outtype", default="f16", show_default=True, metavar="TYPE", help="Type of the random tower.")
 @click.option(
@@ -104,6 +115,8 @@ def command(
     only: tuple[str, ...],
     prompt_tokens: tuple[int, ...],
     n_gen: int,
+    contexts: tuple[int, ...],
+    backend: BackendMode,
     outtype: str,
     mmproj_outtype: str,
     vision_precision: str | None,
@@ -138,6 +151,8 @@ def command(
             n_runs=n_runs,
             prompt_tokens=prompt_tokens,
             n_gen=n_gen,
+            contexts=contexts,
+            backend=backend,
             precision=vision_precision,
         )
         report = run_bench(plan, status.show)

@@ -29,8 +29,8 @@ Examples:
 def command(model: str, backend: BackendMode, as_json: bool) -> int:
     """Say what this machine offers and what is missing.
 
-    Looks at cores, memory, instruction sets, libraries, matrix kernels, image formats and the models in a folder. The exit code is 1
-    when something that is needed is missing or broken; a line below it says how to mend that.
+    Looks at cores, memory, instruction sets, libraries, matrix kernels, image formats and the models in a folder. The
+    exit code is 1 when something that is needed is missing or broken; a line below it says how to mend that.
     """
     from palo_cpp.cli.diagnosis import examine
 
