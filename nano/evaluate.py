@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -114,10 +115,10 @@ def _one_each(nano: Nano, tokenizer: NanoTokenizer, questions: Sequence[Question
 # ---- GGUF
 
 
-def ask_gguf(models: Path, questions: Sequence[Question], reference: Result) -> Result:
-    """The same questions through palo_cpp, as a user asks them."""
+def ask_gguf(models: Path, questions: Sequence[Question], reference: Result, **options: Any) -> Result:
+    """The same questions through palo_cpp, as a user asks them; `options` are those of `Palo`."""
     scores, tokens, times, agree = list[Score](), list[list[int]](), list[float](), dict[str, list[bool]]()
-    with Palo(models) as palo:
+    with Palo(models, **options) as palo:
         for question, expected in zip(questions, reference.tokens, strict=True):
             image, begun = question.picture.render(), time.perf_counter()
             answer = palo.ask(image, question.exchange.question, max_tokens=_MAX_ANSWER)
