@@ -12,11 +12,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import torch
-from palo_cpp.convert import convert
 
 from nano.data import Batch, Batches, Recipe
 from nano.evaluation import Question, Score, fidelity, held_out_questions, score, table_row, task_row
@@ -25,8 +24,10 @@ from nano.learning import answer_logits
 from nano.model import Nano
 from nano.tokenizer import NanoTokenizer
 from nano.train import TOKENIZER
-from palo_cpp import Palo
 from palo_cpp.prompt import ImageSegment, Turn, prompt_segments
+
+if TYPE_CHECKING:
+    from palo_cpp import Palo
 
 # name -> type of the decoder, type of tower and projector
 FORMATS = {"f16": ("f16", "f16"), "q8_0": ("q8_0", "q8_0"), "q4_k_m": ("q4_k_m", "q8_0"), "q4_0": ("q4_0", "q8_0")}
@@ -117,6 +118,8 @@ def _one_each(nano: Nano, tokenizer: NanoTokenizer, questions: Sequence[Question
 
 def ask_gguf(models: Path, questions: Sequence[Question], reference: Result, **options: Any) -> Result:
     """The same questions through palo_cpp, as a user asks them; `options` are those of `Palo`."""
+    from palo_cpp import Palo  # late: PyTorch alone is also measured where palo_cpp is not installed
+
     scores, tokens, times, agree = list[Score](), list[list[int]](), list[float](), dict[str, list[bool]]()
     with Palo(models, **options) as palo:
         for question, expected in zip(questions, reference.tokens, strict=True):
@@ -157,6 +160,10 @@ def evaluate(run: Path, n_per_language: int, formats: Sequence[str]) -> dict[str
     """All formats of a run's model, PyTorch first."""
     nano, questions = load_run(run), held_out_questions(n_per_language)
     results = {"torch f32": ask_torch(nano, NanoTokenizer(run / TOKENIZER), questions)}
+    if not formats:
+        return results
+    from palo_cpp.convert import convert
+
     with tempfile.TemporaryDirectory() as folder:
         # float32, so that nothing but the named format's own rounding stands between the two.
         checkpoint = export(nano, run / TOKENIZER, Path(folder) / "checkpoint", dtype="f32")

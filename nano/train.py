@@ -75,7 +75,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     step: int = 0
     seconds: float = 0.0
-    sums: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    sums: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
 
     @classmethod
     def start(cls, plan: Plan, folder: Path, device: str) -> Run:
@@ -166,7 +166,7 @@ def train(run: Run, device: str, *, n_workers: int, minutes: float, by_clock: bo
         losses = train_step(run.learner, run.optimizer, batch, stage, plan.schedule.rate(run.step, progress))
         run.step, run.seconds = run.step + 1, before + time.monotonic() - begun
         for name, value in losses.items():
-            run.sums[name].append(value)  # type: ignore[arg-type]
+            run.sums[name].append(value)
         run.sums["step_s"].append(time.monotonic() - step_begun)
         if run.step % 50 == 0:
             _report(run, stage)
@@ -184,7 +184,7 @@ def train(run: Run, device: str, *, n_workers: int, minutes: float, by_clock: bo
 def _report(run: Run, stage: str) -> None:
     """The losses since the last report, and the pace."""
     pace = run.plan.n_batch / statistics.median(run.sums.pop("step_s"))  # the median: others may halt this process
-    means = {name: float(torch.as_tensor(values).float().mean()) for name, values in run.sums.items()}
+    means = {name: float(torch.stack(values).mean()) for name, values in run.sums.items()}
     run.log(stage=stage, pictures_per_s=round(pace, 1), **{name: round(mean, 4) for name, mean in means.items()})
     run.sums.clear()
 
@@ -215,7 +215,7 @@ def _batches(plan: Plan, tokenizer: NanoTokenizer, step: int, n_workers: int, de
         batch_size=None,
         sampler=range(step, plan.n_steps),
         num_workers=n_workers,
-        prefetch_factor=4 if n_workers else None,
+        prefetch_factor=2 if n_workers else None,
         pin_memory=device == "cuda",
         worker_init_fn=_ignore_interrupts,
     )
