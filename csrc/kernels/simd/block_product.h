@@ -14,7 +14,9 @@ constexpr int64_t DIRECT_ROWS = 4;  // up to so many rows without unpacking
 constexpr int64_t BLOCK_TILE_ROWS = Q8_ROWS;
 constexpr int64_t BLOCK_PIECE_GROUPS = 16;  // 16 KiB of bytes
 constexpr int64_t BLOCK_PASS_ROWS = 192;    // rows whose piece stays in the second-level cache while all panels pass
-constexpr int64_t PREFETCH_BYTES = 8192;    // 4 KiB leave Q6_K at 40 instead of 50 GB/s, 16 KiB are no better
+constexpr int64_t CHUNK_OUTPUTS = 512;      // outputs of a pass that share that piece
+constexpr int64_t CACHED_ROW_BYTES = 256 << 10;
+constexpr int64_t PREFETCH_BYTES = 8192;  // 4 KiB leave Q6_K at 40 instead of 50 GB/s, 16 KiB are no better
 constexpr int64_t GROUP_QUADS = BLOCK_GROUP / 4;
 constexpr int64_t QUAD_BYTES = BLOCK_PANEL_WIDTH * 4;  // of a panel's outputs
 
@@ -154,10 +156,16 @@ PALO_INLINE void add_unpacked_group(Floats totals[ROWS][PANEL_VECTORS], const ui
   }
 }
 
+// Lines of the piece to come, asked for while this one is multiplied.
+struct Ahead {
+  const uint8_t* at;
+  int64_t lines_per_group;
+};
+
 // n_groups of ROWS rows x PANEL_VECTORS vectors of a piece; `out` continues unless is_first.
 template <typename Block, int64_t ROWS>
 void multiply_unpacked(float* out, const uint8_t* x, const BlockPiece<Block>& piece, int64_t v_begin, int64_t n_cols,
-                       int64_t n_groups, bool is_first, const BlockProduct& product) {
+                       int64_t n_groups, bool is_first, Ahead ahead, const BlockProduct& product) {
   Floats totals[ROWS][PANEL_VECTORS];
   for (int64_t r = 0; r < ROWS; ++r) {
     for (int64_t v = 0; v < PANEL_VECTORS; ++v) {
@@ -166,6 +174,7 @@ void multiply_unpacked(float* out, const uint8_t* x, const BlockPiece<Block>& pi
   }
   for (int64_t g = 0; g < n_groups; ++g) {
     if constexpr (!Q8_SUMS_IN_REGISTERS) PALO_KEEP_IN_MEMORY(totals);
+    for (int64_t i = 0; i < ahead.lines_per_group; ++i, ahead.at += 64) __builtin_prefetch(ahead.at);
     add_unpacked_group<Block, ROWS>(totals, x + g * ROW_GROUP_BYTES<Block>, piece, g, v_begin, product.row_bytes);
   }
   for (int64_t r = 0; r < ROWS; ++r) {
@@ -207,43 +216,57 @@ void multiply_direct_rows(int64_t n_rows, float* out, const uint8_t* x, const ui
 }
 template <typename Block, int64_t ROWS>
 void multiply_unpacked_rows(int64_t n_rows, float* out, const uint8_t* x, const BlockPiece<Block>& piece,
-                            int64_t v_begin, int64_t n_cols, int64_t n_groups, bool is_first,
+                            int64_t v_begin, int64_t n_cols, int64_t n_groups, bool is_first, Ahead ahead,
                             const BlockProduct& product) {
   if constexpr (ROWS > 0) {
     if (n_rows == ROWS) {
-      multiply_unpacked<Block, ROWS>(out, x, piece, v_begin, n_cols, n_groups, is_first, product);
+      multiply_unpacked<Block, ROWS>(out, x, piece, v_begin, n_cols, n_groups, is_first, ahead, product);
     } else {
-      multiply_unpacked_rows<Block, ROWS - 1>(n_rows, out, x, piece, v_begin, n_cols, n_groups, is_first, product);
+      multiply_unpacked_rows<Block, ROWS - 1>(n_rows, out, x, piece, v_begin, n_cols, n_groups, is_first, ahead,
+                                              product);
     }
   }
 }
 
-// Blocks [b_begin, b_end) of n_rows rows x one panel.
+// n_blocks from block `b_begin` on of n_rows rows x one panel, whose n_blocks stand at `blocks`; `next`: those of the
+// piece to come.
 template <typename Block>
-void multiply_piece(float* out, const uint8_t* x, const uint8_t* panel, int64_t b_begin, int64_t b_end, int64_t n_rows,
-                    int64_t n_cols, const BlockProduct& product) {
+void multiply_piece(float* out, const uint8_t* x, const uint8_t* blocks, const uint8_t* next, int64_t b_begin,
+                    int64_t n_blocks, int64_t n_rows, int64_t n_cols, const BlockProduct& product) {
   BlockPiece<Block> piece;
-  unpack_piece<Block>(piece, panel + b_begin * Block::N_BYTES, b_end - b_begin);
+  unpack_piece<Block>(piece, blocks, n_blocks);
   const uint8_t* first = x + b_begin * Block::N_GROUPS * ROW_GROUP_BYTES<Block>;
+  const int64_t n_groups = n_blocks * Block::N_GROUPS;
+  const int64_t n_tiles = (n_rows + BLOCK_TILE_ROWS - 1) / BLOCK_TILE_ROWS * (BLOCK_VECTORS / PANEL_VECTORS);
+  const int64_t n_lines = (n_blocks * Block::N_BYTES / 64 + n_tiles - 1) / n_tiles;
+  Ahead ahead{next, (n_lines + n_groups - 1) / n_groups};
   for (int64_t v = 0; v < BLOCK_VECTORS && v * LANES < n_cols; v += PANEL_VECTORS) {
-    for (int64_t r = 0; r < n_rows; r += BLOCK_TILE_ROWS) {
-      multiply_unpacked_rows<Block, BLOCK_TILE_ROWS>(n_rows - r < BLOCK_TILE_ROWS ? n_rows - r : BLOCK_TILE_ROWS,
-                                                     out + r * product.ldo + v * LANES, first + r * product.row_bytes,
-                                                     piece, v, n_cols - v * LANES, (b_end - b_begin) * Block::N_GROUPS,
-                                                     b_begin == 0, product);
+    for (int64_t r = 0; r < n_rows; r += BLOCK_TILE_ROWS, ahead.at += n_lines * 64) {
+      multiply_unpacked_rows<Block, BLOCK_TILE_ROWS>(
+          n_rows - r < BLOCK_TILE_ROWS ? n_rows - r : BLOCK_TILE_ROWS, out + r * product.ldo + v * LANES,
+          first + r * product.row_bytes, piece, v, n_cols - v * LANES, n_groups, b_begin == 0, ahead, product);
     }
   }
 }
 
+// All rows of a pass with all panels: panel by panel where the rows fit into the second-level cache, else chunk by
+// chunk of outputs with one piece's inputs in that cache.
 template <typename Block>
 void multiply_pass(float* out, const uint8_t* x, const uint8_t* panels, int64_t n_rows, int64_t n_out,
                    const BlockProduct& product) {
   constexpr int64_t PIECE = BLOCK_PIECE_GROUPS / Block::N_GROUPS;
-  for (int64_t b = 0; b < product.n_blocks; b += PIECE) {
-    const int64_t end = b + PIECE < product.n_blocks ? b + PIECE : product.n_blocks;
-    for (int64_t o = 0; o < n_out; o += BLOCK_PANEL_WIDTH) {
-      multiply_piece<Block>(out + o, x, panels + o / BLOCK_PANEL_WIDTH * product.n_blocks * Block::N_BYTES, b, end,
-                            n_rows, n_out - o, product);
+  const int64_t panel_bytes = product.n_blocks * Block::N_BYTES;
+  const bool is_by_panel = n_rows * product.row_bytes <= CACHED_ROW_BYTES;
+  const int64_t chunk = is_by_panel ? BLOCK_PANEL_WIDTH : CHUNK_OUTPUTS;
+  const int64_t to_next = is_by_panel ? PIECE * Block::N_BYTES : panel_bytes;
+  for (int64_t begin = 0; begin < n_out; begin += chunk) {
+    const int64_t end = begin + chunk < n_out ? begin + chunk : n_out;
+    for (int64_t b = 0; b < product.n_blocks; b += PIECE) {
+      const int64_t n_blocks = b + PIECE < product.n_blocks ? PIECE : product.n_blocks - b;
+      for (int64_t o = begin; o < end; o += BLOCK_PANEL_WIDTH) {
+        const uint8_t* blocks = panels + o / BLOCK_PANEL_WIDTH * panel_bytes + b * Block::N_BYTES;
+        multiply_piece<Block>(out + o, x, blocks, blocks + to_next, b, n_blocks, n_rows, n_out - o, product);
+      }
     }
   }
 }
