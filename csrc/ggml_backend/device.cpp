@@ -39,7 +39,7 @@ void get_props(ggml_backend_dev_t device, ggml_backend_dev_props* props) {
 }
 
 ggml_backend_t init_backend(ggml_backend_dev_t, const char*) {
-  return make_stream(compute_device());
+  return make_stream(*compute_device());
 }
 
 ggml_backend_buffer_type_t weight_device_buffer_type(ggml_backend_dev_t) {
@@ -56,9 +56,10 @@ bool is_question_about_weight(const ggml_tensor& op) {
   return w != nullptr && w->buffer != nullptr && ggml_backend_buffer_get_size(w->buffer) == 0;
 }
 
-bool supports_op(ggml_backend_dev_t, const ggml_tensor* op) {
+bool supports_op(ggml_backend_dev_t device, const ggml_tensor* op) {
   if (is_view(op->op)) return true;
   if (operation_for(*op) == nullptr) return false;
+  if (op->op != GGML_OP_MUL_MAT) return has_computed(device);
   return !is_question_about_weight(*op) || accepts_weights(op->src[0]->type);
 }
 

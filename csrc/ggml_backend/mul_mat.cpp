@@ -141,11 +141,11 @@ int plan_group(Plan& plan, ggml_tensor* const* nodes, int n_nodes) {
   if (x.n_rows == 0) return group.n_products;
   uint8_t* quantized = plan.scratch.data();
   const BlockKernels& kernels = *group.products[0].w.kernels;
-  plan.phases.push_back({round_up_divide(x.n_rows, N_QUANTIZE_ROWS), [x, quantized, &kernels](int64_t task) {
-                           const int64_t begin = task * N_QUANTIZE_ROWS;
-                           quantize(quantized, x, kernels, begin, std::min(begin + N_QUANTIZE_ROWS, x.n_rows));
-                         }});
-  plan.phases.push_back({group.n_tasks(), [group, quantized](int64_t task) { group.run(quantized, task); }});
+  plan.add({round_up_divide(x.n_rows, N_QUANTIZE_ROWS), [x, quantized, &kernels](int64_t task) {
+              const int64_t begin = task * N_QUANTIZE_ROWS;
+              quantize(quantized, x, kernels, begin, std::min(begin + N_QUANTIZE_ROWS, x.n_rows));
+            }});
+  plan.add({group.n_tasks(), [group, quantized](int64_t task) { group.run(quantized, task); }});
   return group.n_products;
 }
 

@@ -5,6 +5,7 @@
 #include <ggml.h>
 
 #include <cstdint>
+#include <deque>
 #include <vector>
 
 #include "ggml_backend/parallel.h"
@@ -18,7 +19,19 @@ struct Plan {
   ByteBuffer scratch;  // the first phase of a node or group of nodes writes it, the last one reads it
   int n_threads = 1;
 
-  void begin() { phases.clear(); }
+  // The rotary angles of the graph, once a node has planned them.
+  const ggml_tensor* angles_of = nullptr;
+  const float* angles = nullptr;
+
+  void begin();
+  // Appends a phase. One of a single task joins the phase before if that has a single one too: no thread waits between.
+  void add(Phase phase);
+  // Memory for n floats that stays as it is until the graph is done.
+  float* table(int64_t n);
+
+ private:
+  std::deque<Buffer> tables_;
+  size_t n_tables_ = 0;
 };
 
 struct Operation {

@@ -14,6 +14,10 @@ namespace palo::backend {
 namespace {
 
 struct Stream {
+  explicit Stream(const ggml_backend_device& prototype) : device(prototype) { device.context = this; }
+
+  ggml_backend_device device;
+  bool has_computed = false;
   Plan plan;
   std::vector<ggml_tensor*> nodes;  // of the graph in work, those that compute something
 };
@@ -62,6 +66,7 @@ ggml_status compute(Stream& stream, ggml_cgraph* graph) {
     i += operation.plan(plan, stream.nodes.data() + i, run_length(stream.nodes, i, operation));
   }
   run_phases(plan.phases, plan.n_threads);
+  stream.has_computed = true;
   return GGML_STATUS_SUCCESS;
 }
 
@@ -84,7 +89,7 @@ ggml_guid_t guid() {
 
 }  // namespace
 
-ggml_backend_t make_stream(ggml_backend_dev_t device) {
+ggml_backend_t make_stream(const ggml_backend_device& device) {
   static constexpr ggml_backend_i STREAM = {
       .get_name = get_name,
       .free = free_stream,
@@ -103,10 +108,14 @@ ggml_backend_t make_stream(ggml_backend_dev_t device) {
       .event_wait = nullptr,
       .graph_optimize = nullptr,
   };
-  auto* stream = new (std::nothrow) Stream;
+  auto* stream = new (std::nothrow) Stream(device);
   if (stream == nullptr) return nullptr;
   stream->plan.n_threads = GGML_DEFAULT_N_THREADS;  // until set_n_threads is called, like ggml's own backends
-  return new ggml_backend{guid(), STREAM, device, stream};
+  return new ggml_backend{guid(), STREAM, &stream->device, stream};
+}
+
+bool has_computed(ggml_backend_dev_t device) {
+  return device->context != nullptr && static_cast<const Stream*>(device->context)->has_computed;
 }
 
 void set_n_threads(ggml_backend_t stream, int n_threads) {

@@ -1,0 +1,10 @@
+// Attention over the KV cache.
+#pragma once
+
+#include "ggml_backend/operations.h"
+
+namespace palo::backend {
+
+extern const Operation FLASH_ATTENTION;
+
+}  // namespace palo::backend

@@ -1,0 +1,98 @@
+// The steps that look at one row at a time: RMS norm, products and sums of elements, SwiGLU.
+#include "ggml_backend/row_steps.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "ggml_backend/packed_matrix.h"
+#include "kernels/text_kernels.h"
+
+namespace palo::backend {
+namespace {
+
+// Elements of a task: fetching the next one costs little beside them.
+constexpr int64_t TASK_ELEMENTS = 16 << 10;
+
+bool is_dense(const ggml_tensor* tensor) {
+  return tensor != nullptr && tensor->type == GGML_TYPE_F32 && ggml_is_contiguous(tensor);
+}
+
+float* row(const ggml_tensor& tensor, int64_t r) {
+  return static_cast<float*>(tensor.data) + r * tensor.ne[0];
+}
+
+// b's row beside row r of the result: its own, or the only one that there is.
+const float* other_row(const ggml_tensor& b, int64_t r) {
+  return row(b, ggml_nrows(&b) == 1 ? 0 : r);
+}
+
+int64_t no_scratch(const ggml_tensor&) {
+  return 0;
+}
+
+// Appends one phase that calls body(r) for each row r of the node.
+template <typename Body>
+int plan_rows(Plan& plan, const ggml_tensor& node, const Body& body) {
+  const int64_t n_rows = ggml_nrows(&node), n_task_rows = std::max<int64_t>(1, TASK_ELEMENTS / node.ne[0]);
+  plan.add({(n_rows + n_task_rows - 1) / n_task_rows, [=](int64_t task) {
+              const int64_t end = std::min(n_rows, (task + 1) * n_task_rows);
+              for (int64_t r = task * n_task_rows; r < end; ++r) body(r);
+            }});
+  return 1;
+}
+
+bool supports_rms_norm(const ggml_tensor& node) {
+  return is_dense(&node) && is_dense(node.src[0]);
+}
+
+int plan_rms_norm(Plan& plan, ggml_tensor* const* nodes, int) {
+  const ggml_tensor& node = *nodes[0];
+  float eps;
+  std::memcpy(&eps, node.op_params, sizeof(eps));
+  return plan_rows(plan, node, [&node, eps](int64_t r) {
+    kernels_in_use().text->rms_norm(row(node, r), row(*node.src[0], r), nullptr, node.ne[0], eps);
+  });
+}
+
+// a of the result's shape, b of the same one or a single row of it.
+bool supports_pair(const ggml_tensor& node) {
+  const ggml_tensor *a = node.src[0], *b = node.src[1];
+  if (!is_dense(&node) || !is_dense(a) || !is_dense(b)) return false;
+  return ggml_are_same_shape(a, b) || (b->ne[0] == a->ne[0] && ggml_nrows(b) == 1);
+}
+
+int plan_multiply(Plan& plan, ggml_tensor* const* nodes, int) {
+  const ggml_tensor& node = *nodes[0];
+  return plan_rows(plan, node, [&node](int64_t r) {
+    kernels_in_use().text->multiply(row(node, r), row(*node.src[0], r), other_row(*node.src[1], r), node.ne[0]);
+  });
+}
+
+int plan_add(Plan& plan, ggml_tensor* const* nodes, int) {
+  const ggml_tensor& node = *nodes[0];
+  return plan_rows(plan, node, [&node](int64_t r) {
+    kernels_in_use().add(row(node, r), row(*node.src[0], r), other_row(*node.src[1], r), node.ne[0]);
+  });
+}
+
+// With the gate in a tensor of its own, as LLaMA has it.
+bool supports_swiglu(const ggml_tensor& node) {
+  return ggml_get_glu_op(&node) == GGML_GLU_OP_SWIGLU && is_dense(&node) && is_dense(node.src[0]) &&
+         is_dense(node.src[1]) && ggml_are_same_shape(node.src[0], node.src[1]);
+}
+
+int plan_swiglu(Plan& plan, ggml_tensor* const* nodes, int) {
+  const ggml_tensor& node = *nodes[0];
+  return plan_rows(plan, node, [&node](int64_t r) {
+    kernels_in_use().text->swiglu(row(node, r), row(*node.src[0], r), row(*node.src[1], r), node.ne[0]);
+  });
+}
+
+}  // namespace
+
+const Operation RMS_NORM = {GGML_OP_RMS_NORM, supports_rms_norm, no_scratch, plan_rms_norm};
+const Operation MULTIPLY = {GGML_OP_MUL, supports_pair, no_scratch, plan_multiply};
+const Operation ADD = {GGML_OP_ADD, supports_pair, no_scratch, plan_add};
+const Operation SWIGLU = {GGML_OP_GLU, supports_swiglu, no_scratch, plan_swiglu};
+
+}  // namespace palo::backend

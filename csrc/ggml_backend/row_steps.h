@@ -1,0 +1,13 @@
+// The steps that look at one row at a time (f32, dense).
+#pragma once
+
+#include "ggml_backend/operations.h"
+
+namespace palo::backend {
+
+extern const Operation RMS_NORM;  // x / sqrt(mean(x^2) + eps)
+extern const Operation MULTIPLY;  // a * b, b of a's shape or one row
+extern const Operation ADD;       // a + b, likewise
+extern const Operation SWIGLU;    // silu(gate) * up, in two tensors
+
+}  // namespace palo::backend

@@ -1,0 +1,10 @@
+// Rows of f32 written to a cache of f16, each to the cell that an index names.
+#pragma once
+
+#include "ggml_backend/operations.h"
+
+namespace palo::backend {
+
+extern const Operation SET_ROWS;
+
+}  // namespace palo::backend
