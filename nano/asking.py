@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nano.questions import GRAMMARS, Grammar
-from nano.scenes import Scene
+from nano.scenes import Scene, Thing
 from nano.things import COLOURS, KINDS, SIDES
 from palo_cpp.languages import LANGUAGES
 
@@ -59,7 +59,8 @@ def asked_across(turn: Exchange, worded: Exchange) -> Exchange:
     return Exchange(f"{worded.question} {request}", turn.answer, turn.language, turn.task)
 
 
-_Found = tuple[tuple[str, ...], str] | None
+_Found = tuple[tuple[str, ...], str] | None  # phrasings of a question, and its answer
+_Where = tuple[str, str, tuple[Thing, ...]]  # side, kind of the thing that one looks from, what is there
 
 
 def _any_question(rng: random.Random, grammar: Grammar, language: str) -> tuple[tuple[str, ...], ...]:
@@ -120,7 +121,7 @@ def _exists(scene: Scene, rng: random.Random, grammar: Grammar, _: str) -> _Foun
 
 def _neighbour(scene: Scene, rng: random.Random, grammar: Grammar, _: str) -> _Found:
     """One thing on that side, or (a quarter) nothing; never several, nor one on the diagonal."""
-    nothing, one = [], []
+    nothing, one = list[_Where](), list[_Where]()
     for thing in scene.things:
         for side in SIDES if scene.only(thing.kind) else ():
             others = scene.neighbours(thing, side)
@@ -136,7 +137,7 @@ def _neighbour(scene: Scene, rng: random.Random, grammar: Grammar, _: str) -> _F
 
 def _largest(scene: Scene, _: random.Random, grammar: Grammar, __: str) -> _Found:
     thing = scene.largest()
-    return thing and (grammar.ask_largest(), grammar.largest(thing.kind, thing.colour))
+    return (grammar.ask_largest(), grammar.largest(thing.kind, thing.colour)) if thing else None
 
 
 def _off_topic(_: Scene, __: random.Random, grammar: Grammar, ___: str) -> _Found:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,15 +65,14 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on a device."""
-        moved = {
-            name: value.to(device, non_blocking=True) for name, value in vars(self).items() if torch.is_tensor(value)
-        }
-        return replace(self, **moved)
+        return replace(self, **{name: value.to(device, non_blocking=True) for name, value in self._tensors().items()})
 
     def pin_memory(self) -> Batch:
         """The same batch in memory that a GPU copies from by itself."""
-        pinned = {name: value.pin_memory() for name, value in vars(self).items() if torch.is_tensor(value)}
-        return replace(self, **pinned)
+        return replace(self, **{name: value.pin_memory() for name, value in self._tensors().items()})
+
+    def _tensors(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if torch.is_tensor(value)}
 
     def normalised(self) -> Tensor:
         """Pixels as the tower takes them, float32 [n_batch, 3, S, S]."""

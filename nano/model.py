@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -324,7 +325,8 @@ class Nano(nn.Module):
             x = torch.cat([x[:, :start], images.to(x.dtype), x[:, start + images.shape[1] :]], dim=1)
         rotation = rotation_of(positions, self.sizes.n_embd // self.sizes.n_head)
         mask = attention_mask(segments, hidden_rows)
-        for layer in self.model["layers"]:  # type: ignore[union-attr]
+        layers: Any = self.model["layers"]
+        for layer in layers:
             x = layer(x, rotation, mask)
         out: Tensor = self.model["norm"](x)
         return out

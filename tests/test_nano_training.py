@@ -251,3 +251,17 @@ def test_held_out_questions_are_the_same_each_time_and_of_every_kind():
     assert {q.exchange.task for q in questions} >= {"count", "neighbour", "describe", "unknown"}
     assert questions[:20] == held_out_questions(20)[:20]
     assert min(q.picture.seed for q in questions) >= 2 * 10**9
+
+
+def test_the_clock_ends_a_run_and_its_learning_rate(tmp_path, tokenizer, monkeypatch):
+    rates = []
+
+    def note(learner, optimizer, batch, stage, rate):
+        rates.append(rate)
+        return train_step(learner, optimizer, batch, stage, rate)
+
+    monkeypatch.setattr("nano.train.train_step", note)
+    run = toy_run(tmp_path / "run", tokenizer, n_steps=100_000)
+    train_run(run, "cpu", n_workers=0, minutes=0.02, by_clock=True, n_validation=1)
+    assert 3 < run.step < 1000 and (tmp_path / "run" / "checkpoint.pt").exists()
+    assert rates[-1] < 0.5 * max(rates)
