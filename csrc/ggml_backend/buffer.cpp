@@ -5,6 +5,7 @@
 #include <new>
 
 #include "ggml_backend/device.h"
+#include "ggml_backend/file_pages.h"
 #include "ggml_backend/ggml_abi.h"
 #include "ggml_backend/log.h"
 #include "ggml_backend/packed_matrix.h"
@@ -51,6 +52,7 @@ void set_tensor(ggml_backend_buffer_t, ggml_tensor* tensor, const void* data, si
   } else {
     std::memcpy(place.data() + place.offset, data, size);
   }
+  release_file_pages(data, size);
 }
 
 void get_tensor(ggml_backend_buffer_t, const ggml_tensor* tensor, void* data, size_t offset, size_t size) {

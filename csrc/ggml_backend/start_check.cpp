@@ -24,8 +24,9 @@ constexpr int64_t N_ROWS[] = {1, 32};
 constexpr int N_REPEATS = 5;
 // One row is bound by memory on a real matrix: there, arithmetic a little slower than ggml's costs nothing.
 constexpr double LEAST_GAIN[] = {0.7, 1.0};
-// Both sides round their inputs to int8, each in its own way: observed 0.006 of the root mean square at most.
-constexpr double TOLERANCE = 0.05;
+// Of the root mean square: both sides round their inputs to int8, ggml more coarsely under the K types. Observed 0.036
+// at most; kernels that do not belong to the data are off by 1.
+constexpr double TOLERANCE = 0.1;
 
 template <typename T, void (*free)(T*)>
 struct Freed {
