@@ -1,6 +1,7 @@
 // Packs rows of GGUF blocks into panels and back: moves words and halves, looks into none of them.
 #include "kernels/block_layout.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -19,6 +20,20 @@ void gather(uint8_t* block, const uint8_t* panel, int64_t n) {
   for (int64_t i = 0; i < n; ++i) std::memcpy(block + i * N_BYTES, panel + i * WIDTH * N_BYTES, N_BYTES);
 }
 
+// Every block of every row. Blocks of less than a cache line are taken several at a time: rows often lie a power of two
+// apart, where the first-level cache holds no line of each of 32 rows until its next block is wanted.
+template <BlockType TYPE, typename Function>
+void for_blocks(int64_t n_out, int64_t n_in, Function function) {
+  constexpr BlockLayout LAYOUT = BLOCK_LAYOUTS[static_cast<int>(TYPE)];
+  constexpr int64_t STEP = std::max<int64_t>(1, 64 / LAYOUT.n_bytes);
+  const int64_t n_blocks = n_in / LAYOUT.size;
+  for (int64_t begin = 0; begin < n_blocks; begin += STEP) {
+    for (int64_t o = 0; o < n_out; ++o) {
+      for (int64_t b = begin; b < std::min(n_blocks, begin + STEP); ++b) function(o, b);
+    }
+  }
+}
+
 }  // namespace
 
 template <BlockType TYPE>
@@ -32,28 +47,24 @@ void pack_block_panel(uint8_t* panel, const uint8_t* rows, int64_t n_out, int64_
   constexpr BlockLayout LAYOUT = BLOCK_LAYOUTS[static_cast<int>(TYPE)];
   constexpr int64_t PANEL_BLOCK = LAYOUT.n_bytes * WIDTH;
   static_assert(PANEL_BLOCK % 64 == 0);
-  for (int64_t b = 0; b < n_in / LAYOUT.size; ++b) {
+  if (n_out < WIDTH) std::memset(panel, 0, block_panel_bytes<TYPE>(n_in));
+  for_blocks<TYPE>(n_out, n_in, [&](int64_t o, int64_t b) {
     uint8_t* to = panel + b * PANEL_BLOCK;
-    if (n_out < WIDTH) std::memset(to, 0, PANEL_BLOCK);
-    for (int64_t o = 0; o < n_out; ++o) {
-      const uint8_t* block = rows + o * row_bytes + b * LAYOUT.n_bytes;
-      spread<2>(to + LAYOUT.halves_at * WIDTH + o * 2, block + LAYOUT.halves_at, LAYOUT.n_halves);
-      spread<4>(to + LAYOUT.words_at * WIDTH + o * 4, block + LAYOUT.words_at, LAYOUT.n_words);
-    }
-  }
+    const uint8_t* block = rows + o * row_bytes + b * LAYOUT.n_bytes;
+    spread<2>(to + LAYOUT.halves_at * WIDTH + o * 2, block + LAYOUT.halves_at, LAYOUT.n_halves);
+    spread<4>(to + LAYOUT.words_at * WIDTH + o * 4, block + LAYOUT.words_at, LAYOUT.n_words);
+  });
 }
 
 template <BlockType TYPE>
 void unpack_block_panel(uint8_t* rows, const uint8_t* panel, int64_t n_out, int64_t n_in, int64_t row_bytes) {
   constexpr BlockLayout LAYOUT = BLOCK_LAYOUTS[static_cast<int>(TYPE)];
-  for (int64_t b = 0; b < n_in / LAYOUT.size; ++b) {
+  for_blocks<TYPE>(n_out, n_in, [&](int64_t o, int64_t b) {
     const uint8_t* from = panel + b * LAYOUT.n_bytes * WIDTH;
-    for (int64_t o = 0; o < n_out; ++o) {
-      uint8_t* block = rows + o * row_bytes + b * LAYOUT.n_bytes;
-      gather<2>(block + LAYOUT.halves_at, from + LAYOUT.halves_at * WIDTH + o * 2, LAYOUT.n_halves);
-      gather<4>(block + LAYOUT.words_at, from + LAYOUT.words_at * WIDTH + o * 4, LAYOUT.n_words);
-    }
-  }
+    uint8_t* block = rows + o * row_bytes + b * LAYOUT.n_bytes;
+    gather<2>(block + LAYOUT.halves_at, from + LAYOUT.halves_at * WIDTH + o * 2, LAYOUT.n_halves);
+    gather<4>(block + LAYOUT.words_at, from + LAYOUT.words_at * WIDTH + o * 4, LAYOUT.n_words);
+  });
 }
 
 #define PALO_INSTANTIATE(TYPE)                                                                          \

@@ -256,16 +256,17 @@ void multiply_pass(float* out, const uint8_t* x, const uint8_t* panels, int64_t 
                    const BlockProduct& product) {
   constexpr int64_t PIECE = BLOCK_PIECE_GROUPS / Block::N_GROUPS;
   const int64_t panel_bytes = product.n_blocks * Block::N_BYTES;
-  const bool is_by_panel = n_rows * product.row_bytes <= CACHED_ROW_BYTES;
-  const int64_t chunk = is_by_panel ? BLOCK_PANEL_WIDTH : CHUNK_OUTPUTS;
-  const int64_t to_next = is_by_panel ? PIECE * Block::N_BYTES : panel_bytes;
+  const int64_t chunk = n_rows * product.row_bytes <= CACHED_ROW_BYTES ? BLOCK_PANEL_WIDTH : CHUNK_OUTPUTS;
   for (int64_t begin = 0; begin < n_out; begin += chunk) {
     const int64_t end = begin + chunk < n_out ? begin + chunk : n_out;
+    const uint8_t* first = panels + begin / BLOCK_PANEL_WIDTH * panel_bytes;
     for (int64_t b = 0; b < product.n_blocks; b += PIECE) {
       const int64_t n_blocks = b + PIECE < product.n_blocks ? PIECE : product.n_blocks - b;
       for (int64_t o = begin; o < end; o += BLOCK_PANEL_WIDTH) {
-        const uint8_t* blocks = panels + o / BLOCK_PANEL_WIDTH * panel_bytes + b * Block::N_BYTES;
-        multiply_piece<Block>(out + o, x, blocks, blocks + to_next, b, n_blocks, n_rows, n_out - o, product);
+        const uint8_t* blocks = first + (o - begin) / BLOCK_PANEL_WIDTH * panel_bytes + b * Block::N_BYTES;
+        const bool is_last = o + BLOCK_PANEL_WIDTH >= end;
+        const uint8_t* next = is_last ? first + (b + PIECE) * Block::N_BYTES : blocks + panel_bytes;
+        multiply_piece<Block>(out + o, x, blocks, next, b, n_blocks, n_rows, n_out - o, product);
       }
     }
   }
