@@ -1,80 +1,67 @@
 #include "ggml_backend/flash_attention.h"
 
-#include <cstring>
-
+#include "ggml_backend/attention_tensors.h"
 #include "ggml_backend/packed_matrix.h"
+#include "ggml_backend/prompt_attention.h"
 #include "kernels/text_kernels.h"
 
 namespace palo::backend {
 namespace {
 
-// Queries per call up to which a head's cells are read once for each: the answers of a batch. A prompt's many queries
-// are better off with ggml's tiles of queries and keys.
-constexpr int64_t MAX_QUERIES = 16;
-
-// What ggml_flash_attn_ext stores in op_params: floats 0 to 2.
-struct AttentionParameters {
-  float scale, max_bias, softcap;
-
-  explicit AttentionParameters(const ggml_tensor& node) {
-    std::memcpy(&scale, node.op_params, sizeof(scale));
-    std::memcpy(&max_bias, node.op_params + 1, sizeof(max_bias));
-    std::memcpy(&softcap, node.op_params + 2, sizeof(softcap));
-  }
-};
+// Up to so many queries (the answers of a batch) a head's cells are read once for each, as they lie in the cache. For
+// more they are unpacked first, for matrix products.
+constexpr int64_t MAX_SINGLE_QUERIES = 16;
 
 // A row of f16 at every step of its dimensions 1 to 3.
 bool is_half_rows(const ggml_tensor& tensor) {
   return tensor.type == GGML_TYPE_F16 && tensor.nb[0] == sizeof(ggml_fp16_t);
 }
 
-// query [n_streams, n_head, n_queries, head_size] f32; keys, values [n_streams, n_head_kv, n_cells, head_size] f16;
-// mask [n_streams or 1, n_head or 1, n_queries, n_cells] f16; node [n_streams, n_queries, n_head, head_size] f32.
 bool supports(const ggml_tensor& node) {
-  const ggml_tensor &query = *node.src[0], &keys = *node.src[1], &values = *node.src[2];
-  const ggml_tensor* mask = node.src[3];
-  const AttentionParameters parameters(node);
-  const int64_t head_size = query.ne[0];
-  return query.ne[1] <= MAX_QUERIES && query.type == GGML_TYPE_F32 && query.nb[0] == sizeof(float) &&
-         head_size % 16 == 0 && keys.ne[0] == head_size && values.ne[0] == head_size && is_half_rows(keys) &&
-         is_half_rows(values) && query.ne[2] % keys.ne[2] == 0 && values.ne[2] == keys.ne[2] &&
-         query.ne[3] == keys.ne[3] && query.ne[3] == values.ne[3] && (mask == nullptr || is_half_rows(*mask)) &&
-         node.src[4] == nullptr && parameters.max_bias == 0.0f && parameters.softcap == 0.0f &&
-         node.type == GGML_TYPE_F32 && ggml_is_contiguous(&node);
+  const AttentionTensors x(node);
+  const int64_t head_size = x.head_size();
+  return x.query.type == GGML_TYPE_F32 && x.query.nb[0] == sizeof(float) && x.query.nb[1] % sizeof(float) == 0 &&
+         head_size % 16 == 0 && x.keys.ne[0] == head_size && x.values.ne[0] == head_size && is_half_rows(x.keys) &&
+         is_half_rows(x.values) && x.n_head() % x.n_head_kv() == 0 && x.values.ne[2] == x.n_head_kv() &&
+         x.n_streams() == x.keys.ne[3] && x.n_streams() == x.values.ne[3] &&
+         (x.mask == nullptr || is_half_rows(*x.mask)) && node.src[4] == nullptr && x.max_bias() == 0.0f &&
+         x.softcap() == 0.0f && node.type == GGML_TYPE_F32 && ggml_is_contiguous(&node);
 }
 
-int64_t n_tasks(const ggml_tensor& node) {
-  const ggml_tensor& query = *node.src[0];
-  return query.ne[1] * query.ne[2] * query.ne[3];
+bool is_prompt(const AttentionTensors& x) {
+  return x.n_queries() > MAX_SINGLE_QUERIES;
 }
 
-int64_t scratch_bytes(const ggml_tensor& node) {
-  return n_tasks(node) * node.src[1]->ne[1] * static_cast<int64_t>(sizeof(float));
+int64_t n_single_tasks(const AttentionTensors& x) {
+  return x.n_queries() * x.n_head() * x.n_streams();
 }
 
-const uint8_t* at(const ggml_tensor& tensor, int64_t i1, int64_t i2, int64_t i3) {
-  return static_cast<const uint8_t*>(tensor.data) + i1 * tensor.nb[1] + i2 * tensor.nb[2] + i3 * tensor.nb[3];
+// For single queries the weights of the cells, for each query of each head.
+int64_t scratch_bytes(const ggml_tensor& node, int n_threads) {
+  const AttentionTensors x(node);
+  if (is_prompt(x)) return prompt_attention_bytes(x, n_threads);
+  return n_single_tasks(x) * x.n_cells() * static_cast<int64_t>(sizeof(float));
 }
 
 // One head of one query.
-void attend(const ggml_tensor& node, float* weights, int64_t task) {
-  const ggml_tensor &query = *node.src[0], &keys = *node.src[1], &values = *node.src[2];
-  const ggml_tensor* mask = node.src[3];
-  const int64_t head = task % query.ne[2], i = task / query.ne[2] % query.ne[1],
-                stream = task / query.ne[2] / query.ne[1];
-  const int64_t head_kv = head / (query.ne[2] / keys.ne[2]), n_cells = keys.ne[1];
-  const uint8_t* hidden = mask == nullptr ? nullptr : at(*mask, i, head % mask->ne[2], stream % mask->ne[3]);
-  kernels_in_use().text->attend(static_cast<float*>(node.data) + task * node.ne[0], weights + task * n_cells,
-                                reinterpret_cast<const float*>(at(query, i, head, stream)),
-                                {at(keys, 0, head_kv, stream), static_cast<int64_t>(keys.nb[1])},
-                                {at(values, 0, head_kv, stream), static_cast<int64_t>(values.nb[1])}, hidden, n_cells,
-                                query.ne[0], AttentionParameters(node).scale);
+void attend(const AttentionTensors& x, float* weights, int64_t task) {
+  const int64_t head = task % x.n_head(), i = task / x.n_head() % x.n_queries(),
+                stream = task / x.n_head() / x.n_queries(), head_kv = x.head_kv_of(head);
+  kernels_in_use().text->attend(
+      x.out_row(i, head, stream), weights + task * x.n_cells(), x.query_row(i, head, stream),
+      {AttentionTensors::at(x.keys, 0, head_kv, stream), static_cast<int64_t>(x.keys.nb[1])},
+      {AttentionTensors::at(x.values, 0, head_kv, stream), static_cast<int64_t>(x.values.nb[1])},
+      x.mask_row(i, head, stream), x.n_cells(), x.head_size(), x.scale());
 }
 
 int plan_attention(Plan& plan, ggml_tensor* const* nodes, int) {
-  const ggml_tensor& node = *nodes[0];
-  auto* weights = reinterpret_cast<float*>(plan.scratch.data());
-  plan.add({n_tasks(node), [&node, weights](int64_t task) { attend(node, weights, task); }});
+  const AttentionTensors x(*nodes[0]);
+  if (is_prompt(x)) {
+    plan_prompt_attention(plan, x);
+  } else {
+    auto* weights = reinterpret_cast<float*>(plan.scratch.data());
+    plan.add({n_single_tasks(x), [x, weights](int64_t task) { attend(x, weights, task); }});
+  }
   return 1;
 }
 

@@ -126,7 +126,7 @@ bool supports(const ggml_tensor& node) {
          node.type == GGML_TYPE_F32 && ggml_is_contiguous(&node);
 }
 
-int64_t scratch_bytes(const ggml_tensor& node) {
+int64_t scratch_bytes(const ggml_tensor& node, int) {
   const PackedMatrix w = *packed_matrix(*node.src[0]);
   return ggml_nrows(node.src[1]) * w.kernels->row_bytes(w.n_in);
 }

@@ -41,7 +41,7 @@ struct Operation {
   bool (*supports)(const ggml_tensor& node);
 
   // Bytes of Plan::scratch that `plan` needs for these nodes.
-  int64_t (*scratch_bytes)(const ggml_tensor& node);
+  int64_t (*scratch_bytes)(const ggml_tensor& node, int n_threads);
 
   // Appends the phases of nodes[0] and of as many nodes behind it as can run together with it; returns how many.
   // nodes[0, n_nodes) are all of this operation.

@@ -16,11 +16,18 @@
 namespace palo::backend {
 namespace {
 
+thread_local int worker_of_thread = 0;
+
 void run_serially(const Phase& phase) {
+  worker_of_thread = 0;
   for (int64_t task = 0; task < phase.n_tasks; ++task) phase.body(task);
 }
 
 }  // namespace
+
+int worker() {
+  return worker_of_thread;
+}
 
 #ifdef PALO_USE_OPENMP
 
@@ -59,10 +66,13 @@ void run_together(const Phase* phases, size_t n_phases, int n_threads) {
   const auto tasks = std::make_unique<Tasks[]>(n_phases);
   for (size_t i = 0; i < n_phases; ++i) tasks[i].cut(phases[i].n_tasks, n_threads);
 #pragma omp parallel num_threads(n_threads)
-  for (size_t i = 0; i < n_phases; ++i) {
-    tasks[i].work(phases[i], omp_get_thread_num());
-    if (i + 1 < n_phases) {
+  {
+    worker_of_thread = omp_get_thread_num();
+    for (size_t i = 0; i < n_phases; ++i) {
+      tasks[i].work(phases[i], worker_of_thread);
+      if (i + 1 < n_phases) {
 #pragma omp barrier
+      }
     }
   }
 }
@@ -101,7 +111,10 @@ void run_phases(const std::vector<Phase>& phases, int n_threads) {
     if (pool == nullptr || phase.n_tasks <= 1) {
       run_serially(phase);
     } else {
-      pool->parallel_for(phase.n_tasks, [&phase](int64_t task, int) { phase.body(task); });
+      pool->parallel_for(phase.n_tasks, [&phase](int64_t task, int worker) {
+        worker_of_thread = worker;
+        phase.body(task);
+      });
     }
   }
 }

@@ -20,6 +20,9 @@ struct Phase {
 // before the next phase begins. Which thread runs a task is left open, so results must not depend on it.
 void run_phases(const std::vector<Phase>& phases, int n_threads);
 
+// Which of the threads of run_phases, in [0, n_threads), runs the calling task: for memory of its own.
+int worker();
+
 // Threads to use where nobody said how many: the processors that this process may run on.
 int default_n_threads();
 

@@ -38,7 +38,7 @@ bool supports(const ggml_tensor& node) {
          positions.type == GGML_TYPE_I32 && ggml_is_contiguous(&positions) && x.ne[3] == 1;
 }
 
-int64_t no_scratch(const ggml_tensor&) {
+int64_t no_scratch(const ggml_tensor&, int) {
   return 0;
 }
 

@@ -26,7 +26,7 @@ const float* other_row(const ggml_tensor& b, int64_t r) {
   return row(b, ggml_nrows(&b) == 1 ? 0 : r);
 }
 
-int64_t no_scratch(const ggml_tensor&) {
+int64_t no_scratch(const ggml_tensor&, int) {
   return 0;
 }
 

@@ -23,7 +23,7 @@ bool supports(const ggml_tensor& node) {
          cells.nb[0] == sizeof(int64_t);
 }
 
-int64_t no_scratch(const ggml_tensor&) {
+int64_t no_scratch(const ggml_tensor&, int) {
   return 0;
 }
 

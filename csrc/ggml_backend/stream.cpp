@@ -56,7 +56,7 @@ ggml_status compute(Stream& stream, ggml_cgraph* graph) {
           std::string("graph: expected operations that were accepted, got ") + ggml_op_desc(node));
       return GGML_STATUS_FAILED;
     }
-    scratch_bytes = std::max(scratch_bytes, operation->scratch_bytes(*node));
+    scratch_bytes = std::max(scratch_bytes, operation->scratch_bytes(*node, stream.plan.n_threads));
   }
   Plan& plan = stream.plan;
   plan.begin();

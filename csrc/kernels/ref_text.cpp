@@ -53,29 +53,41 @@ double score(const float* query, const uint8_t* key, int64_t head_size) {
   return sum;
 }
 
+void from_halves(float* out, const uint8_t* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) out[i] = read_half(x + 2 * i);
+}
+
+void masked_softmax(float* scores, const uint8_t* mask, int64_t n, float scale) {
+  constexpr float HIDDEN = -std::numeric_limits<float>::infinity();
+  for (int64_t j = 0; j < n; ++j) {
+    const float bias = mask == nullptr ? 0.0f : read_half(mask + 2 * j);
+    scores[j] = bias == HIDDEN ? HIDDEN : scale * scores[j] + bias;
+  }
+  const float largest = *std::max_element(scores, scores + n);
+  if (largest == HIDDEN) {
+    std::fill_n(scores, n, 0.0f);
+    return;
+  }
+  double sum = 0.0;
+  for (int64_t j = 0; j < n; ++j) {
+    scores[j] = std::exp(scores[j] - largest);
+    sum += scores[j];
+  }
+  for (int64_t j = 0; j < n; ++j) scores[j] = static_cast<float>(scores[j] / sum);
+}
+
 void attend(float* out, float* weights, const float* query, const CacheRows& keys, const CacheRows& values,
             const uint8_t* mask, int64_t n_cells, int64_t head_size, float scale) {
-  constexpr float HIDDEN = -std::numeric_limits<float>::infinity();
-  std::fill_n(out, head_size, 0.0f);
   for (int64_t j = 0; j < n_cells; ++j) {
-    const float bias = mask == nullptr ? 0.0f : read_half(mask + 2 * j);
-    weights[j] = bias == HIDDEN
-                     ? HIDDEN
-                     : static_cast<float>(scale * score(query, keys.data + j * keys.stride, head_size) + bias);
+    weights[j] = static_cast<float>(score(query, keys.data + j * keys.stride, head_size));
   }
-  const float largest = *std::max_element(weights, weights + n_cells);
-  if (largest == HIDDEN) return;
-  double sum = 0.0;
-  for (int64_t j = 0; j < n_cells; ++j) {
-    weights[j] = std::exp(weights[j] - largest);
-    sum += weights[j];
-  }
+  masked_softmax(weights, mask, n_cells, scale);
   for (int64_t d = 0; d < head_size; ++d) {
     double total = 0.0;
     for (int64_t j = 0; j < n_cells; ++j) {
       if (weights[j] != 0.0f) total += weights[j] * read_half(values.data + j * values.stride + 2 * d);
     }
-    out[d] = static_cast<float>(total / sum);
+    out[d] = static_cast<float>(total);
   }
 }
 
@@ -88,6 +100,8 @@ const TextKernels& text_kernels() {
       .swiglu = swiglu,
       .rotate_pairs = rotate_pairs,
       .to_halves = to_halves,
+      .from_halves = from_halves,
+      .masked_softmax = masked_softmax,
       .attend = attend,
   };
   return KERNELS;

@@ -30,6 +30,13 @@ struct TextKernels {
   // out[i] = x[i] as binary16, nearest, ties to even; out [n] of 2 bytes each.
   void (*to_halves)(uint8_t* out, const float* x, int64_t n);
 
+  // The inverse, exact: out [n] from n values of 2 bytes each.
+  void (*from_halves)(float* out, const uint8_t* x, int64_t n);
+
+  // scores [n] -> softmax(scale * scores + mask), in place; mask [n] binary16 or nullptr. Where it is minus infinity the
+  // result is 0 whatever the score, and where it is so everywhere all results are 0.
+  void (*masked_softmax)(float* scores, const uint8_t* mask, int64_t n, float scale);
+
   // Attention of one query of one head over n_cells cached cells:
   //   weights = softmax(scale * (query . keys[j]) + mask[j]), out[d] = sum_j weights[j] * values[j][d].
   // out, query [head_size], a multiple of 16; weights [n_cells], work space; mask [n_cells] binary16 or nullptr: minus

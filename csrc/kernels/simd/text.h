@@ -68,6 +68,19 @@ void to_halves(uint8_t* out, const float* x, int64_t n) {
   for (int64_t b = 0; b < 2 * (n - i); ++b) out[2 * i + b] = last[b];
 }
 
+// The n first lanes of 16 binary16 values; zeros in the others.
+PALO_INLINE Floats load_first_halves(const uint8_t* p, int64_t n) {
+  uint8_t halves[2 * LANES] = {};
+  for (int64_t b = 0; b < 2 * n; ++b) halves[b] = p[b];
+  return load_halves(halves);
+}
+
+void from_halves(float* out, const uint8_t* x, int64_t n) {
+  int64_t i = 0;
+  for (; i + LANES <= n; i += LANES) store(out + i, load_halves(x + 2 * i));
+  if (i < n) store_first(out + i, load_first_halves(x + 2 * i, n - i), n - i);
+}
+
 // --- Attention over cached cells. What a hidden cell holds is never read: it may be left from another conversation.
 // ---
 
@@ -109,14 +122,7 @@ void score_cells(float* scores, const float* query, const CacheRows& keys, const
   }
 }
 
-// The n first lanes of 16 binary16 values; zeros in the others.
-PALO_INLINE Floats load_first_halves(const uint8_t* p, int64_t n) {
-  uint8_t halves[2 * LANES] = {};
-  for (int64_t b = 0; b < 2 * n; ++b) halves[b] = p[b];
-  return load_halves(halves);
-}
-
-// scores[j] = scale * scores[j] + mask[j]
+// scores[j] = scale * scores[j] + mask[j]; HIDDEN_SCORE where the mask is minus infinity, even for NaN.
 void scale_and_mask(float* scores, const uint8_t* mask, int64_t n_cells, float scale) {
   for (int64_t j = 0; j < n_cells; j += LANES) {
     const int64_t n = n_cells - j;
@@ -124,7 +130,8 @@ void scale_and_mask(float* scores, const uint8_t* mask, int64_t n_cells, float s
                         : n >= LANES    ? load_halves(mask + 2 * j)
                                         : load_first_halves(mask + 2 * j, n);
     const Floats score = fma(n >= LANES ? load(scores + j) : load_first(scores + j, n), set(scale), bias);
-    n >= LANES ? store(scores + j, score) : store_first(scores + j, score, n);
+    const Floats shown = where_negative(bias - set(LOWEST_SCORE), set(HIDDEN_SCORE), score);
+    n >= LANES ? store(scores + j, shown) : store_first(scores + j, shown, n);
   }
 }
 
@@ -148,6 +155,19 @@ float weigh_cells(float* scores, int64_t n_cells, float largest_score) {
   return sum_of_lanes(sums);
 }
 
+// scores -> weights that sum up to what is returned; 0 where all are hidden, whose weights are 0.
+float weights_of_scores(float* scores, const uint8_t* mask, int64_t n_cells, float scale) {
+  scale_and_mask(scores, mask, n_cells, scale);
+  const float largest = max_of_row(scores, n_cells);
+  return weigh_cells(scores, n_cells, largest < LOWEST_SCORE ? 0.0f : largest);
+}
+
+void masked_softmax(float* scores, const uint8_t* mask, int64_t n, float scale) {
+  const float sum = weights_of_scores(scores, mask, n, scale);
+  const Floats factor = set(sum == 0.0f ? 0.0f : 1.0f / sum);
+  for_each(scores, n, [factor](Floats weight) { return weight * factor; });
+}
+
 // out [VECTORS * 16] = factor * sum_j weights[j] * values[j], a part of the head's width.
 template <int64_t VECTORS>
 void sum_values(float* out, const float* weights, const CacheRows& values, int64_t n_cells, float factor) {
@@ -166,12 +186,9 @@ void sum_values(float* out, const float* weights, const CacheRows& values, int64
 void attend(float* out, float* weights, const float* query, const CacheRows& keys, const CacheRows& values,
             const uint8_t* mask, int64_t n_cells, int64_t head_size, float scale) {
   score_cells(weights, query, keys, mask, n_cells, head_size);
-  scale_and_mask(weights, mask, n_cells, scale);
-  const float largest = max_of_row(weights, n_cells);
-  const bool is_all_hidden = largest < LOWEST_SCORE;
-  const float sum = is_all_hidden ? 0.0f : weigh_cells(weights, n_cells, largest);
-  const int64_t n_read = is_all_hidden ? 0 : n_cells;
-  const float factor = is_all_hidden ? 0.0f : 1.0f / sum;
+  const float sum = weights_of_scores(weights, mask, n_cells, scale);
+  const int64_t n_read = sum == 0.0f ? 0 : n_cells;
+  const float factor = sum == 0.0f ? 0.0f : 1.0f / sum;
   constexpr int64_t WIDE = 8;  // sums of a head of 128 fill 8 of 16 registers in any instruction set
   int64_t d = 0;
   for (; d + WIDE * LANES <= head_size; d += WIDE * LANES) {
@@ -188,6 +205,8 @@ constexpr TextKernels TEXT_KERNELS = {
     .swiglu = swiglu,
     .rotate_pairs = rotate_pairs,
     .to_halves = to_halves,
+    .from_halves = from_halves,
+    .masked_softmax = masked_softmax,
     .attend = attend,
 };
 

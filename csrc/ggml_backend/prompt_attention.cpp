@@ -1,0 +1,147 @@
+#include "ggml_backend/prompt_attention.h"
+
+#include <algorithm>
+
+#include "ggml_backend/packed_matrix.h"
+#include "ggml_backend/parallel.h"
+#include "kernels/text_kernels.h"
+
+namespace palo::backend {
+namespace {
+
+// Queries of a task: their scores for 640 cells, 160 KiB, stay in a second-level cache.
+constexpr int64_t N_TASK_QUERIES = 64;
+// Cells that are unpacked together.
+constexpr int64_t N_UNPACKED_CELLS = 128;
+// Panels of so many bytes stand in memory at a time: the heads go through in groups.
+constexpr int64_t GROUP_BYTES = 8 << 20;
+constexpr uint16_t HALF_MINUS_INFINITY = 0xFC00;
+
+int64_t round_up(int64_t n, int64_t step) {
+  return (n + step - 1) / step * step;
+}
+
+// Heads [begin, end) of the keys and values, all streams counted, whose panels are made and used together.
+//   key panels: weights of a product query -> scores, [n_cells outputs, head_size inputs];
+//   value panels: of the product weights -> out, [head_size outputs, n_cells inputs].
+struct HeadGroup {
+  AttentionTensors x;
+  int64_t begin, end;
+  float *key_panels, *value_panels;
+  float* scratch;  // per worker: what a task needs
+
+  int64_t panel_width() const { return kernels_in_use().panel_width; }
+  int64_t key_size() const { return round_up(x.n_cells(), panel_width()) * x.head_size(); }
+  int64_t value_size() const { return round_up(x.head_size(), panel_width()) * x.n_cells(); }
+  int64_t worker_size() const {
+    return std::max(N_TASK_QUERIES * round_up(x.n_cells(), 16), N_UNPACKED_CELLS * x.head_size());
+  }
+  float* worker_scratch() const { return scratch + worker() * worker_size(); }
+
+  const uint8_t* cell(const ggml_tensor& cells, int64_t head, int64_t i) const {
+    return AttentionTensors::at(cells, i, head % x.n_head_kv(), head / x.n_head_kv());
+  }
+
+  // Cells [first, first + n) of one head, as f32 [n, head_size].
+  const float* unpacked(const ggml_tensor& cells, int64_t head, int64_t first, int64_t n) const {
+    float* out = worker_scratch();
+    for (int64_t i = 0; i < n; ++i) {
+      kernels_in_use().text->from_halves(out + i * x.head_size(), cell(cells, head, first + i), x.head_size());
+    }
+    return out;
+  }
+
+  int64_t n_pack_tasks() const { return (end - begin) * ((x.n_cells() + N_UNPACKED_CELLS - 1) / N_UNPACKED_CELLS); }
+
+  void pack(int64_t task) const {
+    const int64_t first = task / (end - begin) * N_UNPACKED_CELLS, head = begin + task % (end - begin);
+    const int64_t n = std::min(N_UNPACKED_CELLS, x.n_cells() - first), head_size = x.head_size(), width = panel_width();
+    float* keys_out = key_panels + (head - begin) * key_size();
+    const float* keys = unpacked(x.keys, head, first, n);
+    for (int64_t i = 0; i < n; i += width) {  // N_UNPACKED_CELLS is a multiple of every panel's width
+      kernels_in_use().pack_panel(keys_out + (first + i) * head_size, keys + i * head_size, std::min(width, n - i),
+                                  head_size, head_size, 1);
+    }
+    float* values_out = value_panels + (head - begin) * value_size();
+    const float* values = unpacked(x.values, head, first, n);
+    for (int64_t d = 0; d < head_size; d += width) {
+      kernels_in_use().pack_panel(values_out + d * x.n_cells() + first * width, values + d,
+                                  std::min(width, head_size - d), n, 1, head_size);
+    }
+  }
+
+  int64_t n_query_blocks() const { return (x.n_queries() + N_TASK_QUERIES - 1) / N_TASK_QUERIES; }
+  int64_t n_attend_tasks() const { return (end - begin) * (x.n_head() / x.n_head_kv()) * n_query_blocks(); }
+
+  // Cells up to the last one that a query of [first, first + n) sees: what comes after has weight 0.
+  int64_t n_seen_cells(int64_t first, int64_t n, int64_t head, int64_t stream) const {
+    if (x.mask == nullptr) return x.n_cells();
+    int64_t n_seen = 0;
+    for (int64_t i = first; i < first + n; ++i) {
+      const auto* row = reinterpret_cast<const uint16_t*>(x.mask_row(i, head, stream));
+      int64_t end_of_row = x.n_cells();
+      while (end_of_row > n_seen && row[end_of_row - 1] == HALF_MINUS_INFINITY) --end_of_row;
+      n_seen = std::max(n_seen, end_of_row);
+    }
+    return n_seen;
+  }
+
+  // A block of queries of one head. The last blocks see most cells, so they come first: no thread ends late with one.
+  void attend(int64_t task) const {
+    const KernelTable& kernels = kernels_in_use();
+    const int64_t n_sharing = x.n_head() / x.n_head_kv(), n_heads = (end - begin) * n_sharing;
+    const int64_t group_head = task % n_heads / n_sharing, head_kv = begin + group_head;
+    const int64_t stream = head_kv / x.n_head_kv(), head = head_kv % x.n_head_kv() * n_sharing + task % n_sharing;
+    const int64_t first = (n_query_blocks() - 1 - task / n_heads) * N_TASK_QUERIES;
+    const int64_t n = std::min(N_TASK_QUERIES, x.n_queries() - first);
+    const int64_t n_cells = n_seen_cells(first, n, head, stream), ldo = x.n_head() * x.head_size();
+    float* out = x.out_row(first, head, stream);
+    if (n_cells == 0) {
+      for (int64_t i = 0; i < n; ++i) std::fill_n(out + i * ldo, x.head_size(), 0.0f);
+      return;
+    }
+    float* scores = worker_scratch();
+    const int64_t ld = round_up(n_cells, 16), ldq = static_cast<int64_t>(x.query.nb[1] / sizeof(float));
+    kernels.linear(scores, x.query_row(first, head, stream), key_panels + group_head * key_size(), nullptr, n, n_cells,
+                   x.head_size(), ld, ldq);
+    for (int64_t i = 0; i < n; ++i) {
+      kernels.text->masked_softmax(scores + i * ld, x.mask_row(first + i, head, stream), n_cells, x.scale());
+    }
+    for (int64_t d = 0; d < x.head_size(); d += panel_width()) {
+      kernels.linear(out + d, scores, value_panels + group_head * value_size() + d * x.n_cells(), nullptr, n,
+                     std::min(panel_width(), x.head_size() - d), n_cells, ldo, ld);
+    }
+  }
+};
+
+HeadGroup group_of(const AttentionTensors& x) {
+  return {x, 0, 0, nullptr, nullptr, nullptr};
+}
+
+int64_t n_heads_of_group(const HeadGroup& group) {
+  const int64_t head_bytes = (group.key_size() + group.value_size()) * static_cast<int64_t>(sizeof(float));
+  return std::clamp<int64_t>(GROUP_BYTES / head_bytes, 1, group.x.n_head_kv() * group.x.n_streams());
+}
+
+}  // namespace
+
+int64_t prompt_attention_bytes(const AttentionTensors& x, int n_threads) {
+  const HeadGroup group = group_of(x);
+  const int64_t n = n_heads_of_group(group) * (group.key_size() + group.value_size()) + n_threads * group.worker_size();
+  return n * static_cast<int64_t>(sizeof(float));
+}
+
+void plan_prompt_attention(Plan& plan, const AttentionTensors& x) {
+  HeadGroup group = group_of(x);
+  const int64_t n_group = n_heads_of_group(group);
+  group.key_panels = reinterpret_cast<float*>(plan.scratch.data());
+  group.value_panels = group.key_panels + n_group * group.key_size();
+  group.scratch = group.value_panels + n_group * group.value_size();
+  for (const int64_t n_heads = x.n_head_kv() * x.n_streams(); group.begin < n_heads; group.begin = group.end) {
+    group.end = std::min(n_heads, group.begin + n_group);
+    plan.add({group.n_pack_tasks(), [group](int64_t task) { group.pack(task); }});
+    plan.add({group.n_attend_tasks(), [group](int64_t task) { group.attend(task); }});
+  }
+}
+
+}  // namespace palo::backend

@@ -1,0 +1,14 @@
+// Attention of many queries at once, a prompt's: keys and values unpacked to f32 panels, then matrix products.
+#pragma once
+
+#include "ggml_backend/attention_tensors.h"
+#include "ggml_backend/operations.h"
+
+namespace palo::backend {
+
+// Bytes of Plan::scratch that plan_prompt_attention needs.
+int64_t prompt_attention_bytes(const AttentionTensors& x, int n_threads);
+
+void plan_prompt_attention(Plan& plan, const AttentionTensors& x);
+
+}  // namespace palo::backend
