@@ -26,6 +26,8 @@ from palo_cpp.prompt import ImageSegment, Turn, prompt_segments
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 NO_LABEL = -100
+_MORE_PICTURES = 3  # in the warm-up, for each with conversations
+_MORE_SEEDS = 5 * 10**7  # further than any run gets with those that have conversations
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Batch:
     """What one step computes on.
 
     Attributes:
-        pixels: [n_batch, S, S, 3] uint8.
+        pixels: [n_batch, S, S, 3] uint8; in the warm-up more than there are sequences, as `kinds` and `colours`.
         kinds, colours: what each patch shows, [n_batch, n_patches], 0 for the background.
         tokens, positions, segments: [n_batch, n_tokens], see `Nano.read`.
         labels: [n_batch, n_tokens], the next token where it belongs to an answer, else NO_LABEL.
@@ -170,12 +172,15 @@ class Batches(torch.utils.data.Dataset[Batch]):
         talk = reading if is_text else conversation
         languages = CODES if is_text else recipe.image_languages
         talks = [_endless(talk, picture, languages) for picture in pictures]
+        if step < recipe.n_warm_up:  # the tower learns from more pictures: without conversations they cost little
+            n, start = _MORE_PICTURES * recipe.n_batch, self.first_seed + _MORE_SEEDS
+            pictures += [make_picture(start + step * n + i, difficulty=difficulty) for i in range(n)]
         return self.assemble(pictures, talks, is_text=is_text)
 
     def assemble(
         self, pictures: Sequence[Picture], talks: Sequence[Iterable[list[Exchange]]], *, is_text: bool = False
     ) -> Batch:
-        """Draw pictures and pack the conversations about each."""
+        """Draw pictures and pack the conversations about the first of them."""
         rows, answers = [], list[Answered]()
         for row, conversations in enumerate(talks):
             packed, spans = self.layout.pack(conversations, row)

@@ -155,7 +155,7 @@ def test_the_learning_rate_rises_stays_and_falls():
     rates = [schedule.rate(step, step / 1000) for step in range(1000)]
     assert rates[0] == 0.01 and rates[99] == rates[500] == 1.0
     assert rates[-1] < 0.01 and rates == sorted(rates[:100]) + sorted(rates[100:], reverse=True)
-    assert [schedule.stage(step) for step in (0, 65, 999)] == [WARM_UP, PROJECTOR, ALL]
+    assert [schedule.stage(step) for step in (0, 160, 999)] == [WARM_UP, PROJECTOR, ALL]
 
 
 def toy_run(folder, tokenizer, n_steps=6):
