@@ -120,6 +120,8 @@ def train_step(
         losses = learner(batch, stage)
         loss = losses["answers"] + (1.0 if stage == WARM_UP else 0.3) * losses.get("patches", 0.0)
     optimizer.zero_grad(set_to_none=True)
+    if not loss.requires_grad:  # text teaches the projector nothing
+        return losses
     loss.backward()
     nn.utils.clip_grad_norm_((p for p in learner.parameters() if p.grad is not None), 1.0)
     for group in optimizer.param_groups:

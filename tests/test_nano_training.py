@@ -158,10 +158,10 @@ def test_the_learning_rate_rises_stays_and_falls():
     assert [schedule.stage(step) for step in (0, 160, 999)] == [WARM_UP, PROJECTOR, ALL]
 
 
-def toy_run(folder, tokenizer, n_steps=6):
+def toy_run(folder, tokenizer, n_steps=6, **plan):
     folder.mkdir(exist_ok=True)
     (folder / TOKENIZER).write_bytes(tokenizer.path.read_bytes())
-    return Run.start(Plan(TOY, n_steps=n_steps, n_batch=2, n_tokens=120), folder, "cpu")
+    return Run.start(Plan(TOY, n_steps=n_steps, n_batch=2, n_tokens=120, **plan), folder, "cpu")
 
 
 def go_on(run, n_more, monkeypatch):
@@ -189,6 +189,14 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, tokenizer, monkeypatch
     assert whole.step == parted.step == 6
     for name, value in whole.learner.state_dict().items():
         assert torch.equal(value, parted.learner.state_dict()[name]), name
+
+
+def test_a_run_with_pictures_in_english_only(tmp_path, tokenizer, monkeypatch):
+    run = toy_run(tmp_path / "run", tokenizer, n_steps=60, image_languages=("en",))
+    stages = [run.plan.schedule.stage(step) for step in range(60)]
+    assert PROJECTOR in [stage for step, stage in enumerate(stages) if run.plan.recipe.is_text(step)]
+    run.step = stages.index(PROJECTOR)
+    assert go_on(run, 4, monkeypatch).step == stages.index(PROJECTOR) + 4
 
 
 def test_a_run_refuses_the_folder_of_another_plan(tmp_path, tokenizer, monkeypatch):
