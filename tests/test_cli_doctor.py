@@ -8,10 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 from palo_cpp import machine
+from palo_cpp.backend import BackendStatus, library_path
 from palo_cpp.cli import diagnosis, palo_cpp
 from palo_cpp.cli.diagnosis import Finding
 
-SECTIONS = ["machine", "memory", "libraries", "instruction sets", "image formats", "models"]
+SECTIONS = ["machine", "memory", "libraries", "instruction sets", "backend", "image formats", "models"]
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +106,22 @@ def test_an_instruction_set_that_this_machine_has_not(monkeypatch):
     result = doctor()
     assert result.exit_code == 1
     assert "PALO_CPP_ISA: expected one of" in result.stdout
+
+
+def test_the_backend_says_for_which_types_it_is_active():
+    found = {finding.what: finding.value for finding in diagnosis.backend("palo")}
+    assert found["library"].endswith(library_path().name)
+    assert found["mode"].startswith("palo, ") and found["mode"].endswith("active for q4_0, q8_0, q4_K, q5_K, q6_K, f16")
+    assert found["q4_K"] == "ours: asked for"
+    assert {finding.what: finding.value for finding in diagnosis.backend("cpu")}["q4_K"] == "llama.cpp: switched off"
+    assert "times ggml's speed" in {finding.what: finding.value for finding in diagnosis.backend("auto")}["q4_K"]
+
+
+def test_a_backend_that_stays_out_is_no_fault(monkeypatch):
+    status = BackendStatus(library_path(), is_registered=False, reason="expected version 2, got 3")
+    monkeypatch.setattr("palo_cpp.backend.backend_status", lambda _: status)
+    (found,) = diagnosis.backend("auto")
+    assert found.is_ok and "not in use: expected version 2, got 3" in found.value and "llama.cpp" in found.advice
 
 
 def test_image_formats_that_pillow_was_built_without(monkeypatch):

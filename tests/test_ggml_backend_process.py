@@ -1,0 +1,154 @@
+"""The backend's library in processes of its own: under stock llama.cpp, beside a ggml it does not know; its memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from backend_models import model_file, tokens
+
+from palo_cpp.backend import library_path
+from palo_cpp.language_model import LanguageModel
+
+# Decodes with the plain binding: what a llama.cpp program does that knows nothing of palo_cpp.
+STOCK = """
+import ctypes, json, sys
+import llama_cpp.llama_cpp as llama
+import numpy as np
+
+lines = []
+callback = llama.llama_log_callback(lambda level, text, _: lines.append(text.decode()))
+llama.llama_log_set(callback, None)
+llama.llama_backend_init()
+llama._lib.ggml_backend_load_all()  # reads GGML_BACKEND_PATH, as llama.cpp's own programs do at their start
+path, tokens = sys.argv[1], json.loads(sys.argv[2])
+model = llama.llama_model_load_from_file(path.encode(), llama.llama_model_default_params())
+parameters = llama.llama_context_default_params()
+parameters.n_ctx, parameters.n_threads, parameters.n_threads_batch = 512, 2, 2
+parameters.n_seq_max, parameters.kv_unified = 16, True
+context = llama.llama_init_from_model(model, parameters)
+inputs = (ctypes.c_int32 * len(tokens))(*tokens)  # the batch only points to it
+batch = llama.llama_batch_get_one(inputs, len(tokens))
+assert llama.llama_decode(context, batch) == 0
+n_vocab = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))
+logits = np.ctypeslib.as_array(llama.llama_get_logits_ith(context, -1), (n_vocab,))
+assert "palo_cpp" not in sys.modules
+has_packed = any("PALO model buffer" in line for line in lines)
+print(json.dumps({"has_packed": has_packed, "logits": logits.astype(float).tolist()}))
+llama.llama_free(context)
+llama.llama_model_free(model)
+"""
+
+# Pretends that ggml's interface has another version before palo_cpp meets it.
+OTHER_VERSION = """
+import ctypes, logging, sys
+logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+from palo_cpp.llama_library import llama_library
+
+llama = llama_library()
+find = llama._lib.ggml_backend_reg_by_name
+find.restype = ctypes.c_void_p
+ctypes.c_int.from_address(find(b"CPU")).value = 3  # the first field of the entry: its version
+from palo_cpp.language_model import LanguageModel
+
+for _ in range(2):
+    with LanguageModel(sys.argv[1], n_ctx=512, n_threads=2, backend="palo") as model:
+        assert not model.backend.is_active
+        assert "expected version 2, got 3" in model.backend.reason, model.backend
+        print(model.decode([300, 301, 302], position=0).argmax())
+"""
+
+MEMORY = """
+import sys
+from palo_cpp.bench.worker import peak_rss_bytes
+from palo_cpp.language_model import LanguageModel
+
+with LanguageModel(sys.argv[1], n_ctx=512, n_threads=2, backend=sys.argv[2]) as model:
+    model.decode([300] * 20, position=0)
+    print(peak_rss_bytes())
+"""
+
+
+@pytest.fixture(autouse=True)
+def _cache(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("PALO_CPP_CACHE", str(tmp_path_factory.getbasetemp() / "backend_models"))
+
+
+def run(code, *arguments, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done
+
+
+def ours(path):
+    with LanguageModel(path, n_ctx=512, n_threads=2, backend="palo") as model:
+        return model.decode(tokens(40), position=0)
+
+
+@pytest.mark.parametrize("outtype", ["q4_0", "q4_k_m"])
+def test_stock_llama_cpp_loads_a_copy_of_the_library_from_anywhere(tmp_path, outtype):
+    path, copied = model_file(outtype), tmp_path / "elsewhere.so"
+    shutil.copy(library_path(), copied)
+    arguments = (path, json.dumps(tokens(40)))
+    found = json.loads(run(STOCK, *arguments, GGML_BACKEND_PATH=str(copied), PALO_CPP_BACKEND="palo").stdout)
+    assert found["has_packed"]
+    assert np.array_equal(np.float32(found["logits"]), ours(path))
+    without = json.loads(run(STOCK, *arguments, GGML_BACKEND_PATH="").stdout)
+    assert not without["has_packed"] and without["logits"] != found["logits"]
+
+
+def test_switched_off_by_the_environment_stock_llama_cpp_is_itself():
+    arguments = (model_file("q4_0"), json.dumps(tokens(40)))
+    off = json.loads(run(STOCK, *arguments, GGML_BACKEND_PATH=str(library_path()), PALO_CPP_BACKEND="cpu").stdout)
+    assert off == json.loads(run(STOCK, *arguments, GGML_BACKEND_PATH="").stdout)
+
+
+def test_beside_another_version_of_ggmls_interface_it_stays_out_and_says_so_once():
+    path = model_file("q4_0")
+    done = run(OTHER_VERSION, path)
+    with LanguageModel(path, n_ctx=512, n_threads=2, backend="cpu") as model:
+        expected = model.decode([300, 301, 302], position=0).argmax()
+    assert done.stdout.split() == [str(expected)] * 2
+    assert [line for line in done.stderr.splitlines() if "palo" in line.lower()] == [
+        "palo: the backend stays out: ggml's backend interface: expected version 2, got 3"
+    ]
+
+
+def test_without_the_library_llama_cpp_computes_alone_and_it_is_said_once():
+    code = """
+import logging, sys
+logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+from palo_cpp import backend
+from palo_cpp.language_model import LanguageModel
+
+backend._FILE_NAME = "no-such-library.so"
+for _ in range(2):
+    with LanguageModel(sys.argv[1], n_ctx=512, n_threads=2) as model:
+        assert not model.backend.is_active and "no-such-library.so" in model.backend.reason
+"""
+    done = run(code, model_file("q4_0"))
+    assert len(done.stderr.splitlines()) == 1 and "expected it in" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pages of a mapped file are let go on Linux")
+@pytest.mark.parametrize("outtype", ["q4_0", "q4_k_m", "f16"])
+def test_memory_is_no_more_than_llama_cpps_and_no_weight_is_there_twice(outtype):
+    path = model_file(outtype, "wide", n_embd=1024, n_ff=2816, n_layer=4, n_head=16, n_head_kv=16, n_vocab=4096)
+    palo, cpu = (int(run(MEMORY, path, mode).stdout) for mode in ("palo", "cpu"))
+    assert palo <= 1.05 * cpu
+    # What the process takes without a model is 60 MiB and more; the file has 40 MiB at least.
+    n_bytes = path.stat().st_size
+    bare = int(run(MEMORY, model_file("q4_0"), "palo").stdout)
+    assert palo - bare < 1.5 * n_bytes
