@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 from palo_cpp.errors import ArgumentError
 from palo_cpp.llama_library import llama_library, recorded_warnings
@@ -152,7 +152,7 @@ def checked_mode(mode: str) -> BackendMode:
     """
     if mode not in BACKEND_MODES:
         raise ArgumentError(f"backend: expected {', '.join(map(repr, BACKEND_MODES))}, got {mode!r}")
-    return cast("BackendMode", mode)
+    return mode
 
 
 @dataclass
