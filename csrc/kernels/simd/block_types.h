@@ -22,8 +22,9 @@ struct BlockBase {
   static constexpr BlockType BLOCK_TYPE = TYPE;
   static constexpr int64_t N_GROUPS = LAYOUT.size / BLOCK_GROUP;
   static constexpr int64_t N_BYTES = LAYOUT.n_bytes * BLOCK_PANEL_WIDTH;
-  static constexpr int64_t N_SCALES = 1;  // per group
-  static constexpr int32_t OFFSET = 0;    // what the bytes have more than the weights
+  static constexpr int64_t MAX_BYTE = 15;  // of those that quad() gives
+  static constexpr int64_t N_SCALES = 1;   // per group
+  static constexpr int32_t OFFSET = 0;     // what the bytes have more than the weights
   static constexpr bool HAS_MINS = false;
   static constexpr bool IS_SIGNED = false;  // bytes for add_signed_quad
 
@@ -48,6 +49,7 @@ struct BlockQ4_0 : BlockBase<BlockType::Q4_0> {
 };
 
 struct BlockQ8_0 : BlockBase<BlockType::Q8_0> {
+  static constexpr int64_t MAX_BYTE = 255;
   static constexpr int32_t OFFSET = SIGNED_OFFSET;
   static constexpr bool IS_SIGNED = true;
 
@@ -90,6 +92,7 @@ struct BlockQ4_K : BlockBase<BlockType::Q4_K> {
 
 // As Q4_K; bit g of byte i of the words from 3 on is the fifth bit of input i of group g.
 struct BlockQ5_K : BlockBase<BlockType::Q5_K> {
+  static constexpr int64_t MAX_BYTE = 31;
   static constexpr bool HAS_MINS = true;
 
   PALO_INLINE static Ints quad(const uint8_t* block, int64_t g, int64_t t, int64_t v) {
@@ -104,6 +107,7 @@ struct BlockQ5_K : BlockBase<BlockType::Q5_K> {
 // Two halves of 128 inputs. Of each: words 0 to 15 hold the low four bits (groups 0 and 1 in the low nibbles, 2 and 3
 // in the high ones), words 32 to 39 two upper bits of each of the four groups. Words 48 to 51: 16 scales of eight bits.
 struct BlockQ6_K : BlockBase<BlockType::Q6_K> {
+  static constexpr int64_t MAX_BYTE = 63;
   static constexpr int32_t OFFSET = 32;
   static constexpr int64_t N_SCALES = 2;
 
