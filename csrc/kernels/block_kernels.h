@@ -19,8 +19,11 @@ constexpr int N_BLOCK_TYPES = 6;
 // fixed order whatever n_rows and n_out are, so that results are equal bit for bit however the work is cut, and on
 // every instruction set.
 //
-// The order: activations are int8 in [-127, 127] with an f32 scale per 32 inputs (scale = absmax / 127, q =
-// round_to_even(x * (127 / absmax)), both 0 where absmax is below 2^-120). For each run of inputs that share one scale
+// Activations are what ggml's CPU backend makes of them, so that both give the same answers: int8 in [-127, 127], q =
+// round_to_even(x * (127 / absmax)), scale = absmax / 127, both 0 where absmax is below 2^-120; a scale per 32 inputs,
+// rounded to f16 (where it is not beyond), for Q4_0 and Q8_0, and per 256 inputs in f32 for the K types.
+//
+// The order: for each run of inputs that share one scale
 // of weights (32; 16 in Q6_K), in order, acc = fma(float(sum of products), scale_x * scale_w, acc) from acc = 0; after
 // each 32 of Q4_K and Q5_K, acc = fma(scale_x * float(sum of q), -dmin * m, acc). F16: sums of F16_SUM inputs in f32,
 // each fma(x, w, sum) from 0, are added in order.

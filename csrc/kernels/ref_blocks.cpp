@@ -11,6 +11,7 @@ namespace palo::ref {
 namespace {
 
 constexpr int64_t WIDTH = BLOCK_PANEL_WIDTH, GROUP = BLOCK_GROUP;
+constexpr float LARGEST_HALF = 65504.0f;
 
 // BLOCK_GROUP weights of one output: weight[i] = scale[i / (GROUP / n_scales)] * q[i] + min.
 struct WeightGroup {
@@ -94,28 +95,31 @@ struct RowGroup {
   float scale;
 };
 
-RowGroup quantize_group(const float* x) {
-  RowGroup group{};
+// The groups of n inputs that share a scale.
+void quantize_run(RowGroup* groups, const float* x, int64_t n) {
   float absmax = 0.0f;
-  for (int64_t i = 0; i < GROUP; ++i) absmax = std::max(absmax, std::abs(x[i]));
-  if (absmax < 0x1p-120f) return group;
-  const float inverse = 127.0f / absmax;
-  group.scale = absmax / 127.0f;
-  for (int64_t i = 0; i < GROUP; ++i) {
+  for (int64_t i = 0; i < n; ++i) absmax = std::max(absmax, std::abs(x[i]));
+  const bool is_zero = absmax < 0x1p-120f;
+  const float inverse = is_zero ? 0.0f : 127.0f / absmax, exact = is_zero ? 0.0f : absmax / 127.0f;
+  const bool is_half = n == GROUP && exact < LARGEST_HALF;
+  for (int64_t i = 0; i < n; ++i) {
+    groups[i / GROUP].scale = is_half ? half_to_float(float_to_half(exact)) : exact;
     // fmin and fmax turn a NaN into a number, which static_cast needs.
-    group.q[i] = static_cast<int8_t>(std::fmax(std::fmin(std::nearbyint(x[i] * inverse), 127.0f), -127.0f));
+    groups[i / GROUP].q[i % GROUP] =
+        static_cast<int8_t>(std::fmax(std::fmin(std::nearbyint(x[i] * inverse), 127.0f), -127.0f));
   }
-  return group;
 }
 
 int64_t row_bytes(int64_t n_in) {
   return (n_in / GROUP * int64_t{sizeof(RowGroup)} + 63) / 64 * 64;
 }
 
+template <BlockType TYPE>
 void quantize_rows(uint8_t* out, const float* x, int64_t n_rows, int64_t n_in, int64_t ldx) {
+  constexpr int64_t N = BLOCK_LAYOUTS[static_cast<int>(TYPE)].size;  // inputs that share a scale
   for (int64_t r = 0; r < n_rows; ++r) {
-    auto* group = reinterpret_cast<RowGroup*>(out + r * row_bytes(n_in));
-    for (int64_t i = 0; i < n_in; i += GROUP) *group++ = quantize_group(x + r * ldx + i);
+    auto* groups = reinterpret_cast<RowGroup*>(out + r * row_bytes(n_in));
+    for (int64_t i = 0; i < n_in; i += N) quantize_run(groups + i / GROUP, x + r * ldx + i, N);
   }
 }
 
@@ -190,7 +194,7 @@ constexpr BlockKernels kernels_of() {
       .pack_panel = pack_block_panel<TYPE>,
       .unpack_panel = unpack_block_panel<TYPE>,
       .row_bytes = row_bytes,
-      .quantize_rows = quantize_rows,
+      .quantize_rows = quantize_rows<TYPE>,
       .multiply = multiply<TYPE, GROUP_OF>,
   };
 }

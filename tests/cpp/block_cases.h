@@ -5,6 +5,7 @@
 #include <string>
 
 #include "kernels/block_kernels.h"
+#include "kernels/half.h"
 #include "simd_cases.h"
 
 namespace block_cases {
@@ -98,12 +99,15 @@ inline double weight_of(const TypeFacts& facts, const uint8_t* block, int i) {
 inline std::vector<double> quantized(const TypeFacts& facts, const float* x, int64_t n) {
   std::vector<double> values(x, x + n);
   if (facts.type == BlockType::F16) return values;
-  for (int64_t begin = 0; begin < n; begin += 32) {
+  const int64_t step = facts.size;  // inputs that share a scale
+  for (int64_t begin = 0; begin < n; begin += step) {
     float absmax = 0.0f;
-    for (int64_t i = begin; i < begin + 32; ++i) absmax = std::max(absmax, std::abs(x[i]));
+    for (int64_t i = begin; i < begin + step; ++i) absmax = std::max(absmax, std::abs(x[i]));
     const bool is_zero = absmax < 0x1p-120f;
-    const float inverse = is_zero ? 0.0f : 127.0f / absmax, scale = is_zero ? 0.0f : absmax / 127.0f;
-    for (int64_t i = begin; i < begin + 32; ++i) values[i] = double{scale} * std::nearbyint(x[i] * inverse);
+    const float inverse = is_zero ? 0.0f : 127.0f / absmax, exact = is_zero ? 0.0f : absmax / 127.0f;
+    const bool is_half = step == 32 && exact < 65504.0f;
+    const float scale = is_half ? palo::half_to_float(palo::float_to_half(exact)) : exact;
+    for (int64_t i = begin; i < begin + step; ++i) values[i] = double{scale} * std::nearbyint(x[i] * inverse);
   }
   return values;
 }

@@ -1,4 +1,4 @@
-// Activations for the block types: int8 with a scale per BLOCK_GROUP inputs (block_kernels.h: "The order").
+// Activations for the block types: int8 with a scale per block of weights (block_kernels.h: "The order").
 //
 // A group of a quantized row: int8 [BLOCK_GROUP], f32 scale, then what makes up for the weights' offset or minimums:
 // for each scale of weights in the group the int32 that its sums start with, -OFFSET * (sum of its inputs); or, where
@@ -10,6 +10,7 @@
 namespace palo::PALO_SIMD_ISA {
 namespace {
 
+constexpr float LARGEST_HALF = 65504.0f;
 constexpr int64_t ROW_SCALE_AT = BLOCK_GROUP, ROW_START_AT = BLOCK_GROUP + 4;
 
 template <typename Block>
@@ -20,23 +21,45 @@ int64_t block_row_bytes(int64_t n_in) {
   return (n_in / BLOCK_GROUP * ROW_GROUP_BYTES<Block> + 63) / 64 * 64;
 }
 
+// Inputs that share a scale: block_kernels.h says why.
 template <typename Block>
-PALO_INLINE void quantize_block_group(uint8_t* group, const float* x) {
-  static_assert(BLOCK_GROUP == 2 * LANES);
-  const Floats values[2] = {load(x), load(x + LANES)};
-  const float absmax = max_of_lanes(max(absolute(values[0]), absolute(values[1])));
-  const bool is_zero = absmax < Q8_SMALLEST;
-  const Floats inverse = set(is_zero ? 0.0f : 127.0f / absmax);
-  const float scale = is_zero ? 0.0f : absmax / 127.0f;
+constexpr int64_t SCALE_INPUTS = Block::LAYOUT.size;
+
+PALO_INLINE float round_to_half(float x) {
+  uint8_t halves[2 * LANES];
+  store_halves(halves, set(x));
+  float rounded[LANES];
+  store(rounded, load_halves(halves));
+  return rounded[0];
+}
+
+struct InputScale {
+  float scale, inverse;
+};
+
+// Of n inputs, a multiple of 16.
+template <typename Block>
+PALO_INLINE InputScale input_scale(const float* x) {
+  Floats largest = set(0.0f);
+  for (int64_t i = 0; i < SCALE_INPUTS<Block>; i += LANES) largest = max(absolute(load(x + i)), largest);
+  const float absmax = max_of_lanes(largest);
+  if (absmax < Q8_SMALLEST) return {0.0f, 0.0f};
+  const float scale = absmax / 127.0f;
+  const bool is_half = SCALE_INPUTS<Block> == BLOCK_GROUP && scale < LARGEST_HALF;
+  return {is_half ? round_to_half(scale) : scale, 127.0f / absmax};
+}
+
+template <typename Block>
+PALO_INLINE void quantize_block_group(uint8_t* group, const float* x, InputScale scale) {
   int32_t sums[2];
   for (int64_t i = 0; i < 2; ++i) {
-    const Ints q = round_to_ints(values[i] * inverse);
+    const Ints q = round_to_ints(load(x + i * LANES) * set(scale.inverse));
     store_bytes(group + i * LANES, q);
     sums[i] = sum_of_lanes(q);
   }
-  __builtin_memcpy(group + ROW_SCALE_AT, &scale, sizeof(scale));
+  __builtin_memcpy(group + ROW_SCALE_AT, &scale.scale, sizeof(scale.scale));
   if constexpr (Block::HAS_MINS) {
-    const float sum = scale * static_cast<float>(sums[0] + sums[1]);
+    const float sum = scale.scale * static_cast<float>(sums[0] + sums[1]);
     __builtin_memcpy(group + ROW_START_AT, &sum, sizeof(sum));
   } else {
     const int32_t both[2] = {-Block::OFFSET * (Block::N_SCALES == 2 ? sums[0] : sums[0] + sums[1]),
@@ -47,14 +70,18 @@ PALO_INLINE void quantize_block_group(uint8_t* group, const float* x) {
 
 template <typename Block>
 void quantize_block_rows(uint8_t* out, const float* x, int64_t n_rows, int64_t n_in, int64_t ldx) {
-  const int64_t n_groups = n_in / BLOCK_GROUP, row_bytes = block_row_bytes<Block>(n_in);
+  static_assert(BLOCK_GROUP == 2 * LANES);
+  const int64_t row_bytes = block_row_bytes<Block>(n_in);
   for (int64_t r = 0; r < n_rows; ++r) {
-    uint8_t* row = out + r * row_bytes;
-    for (int64_t g = 0; g < n_groups; ++g) {
-      quantize_block_group<Block>(row + g * ROW_GROUP_BYTES<Block>, x + r * ldx + g * BLOCK_GROUP);
+    uint8_t* group = out + r * row_bytes;
+    for (int64_t i = 0; i < n_in; i += SCALE_INPUTS<Block>) {
+      const float* inputs = x + r * ldx + i;
+      const InputScale scale = input_scale<Block>(inputs);
+      for (int64_t j = 0; j < SCALE_INPUTS<Block>; j += BLOCK_GROUP, group += ROW_GROUP_BYTES<Block>) {
+        quantize_block_group<Block>(group, inputs + j, scale);
+      }
     }
-    const int64_t n_used = n_groups * ROW_GROUP_BYTES<Block>;
-    __builtin_memset(row + n_used, 0, row_bytes - n_used);
+    __builtin_memset(group, 0, out + (r + 1) * row_bytes - group);
   }
 }
 
