@@ -23,10 +23,10 @@ constexpr int N_BLOCK_TYPES = 6;
 // round_to_even(x * (127 / absmax)), scale = absmax / 127, both 0 where absmax is below 2^-120; a scale per 32 inputs,
 // rounded to f16 (where it is not beyond), for Q4_0 and Q8_0, and per 256 inputs in f32 for the K types.
 //
-// The order: for each run of inputs that share one scale
-// of weights (32; 16 in Q6_K), in order, acc = fma(float(sum of products), scale_x * scale_w, acc) from acc = 0; after
-// each 32 of Q4_K and Q5_K, acc = fma(scale_x * float(sum of q), -dmin * m, acc). F16: sums of F16_SUM inputs in f32,
-// each fma(x, w, sum) from 0, are added in order.
+// The order: a block of weights sums up to part = fma(float(sum of products), scale_w, part), from 0, for each run of
+// inputs that share a scale of weights (32; 16 in Q6_K), in order; after each 32 of Q4_K and Q5_K follows part =
+// fma(float(sum of q), -dmin * m, part). Blocks are added in order, acc = fma(part, scale_x, acc) from acc = 0. F16:
+// sums of F16_SUM inputs in f32, each fma(x, w, sum) from 0, are added in order.
 struct BlockKernels {
   BlockType type;
 

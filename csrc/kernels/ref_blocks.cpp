@@ -123,7 +123,7 @@ void quantize_rows(uint8_t* out, const float* x, int64_t n_rows, int64_t n_in, i
   }
 }
 
-float add_group(float acc, const RowGroup& x, const WeightGroup& w) {
+float add_group(float part, const RowGroup& x, const WeightGroup& w) {
   const int64_t n = GROUP / w.n_scales;
   int32_t sum_of_inputs = 0;
   for (int64_t s = 0; s < w.n_scales; ++s) {
@@ -132,25 +132,28 @@ float add_group(float acc, const RowGroup& x, const WeightGroup& w) {
       sum += x.q[i] * w.q[i];
       sum_of_inputs += x.q[i];
     }
-    acc = std::fma(static_cast<float>(sum), x.scale * w.scale[s], acc);
+    part = std::fma(static_cast<float>(sum), w.scale[s], part);
   }
-  return w.has_min ? std::fma(x.scale * static_cast<float>(sum_of_inputs), w.min, acc) : acc;
+  return w.has_min ? std::fma(static_cast<float>(sum_of_inputs), w.min, part) : part;
 }
 
 template <BlockType TYPE, WeightGroup (*GROUP_OF)(const PanelBlock&, int64_t)>
 void multiply(float* out, const uint8_t* x, const uint8_t* panels, int64_t n_rows, int64_t n_out, int64_t n_in,
               int64_t ldo) {
   constexpr const BlockLayout& LAYOUT = BLOCK_LAYOUTS[static_cast<int>(TYPE)];
+  constexpr int64_t N_GROUPS = LAYOUT.size / GROUP;
   for (int64_t o = 0; o < n_out; ++o) {
     const uint8_t* panel = panels + o / WIDTH * block_panel_bytes<TYPE>(n_in);
     for (int64_t r = 0; r < n_rows; ++r) out[r * ldo + o] = 0.0f;
-    for (int64_t g = 0; g < n_in / GROUP; ++g) {
-      const int64_t block = g * GROUP / LAYOUT.size, n_groups = LAYOUT.size / GROUP;
-      const WeightGroup w =
-          GROUP_OF(PanelBlock(panel + block * LAYOUT.n_bytes * WIDTH, o % WIDTH, LAYOUT), g % n_groups);
+    for (int64_t b = 0; b < n_in / LAYOUT.size; ++b) {
+      const PanelBlock block(panel + b * LAYOUT.n_bytes * WIDTH, o % WIDTH, LAYOUT);
+      WeightGroup groups[N_GROUPS];
+      for (int64_t g = 0; g < N_GROUPS; ++g) groups[g] = GROUP_OF(block, g);
       for (int64_t r = 0; r < n_rows; ++r) {
-        const auto* row = reinterpret_cast<const RowGroup*>(x + r * row_bytes(n_in));
-        out[r * ldo + o] = add_group(out[r * ldo + o], row[g], w);
+        const auto* row = reinterpret_cast<const RowGroup*>(x + r * row_bytes(n_in)) + b * N_GROUPS;
+        float part = 0.0f;
+        for (int64_t g = 0; g < N_GROUPS; ++g) part = add_group(part, row[g], groups[g]);
+        out[r * ldo + o] = std::fma(part, row->scale, out[r * ldo + o]);
       }
     }
   }

@@ -36,9 +36,20 @@ PALO_INLINE Floats load_outputs(const float* out, int64_t n) {
   return n >= LANES ? load(out) : n > 0 ? load_first(out, n) : set(0.0f);
 }
 
+// acc[r] += products of one run of inputs that share a scale of weights. `acc` is what the block's runs sum up to, or
+// where a block is one run (block_kernels.h: "The order") the total itself.
+template <typename Block>
+PALO_INLINE void add_run(Floats& acc, Ints sums, Floats scale, const uint8_t* x) {
+  if constexpr (Block::N_GROUPS == 1) {
+    acc = fma(to_floats(sums) * scale, set(read_float(x + ROW_SCALE_AT)), acc);
+  } else {
+    acc = fma(to_floats(sums), scale, acc);
+  }
+}
+
 // One group of ROWS rows with the 16 outputs of vector v, straight from the panel's block.
 template <typename Block, int64_t ROWS>
-PALO_INLINE void add_direct_group(Floats totals[ROWS][BLOCK_VECTORS], const uint8_t* x, const uint8_t* block,
+PALO_INLINE void add_direct_group(Floats acc[ROWS][BLOCK_VECTORS], const uint8_t* x, const uint8_t* block,
                                   const float* scales, const float* mins, int64_t g, int64_t v, int64_t row_bytes) {
   constexpr int64_t N_QUADS = GROUP_QUADS / Block::N_SCALES;
   for (int64_t s = 0; s < Block::N_SCALES; ++s) {
@@ -49,15 +60,12 @@ PALO_INLINE void add_direct_group(Floats totals[ROWS][BLOCK_VECTORS], const uint
       for (int64_t r = 0; r < ROWS; ++r) add_block_quad<Block>(sums[r], w, load_quad(x + r * row_bytes + 4 * t));
     }
     const Floats scale = load(scales + ((g * Block::N_SCALES + s) * BLOCK_VECTORS + v) * LANES);
-    for (int64_t r = 0; r < ROWS; ++r) {
-      const Floats scale_x = set(read_float(x + r * row_bytes + ROW_SCALE_AT));
-      totals[r][v] = fma(to_floats(sums[r]), scale_x * scale, totals[r][v]);
-    }
+    for (int64_t r = 0; r < ROWS; ++r) add_run<Block>(acc[r][v], sums[r], scale, x + r * row_bytes);
   }
   if constexpr (Block::HAS_MINS) {
     const Floats min = load(mins + (g * BLOCK_VECTORS + v) * LANES);
     for (int64_t r = 0; r < ROWS; ++r) {
-      totals[r][v] = fma(set(read_float(x + r * row_bytes + ROW_START_AT)), min, totals[r][v]);
+      acc[r][v] = fma(set(read_float(x + r * row_bytes + ROW_START_AT)), min, acc[r][v]);
     }
   }
 }
@@ -70,23 +78,43 @@ PALO_INLINE void prefetch_group(const uint8_t* block, int64_t g) {
   for (int64_t i = 0; i < N_LINES; ++i) __builtin_prefetch(block + PREFETCH_BYTES + (g * N_LINES + i) * 64);
 }
 
+// totals = fma(acc, scale of the rows' block, totals), x being the block's first group.
+template <int64_t ROWS, int64_t VECTORS>
+PALO_INLINE void add_block(Floats totals[ROWS][VECTORS], const Floats acc[ROWS][VECTORS], const uint8_t* x,
+                           int64_t row_bytes) {
+  for (int64_t r = 0; r < ROWS; ++r) {
+    const Floats scale_x = set(read_float(x + r * row_bytes + ROW_SCALE_AT));
+    for (int64_t v = 0; v < VECTORS; ++v) totals[r][v] = fma(acc[r][v], scale_x, totals[r][v]);
+  }
+}
+
+template <int64_t ROWS, int64_t VECTORS>
+PALO_INLINE void set_zero(Floats acc[ROWS][VECTORS]) {
+  for (int64_t r = 0; r < ROWS; ++r) {
+    for (int64_t v = 0; v < VECTORS; ++v) acc[r][v] = set(0.0f);
+  }
+}
+
 // ROWS rows x one panel, n_cols of whose outputs exist.
 template <typename Block, int64_t ROWS>
 void multiply_direct(float* out, const uint8_t* x, const uint8_t* panel, int64_t n_cols, const BlockProduct& product) {
-  Floats totals[ROWS][BLOCK_VECTORS];
-  for (int64_t r = 0; r < ROWS; ++r) totals[r][0] = totals[r][1] = set(0.0f);
+  Floats totals[ROWS][BLOCK_VECTORS], parts[ROWS][BLOCK_VECTORS];
+  set_zero<ROWS, BLOCK_VECTORS>(totals);
   for (int64_t b = 0; b < product.n_blocks; ++b) {
     const uint8_t* block = panel + b * Block::N_BYTES;
     alignas(64) float scales[Block::N_GROUPS * Block::N_SCALES * BLOCK_PANEL_WIDTH];
     alignas(64) float mins[Block::HAS_MINS ? Block::N_GROUPS * BLOCK_PANEL_WIDTH : 1];
     Block::scales(scales, mins, block);
+    const uint8_t* groups = x + b * Block::N_GROUPS * ROW_GROUP_BYTES<Block>;
+    set_zero<ROWS, BLOCK_VECTORS>(parts);
     for (int64_t g = 0; g < Block::N_GROUPS; ++g) {
-      const uint8_t* group = x + (b * Block::N_GROUPS + g) * ROW_GROUP_BYTES<Block>;
       prefetch_group<Block>(block, g);
       for (int64_t v = 0; v < BLOCK_VECTORS; ++v) {
-        add_direct_group<Block, ROWS>(totals, group, block, scales, mins, g, v, product.row_bytes);
+        add_direct_group<Block, ROWS>(Block::N_GROUPS == 1 ? totals : parts, groups + g * ROW_GROUP_BYTES<Block>, block,
+                                      scales, mins, g, v, product.row_bytes);
       }
     }
+    if constexpr (Block::N_GROUPS > 1) add_block<ROWS, BLOCK_VECTORS>(totals, parts, groups, product.row_bytes);
   }
   for (int64_t r = 0; r < ROWS; ++r) {
     for (int64_t v = 0; v < BLOCK_VECTORS; ++v) {
@@ -97,24 +125,21 @@ void multiply_direct(float* out, const uint8_t* x, const uint8_t* panel, int64_t
 
 // One group of ROWS rows with PANEL_VECTORS vectors of an unpacked piece, from vector v on.
 template <typename Block, int64_t ROWS>
-PALO_INLINE void add_unpacked_group(Floats totals[ROWS][PANEL_VECTORS], const uint8_t* x,
-                                    const BlockPiece<Block>& piece, int64_t g, int64_t v_begin, int64_t row_bytes) {
+PALO_INLINE void add_unpacked_group(Floats acc[ROWS][PANEL_VECTORS], const uint8_t* x, const BlockPiece<Block>& piece,
+                                    int64_t g, int64_t v_begin, int64_t row_bytes) {
   for (int64_t s = 0; s < Block::N_SCALES; ++s) {
     Ints sums[ROWS][PANEL_VECTORS];
     multiply_quads<Block, ROWS>(sums, x, piece, g, s, v_begin, row_bytes);
-    for (int64_t r = 0; r < ROWS; ++r) {
-      const Floats scale_x = set(read_float(x + r * row_bytes + ROW_SCALE_AT));
-      for (int64_t v = 0; v < PANEL_VECTORS; ++v) {
-        const float* scale = piece.scales + ((g * Block::N_SCALES + s) * BLOCK_VECTORS + v_begin + v) * LANES;
-        totals[r][v] = fma(to_floats(sums[r][v]), scale_x * load(scale), totals[r][v]);
-      }
+    for (int64_t v = 0; v < PANEL_VECTORS; ++v) {
+      const Floats scale = load(piece.scales + ((g * Block::N_SCALES + s) * BLOCK_VECTORS + v_begin + v) * LANES);
+      for (int64_t r = 0; r < ROWS; ++r) add_run<Block>(acc[r][v], sums[r][v], scale, x + r * row_bytes);
     }
   }
   if constexpr (Block::HAS_MINS) {
     for (int64_t r = 0; r < ROWS; ++r) {
       const Floats sum_x = set(read_float(x + r * row_bytes + ROW_START_AT));
       for (int64_t v = 0; v < PANEL_VECTORS; ++v) {
-        totals[r][v] = fma(sum_x, load(piece.mins + (g * BLOCK_VECTORS + v_begin + v) * LANES), totals[r][v]);
+        acc[r][v] = fma(sum_x, load(piece.mins + (g * BLOCK_VECTORS + v_begin + v) * LANES), acc[r][v]);
       }
     }
   }
@@ -130,16 +155,22 @@ struct Ahead {
 template <typename Block, int64_t ROWS>
 void multiply_unpacked(float* out, const uint8_t* x, const BlockPiece<Block>& piece, int64_t v_begin, int64_t n_cols,
                        int64_t n_groups, bool is_first, Ahead ahead, const BlockProduct& product) {
-  Floats totals[ROWS][PANEL_VECTORS];
+  Floats totals[ROWS][PANEL_VECTORS], parts[ROWS][PANEL_VECTORS];
   for (int64_t r = 0; r < ROWS; ++r) {
     for (int64_t v = 0; v < PANEL_VECTORS; ++v) {
       totals[r][v] = is_first ? set(0.0f) : load_outputs(out + r * product.ldo + v * LANES, n_cols - v * LANES);
     }
   }
-  for (int64_t g = 0; g < n_groups; ++g) {
-    if constexpr (!Q8_SUMS_IN_REGISTERS) PALO_KEEP_IN_MEMORY(totals);
-    for (int64_t i = 0; i < ahead.lines_per_group; ++i, ahead.at += 64) __builtin_prefetch(ahead.at);
-    add_unpacked_group<Block, ROWS>(totals, x + g * ROW_GROUP_BYTES<Block>, piece, g, v_begin, product.row_bytes);
+  for (int64_t g = 0; g < n_groups; g += Block::N_GROUPS) {
+    const uint8_t* groups = x + g * ROW_GROUP_BYTES<Block>;
+    if constexpr (!Q8_SUMS_IN_REGISTERS || Block::N_GROUPS > 1) PALO_KEEP_IN_MEMORY(totals);
+    if constexpr (Block::N_GROUPS > 1) set_zero<ROWS, PANEL_VECTORS>(parts);
+    for (int64_t i = 0; i < Block::N_GROUPS; ++i) {
+      for (int64_t l = 0; l < ahead.lines_per_group; ++l, ahead.at += 64) __builtin_prefetch(ahead.at);
+      add_unpacked_group<Block, ROWS>(Block::N_GROUPS == 1 ? totals : parts, groups + i * ROW_GROUP_BYTES<Block>, piece,
+                                      g + i, v_begin, product.row_bytes);
+    }
+    if constexpr (Block::N_GROUPS > 1) add_block<ROWS, PANEL_VECTORS>(totals, parts, groups, product.row_bytes);
   }
   for (int64_t r = 0; r < ROWS; ++r) {
     for (int64_t v = 0; v < PANEL_VECTORS; ++v) {

@@ -2,7 +2,7 @@
 //
 // A group of a quantized row: int8 [BLOCK_GROUP], f32 scale, then what makes up for the weights' offset or minimums:
 // for each scale of weights in the group the int32 that its sums start with, -OFFSET * (sum of its inputs); or, where
-// the type has minimums, the f32 scale * (sum of the group's inputs). A row is padded to 64 bytes with zeros.
+// the type has minimums, the sum of the group's inputs as f32. A row is padded to 64 bytes with zeros.
 #pragma once
 
 #include "kernels/simd/block_types.h"
@@ -59,7 +59,7 @@ PALO_INLINE void quantize_block_group(uint8_t* group, const float* x, InputScale
   }
   __builtin_memcpy(group + ROW_SCALE_AT, &scale.scale, sizeof(scale.scale));
   if constexpr (Block::HAS_MINS) {
-    const float sum = scale.scale * static_cast<float>(sums[0] + sums[1]);
+    const float sum = static_cast<float>(sums[0] + sums[1]);
     __builtin_memcpy(group + ROW_START_AT, &sum, sizeof(sum));
   } else {
     const int32_t both[2] = {-Block::OFFSET * (Block::N_SCALES == 2 ? sums[0] : sums[0] + sums[1]),
