@@ -104,6 +104,8 @@ class LanguageModel:
         logger.debug("%s: %s", self.path.name, self.backend)
         self._context = _make_context(self._llama, self._model, self.n_ctx, self.n_threads)
         self._close = weakref.finalize(self, _free, self._llama, self._model, self._context)
+        if self.backend.is_active:
+            _warm_up(self._llama, self._model, self._context)
         self._read_sizes()
 
     def _read_sizes(self) -> None:
@@ -356,6 +358,13 @@ def _make_context(llama: Any, model: Any, n_ctx: int, n_threads: int) -> Any:
             f"n_ctx: expected memory for {n_ctx} tokens of context, got none; choose a smaller n_ctx"
         )
     return context
+
+
+def _warm_up(llama: Any, model: Any, context: Any) -> None:
+    """Decode one token and forget it: our backend takes whole graphs from a context's second one on, to equal bits."""
+    token = (llama.llama_token * 1)(llama.llama_vocab_bos(llama.llama_model_get_vocab(model)))
+    llama.llama_decode(context, llama.llama_batch_get_one(token, 1))
+    llama.llama_memory_clear(llama.llama_get_memory(context), True)
 
 
 def _free(llama: Any, model: Any, context: Any) -> None:

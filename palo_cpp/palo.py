@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -33,8 +34,8 @@ from palo_cpp.vision import Precision, VisionEncoder
 if TYPE_CHECKING:
     from palo_cpp.image import ImageSource
 
-# Images encoded in one call: pixels and activations of more would take much memory and save no more time.
-_N_BATCH_IMAGES = 8
+# Images encoded in one call, while as many are read: more would only let the first ones wait.
+_N_BATCH_IMAGES = 2
 
 
 class Palo:
@@ -261,7 +262,7 @@ class Palo:
         return np.array(self._open_image(image).embed().embeddings, dtype=np.float32)
 
     def embed_images(self, images: Iterable[ImageSource]) -> NDArray[np.float32]:
-        """`embed_image` for several images, encoded together where that is faster.
+        """`embed_image` for several images: the next ones are read and resized while some are encoded.
 
         Args:
             images: each as in `ask`.
@@ -273,15 +274,28 @@ class Palo:
             ImageError: one of them cannot be read.
         """
         self._check_open()
-        remaining, shape = iter(images), self._embeddings_shape
+        shape = self._embeddings_shape
         embeddings = [np.empty((0, *shape), np.float32)]
-        while pixels := [self._pixels(image) for image in islice(remaining, _N_BATCH_IMAGES)]:
+        for pixels in self._batches(images):
             keys = [feature_key(self._encoder_id, each.content_hash) for each in pixels]
             embeddings += [
                 features.embeddings[np.newaxis]
                 for features in self._features.get_or_encode_all(keys, shape, partial(self._encode, pixels))
             ]
         return np.concatenate(embeddings)
+
+    def _batches(self, images: Iterable[ImageSource]) -> Iterator[list[Pixels]]:
+        remaining = iter(images)
+
+        def read() -> list[Pixels]:
+            return [self._pixels(image) for image in islice(remaining, _N_BATCH_IMAGES)]
+
+        # One thread: reading an image catches warnings, which is the whole process's business.
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            coming = reader.submit(read)
+            while pixels := coming.result():
+                coming = reader.submit(read)
+                yield pixels
 
     def _encode(self, pixels: Sequence[Pixels], indices: list[int]) -> NDArray[np.float32]:
         return self.vision.encode(np.stack([pixels[i].values for i in indices]))
