@@ -33,6 +33,9 @@ parameters.n_ctx, parameters.n_threads, parameters.n_threads_batch = 512, 2, 2
 parameters.n_seq_max, parameters.kv_unified = 16, True
 context = llama.llama_init_from_model(model, parameters)
 inputs = (ctypes.c_int32 * len(tokens))(*tokens)  # the batch only points to it
+first = (ctypes.c_int32 * 1)(1)  # the warm-up that llama.cpp's own programs do
+assert llama.llama_decode(context, llama.llama_batch_get_one(first, 1)) == 0
+llama.llama_memory_clear(llama.llama_get_memory(context), True)
 batch = llama.llama_batch_get_one(inputs, len(tokens))
 assert llama.llama_decode(context, batch) == 0
 n_vocab = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))
