@@ -30,10 +30,12 @@ struct F16Panel {
   PALO_INLINE Floats weights(int64_t i, int64_t v) const {
     return load_halves(at + i * F16_INPUT_BYTES + v * LANES * 2);
   }
+  PALO_INLINE void prefetch(int64_t i) const { __builtin_prefetch(at + PREFETCH_BYTES + i * F16_INPUT_BYTES); }
 };
 struct F32Piece {
   const float* at;
   PALO_INLINE Floats weights(int64_t i, int64_t v) const { return load(at + i * BLOCK_PANEL_WIDTH + v * LANES); }
+  PALO_INLINE void prefetch(int64_t) const {}
 };
 
 // n (at most F16_SUM) inputs of ROWS rows x PANEL_VECTORS vectors; `out` continues unless is_first.
@@ -45,6 +47,7 @@ void multiply_f16_tile(float* out, const float* x, Weights weights, int64_t v_be
     for (int64_t v = 0; v < PANEL_VECTORS; ++v) sums[r][v] = set(0.0f);
   }
   for (int64_t i = 0; i < n; ++i) {
+    weights.prefetch(i);
     Floats w[PANEL_VECTORS];
     for (int64_t v = 0; v < PANEL_VECTORS; ++v) w[v] = weights.weights(i, v_begin + v);
     for (int64_t r = 0; r < ROWS; ++r) {
@@ -93,7 +96,12 @@ void multiply_f16_piece(float* out, const float* x, const uint8_t* panel, int64_
     return;
   }
   alignas(64) float piece[F16_SUM * BLOCK_PANEL_WIDTH];
-  for (int64_t i = 0; i < n * BLOCK_VECTORS; ++i) store(piece + i * LANES, load_halves(panel + i * LANES * 2));
+  for (int64_t i = 0; i < n; ++i) {
+    F16Panel{panel}.prefetch(i);
+    for (int64_t v = 0; v < BLOCK_VECTORS; ++v) {
+      store(piece + i * BLOCK_PANEL_WIDTH + v * LANES, F16Panel{panel}.weights(i, v));
+    }
+  }
   multiply_f16_panel(out, x, F32Piece{piece}, n_rows, n_cols, n, is_first, product);
 }
 
