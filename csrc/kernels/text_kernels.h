@@ -33,8 +33,8 @@ struct TextKernels {
   // The inverse, exact: out [n] from n values of 2 bytes each.
   void (*from_halves)(float* out, const uint8_t* x, int64_t n);
 
-  // scores [n] -> softmax(scale * scores + mask), in place; mask [n] binary16 or nullptr. Where it is minus infinity the
-  // result is 0 whatever the score, and where it is so everywhere all results are 0.
+  // scores [n] -> softmax(scale * scores + mask), in place; mask [n] binary16 or nullptr. Where it is minus infinity
+  // the result is 0 whatever the score, and where it is so everywhere all results are 0.
   void (*masked_softmax)(float* scores, const uint8_t* mask, int64_t n, float scale);
 
   // Attention of one query of one head over n_cells cached cells:

@@ -30,6 +30,7 @@ constexpr int64_t LANES = 16;
 
 #include PALO_SIMD_HEADER
 
+#include "kernels/simd/block_table.h"
 #include "kernels/simd/elementwise.h"
 #include "kernels/simd/image_grid.h"
 #include "kernels/simd/layer_norm.h"
@@ -37,8 +38,6 @@ constexpr int64_t LANES = 16;
 #include "kernels/simd/linear_q8.h"
 #include "kernels/simd/quantize.h"
 #include "kernels/simd/text.h"
-
-#include "kernels/simd/block_table.h"
 
 #define PALO_NAME_OF(isa) #isa
 #define PALO_ISA_NAME(isa) PALO_NAME_OF(isa)
