@@ -6,6 +6,7 @@
 #pragma once
 
 #include "kernels/simd/block_types.h"
+#include "kernels/simd/linear_q8.h"
 
 namespace palo::PALO_SIMD_ISA {
 namespace {
