@@ -96,6 +96,7 @@ def read_torch_archive(path: Path) -> dict[str, StoredTensor]:
         raise ModelFormatError(
             f"{path}: expected a PyTorch checkpoint with nothing but tensors, got {refusal}"
         ) from None
+    # NotImplementedError is zipfile's own, for a compression or an encryption that it does not know.
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, struct.error) as error:
         raise ModelFormatError(f"{path}: damaged PyTorch archive ({error}); fetch the file again") from None
     except OSError as error:
