@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.answer import Answer, AnswerStream, Inputs, Timings
-from palo_cpp.decoding import Decoding, DecodingOptions
+from palo_cpp.decoding import Decoding
+from palo_cpp.decoding_options import DecodingOptions
 from palo_cpp.errors import ArgumentError
 from palo_cpp.kv_cache import Cursor, KvCache, check_fits
 from palo_cpp.languages import detect_language, get_language, question_in
