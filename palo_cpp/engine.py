@@ -10,6 +10,7 @@ from palo_cpp.decoding import Decoding, DecodingOptions
 from palo_cpp.prompt import ImageSegment, Segment, Turn
 
 if TYPE_CHECKING:
+    from palo_cpp.early_start import EarlyStart
     from palo_cpp.image import ImageSource
     from palo_cpp.kv_cache import Cursor, KvCache
     from palo_cpp.language_model import LanguageModel
@@ -28,6 +29,8 @@ class Request:
         options: how to decode.
         image_s: what opening its images took.
         started_at: time.perf_counter() when it was asked.
+        n_turns_dropped: the oldest turns, for which there was no room.
+        early: what was begun before it came.
     """
 
     history: tuple[Turn, ...]
@@ -38,6 +41,8 @@ class Request:
     options: DecodingOptions
     image_s: float
     started_at: float
+    n_turns_dropped: int = 0
+    early: EarlyStart | None = None
 
     @property
     def n_prompt(self) -> int:
