@@ -23,7 +23,7 @@ from nano.export import NAME, export, load_run
 from nano.learning import answer_logits
 from nano.model import Nano
 from nano.tokenizer import NanoTokenizer
-from nano.train import TOKENIZER
+from nano.run import TOKENIZER
 from palo_cpp.prompt import ImageSegment, Turn, prompt_segments
 
 if TYPE_CHECKING:

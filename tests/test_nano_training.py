@@ -16,7 +16,7 @@ from palo_cpp.convert import convert
 from nano.conversations import CODES, conversation, make_picture
 from nano.data import NO_LABEL, Batches, Layout, Recipe
 from nano.evaluation import held_out_questions, score
-from nano.learning import ALL, PROJECTOR, WARM_UP, Learner, Schedule, exact_answers, make_optimizer, train_step
+from nano.learning import ALL, PROJECTOR, TOWER, Learner, Schedule, exact_answers, make_optimizer, train_step
 from nano.model import Nano, Sizes
 from nano.tokenizer import NanoTokenizer, train
 from nano.train import TOKENIZER, Plan, Run
@@ -134,8 +134,8 @@ def test_stages_train_what_they_say(tokenizer):
     torch.manual_seed(0)
     learner = Learner(TOY)
     optimizer = make_optimizer(learner)
-    for stage in (WARM_UP, PROJECTOR, ALL):
-        batch = toy_batch(tokenizer, n_warm_up=1) if stage == WARM_UP else toy_batch(tokenizer)
+    for stage in (TOWER, PROJECTOR, ALL):
+        batch = toy_batch(tokenizer, n_warm_up=1) if stage == TOWER else toy_batch(tokenizer)
         before = {name: p.detach().clone() for name, p in learner.named_parameters()}
         losses = train_step(learner, optimizer, batch, stage, rate=1e-3)
         changed = {name for name, p in learner.named_parameters() if not torch.equal(p, before[name])}
@@ -155,7 +155,7 @@ def test_the_learning_rate_rises_stays_and_falls():
     rates = [schedule.rate(step, step / 1000) for step in range(1000)]
     assert rates[0] == 0.01 and rates[99] == rates[500] == 1.0
     assert rates[-1] < 0.01 and rates == sorted(rates[:100]) + sorted(rates[100:], reverse=True)
-    assert [schedule.stage(step) for step in (0, 160, 999)] == [WARM_UP, PROJECTOR, ALL]
+    assert [schedule.stage(step) for step in (0, 160, 999)] == [TOWER, PROJECTOR, ALL]
 
 
 def toy_run(folder, tokenizer, n_steps=6, **plan):
