@@ -132,8 +132,8 @@ def make_scene(seed: int, *, difficulty: float = 1.0) -> Scene:
     pairs = _pairs(rng, _colours_on(background), n)
     places = _places(rng, width, height, n)
     things = [_thing(rng, pair, place, easy) for pair, place in zip(pairs, places, strict=False)]
-    noise = 0.0 if easy or rng.random() < 0.5 else rng.uniform(2, 12)
-    jpeg_quality = None if easy or rng.random() < 0.6 else rng.randrange(30, 90)
+    noise = 0.0 if easy or rng.random() < 0.5 else rng.uniform(2, 9)
+    jpeg_quality = None if easy or rng.random() < 0.6 else rng.randrange(40, 90)
     return Scene(width, height, background, tuple(things), noise, jpeg_quality, seed)
 
 
@@ -210,7 +210,7 @@ def _thing(rng: random.Random, pair: tuple[str, str], place: _Place, easy: bool)
     red, green, blue = (min(max(c + rng.randint(-_JITTER, _JITTER), 0), 255) for c in PALETTE[colour])
     turn = max_rotation(kind)
     rotation = 0.0 if easy and rng.random() < 0.5 else rng.uniform(-turn, turn)
-    style = "filled" if easy else rng.choice(("filled", "filled", "edged", "hollow"))
+    style = "filled" if easy else rng.choices(("filled", "edged", "hollow"), (5, 2, 1))[0]
     return Thing(kind, colour, *place, rotation, style, (red, green, blue), rng.getrandbits(30))
 
 
@@ -230,7 +230,7 @@ def render(scene: Scene) -> PIL.Image.Image:
 
 
 def _draw_thing(pen: PIL.ImageDraw.ImageDraw, thing: Thing, scale: int, longer: int) -> None:
-    line = max(1, round(longer * scale / 110))  # at least 1.5 pixels of the tower's 168
+    line = max(1, round(longer * scale / 84))  # two pixels of the tower's 168
     for part in outline(thing.kind, random.Random(thing.seed)):
         points = transform(part.points, thing.x * scale, thing.y * scale, thing.radius * scale, thing.rotation)
         if thing.style == "hollow":
