@@ -196,7 +196,7 @@ def test_ask_as_json(code):
     said = json.loads(result.stdout)
     assert set(said) == {"text", "token_ids", "finish_reason", "language", "timings", "inputs"}
     assert (said["text"], said["language"], said["finish_reason"]) == (ANSWERS[code], code, "stop")
-    assert said["inputs"]["image_size"] == [640, 480]
+    assert said["inputs"]["images"][0]["size"] == [640, 480]
 
 
 def test_the_flags_of_llama_cpp(palo):
@@ -285,7 +285,13 @@ def test_ctrl_c_before_the_first_word_ends_at_once(palo):
 
 
 @pytest.mark.parametrize(
-    ("reason", "warning"), [("length", "cut at 2 tokens"), ("context", "context is full"), ("stop_string", "")]
+    ("reason", "warning"),
+    [
+        ("length", "cut at 2 tokens"),
+        ("context", "context is full"),
+        ("repetition", "only repeated itself"),
+        ("stop_string", ""),
+    ],
 )
 def test_an_answer_that_was_cut_is_said_to_be(palo, reason, warning):
     palo.pieces, palo.finish_reason = ["One ", "two"], reason
