@@ -16,7 +16,8 @@ from palo_cpp.answer import Answer, AnswerStream, Inputs, Timings
 from palo_cpp.decoding import Decoding, DecodingOptions
 from palo_cpp.errors import ArgumentError
 from palo_cpp.kv_cache import Cursor, KvCache, check_fits
-from palo_cpp.languages import detect_language, get_language, question_in
+from palo_cpp.language_detection import detect_language
+from palo_cpp.languages import get_language, question_in
 from palo_cpp.prompt import SYSTEM, ImageSegment, Turn, prompt_segments, prompt_text
 
 if TYPE_CHECKING:
