@@ -1,12 +1,27 @@
-"""Which of the ten languages a text is in: by script first, by letters and function words where they share one."""
+"""Which of the ten languages a text is in: by script first, by letters and function words where they share one.
+
+Where these leave several, py3langid's model of byte n-grams chooses among them. Measured on 2,100 answers of nano's
+grammars, 56 answers about photos and every stretch of two words of the Universal Declaration's first article, in the
+seven languages that share a script: the rules alone 98.7, 77 and 71 % told, none wrongly; py3langid alone 100, 98 and
+98 %, with 0, 1.8 and 1.9 % wrong; both as below 100, 91 and 91 %, none wrong. lingua (96 MB), langdetect
+and eld told no more.
+"""
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from palo_cpp.scripts import ACCENT, COMMON, NEVER, OTHER, SCRIPTS, script_of
+
+if TYPE_CHECKING:
+    from py3langid.langid import LanguageIdentifier  # type: ignore[import-untyped]
+
+# Of py3langid's share of probability; from 0.9 on nothing that was measured was wrong, at 0.7 it was once in 250.
+_CERTAIN = 0.9
 
 
 def _words(text: str) -> list[str]:
@@ -147,3 +162,54 @@ def _best(**scores: int) -> set[str]:
 
 def _count(items: str | list[str], known: frozenset[str]) -> int:
     return sum(item in known for item in items)
+
+
+# --- Identification ---
+
+
+def identify_language(text: str) -> str | None:
+    """Say which of the ten languages a text is in, if that can be told.
+
+    Where letters and words leave several, this loads py3langid's model once: about a second and 80 MiB.
+
+    Args:
+        text: any text.
+
+    Returns:
+        Its code; None where it cannot be told.
+
+    Example:
+        >>> identify_language("Verduras frescas")
+        'es'
+    """
+    candidates = detect_language(text)
+    if len(candidates) < 2:
+        return next(iter(candidates), None)
+    ranked = [(code, share) for code, share in _identifier().rank(text) if code in candidates]
+    best, share = ranked[0]
+    return best if share >= _CERTAIN * sum(share for _, share in ranked) else None
+
+
+@functools.cache
+def _identifier() -> LanguageIdentifier:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # late: most texts need no model
+
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    identifier.set_languages(["en", "zh", "hi", "es", "fr", "ar", "bn", "ru", "ur", "ja"])
+    return identifier
+
+
+def is_in_language(text: str, code: str) -> bool | None:
+    """Whether a text is in a language.
+
+    Args:
+        text: any text.
+        code: one of the ten.
+
+    Returns:
+        None where it cannot be told: a number, a name, a word of several languages.
+    """
+    if code not in detect_language(text):
+        return False if detect_language(text) else None
+    identified = identify_language(text)
+    return None if identified is None else identified == code

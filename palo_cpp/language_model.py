@@ -142,6 +142,16 @@ class LanguageModel:
         with self.lock:
             return self._opened().ends_generation(token)
 
+    def all_token_bytes(self) -> list[bytes]:
+        """What `token_bytes` says of every token."""
+        with self.lock:
+            return self._opened().all_token_bytes()
+
+    def all_ends_of_generation(self) -> list[int]:
+        """Every token that ends an answer."""
+        with self.lock:
+            return self._opened().all_ends_of_generation()
+
     def _opened(self) -> Vocabulary:
         self._check_open()
         return self._vocabulary

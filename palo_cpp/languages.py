@@ -22,6 +22,7 @@ class Language:
         english_name: its name in English.
         own_name: its name in itself.
         script: ISO 15924 code of the script it is written in.
+        letters: the scripts of `palo_cpp.scripts` that its words are spelled in; its digits are theirs, and ASCII's.
         direction: "ltr" or "rtl", the base direction of a paragraph.
         default_question: what is asked about an image when the user asks nothing.
         answer_request: a sentence in this language that asks for the answer in this language.
@@ -32,6 +33,7 @@ class Language:
     english_name: str
     own_name: str
     script: str
+    letters: tuple[str, ...]
     direction: str
     default_question: str
     answer_request: str
@@ -47,6 +49,7 @@ _TABLE = (
         english_name="English",
         own_name="English",
         script="Latn",
+        letters=("Latn", "Zinh"),
         direction="ltr",
         default_question="Describe this image in detail.",
         answer_request="Please answer in English.",
@@ -57,6 +60,7 @@ _TABLE = (
         english_name="Chinese",
         own_name="中文",
         script="Hans",
+        letters=("Hani",),
         direction="ltr",
         default_question="请详细描述这张图片。",
         answer_request="请用中文回答。",
@@ -67,6 +71,7 @@ _TABLE = (
         english_name="Hindi",
         own_name="हिन्दी",
         script="Deva",
+        letters=("Deva",),
         direction="ltr",
         default_question="इस तस्वीर का विस्तार से वर्णन कीजिए।",
         answer_request="कृपया हिन्दी में उत्तर दीजिए।",
@@ -77,6 +82,7 @@ _TABLE = (
         english_name="Spanish",
         own_name="español",
         script="Latn",
+        letters=("Latn", "Zinh"),
         direction="ltr",
         default_question="Describe esta imagen en detalle.",
         answer_request="Por favor, responde en español.",
@@ -87,6 +93,7 @@ _TABLE = (
         english_name="French",
         own_name="français",
         script="Latn",
+        letters=("Latn", "Zinh"),
         direction="ltr",
         default_question="Décrivez cette image en détail.",
         answer_request="Veuillez répondre en français.",
@@ -97,6 +104,7 @@ _TABLE = (
         english_name="Arabic",
         own_name="العربية",
         script="Arab",
+        letters=("Arab",),
         direction="rtl",
         default_question="صف هذه الصورة بالتفصيل.",
         answer_request="يرجى الإجابة باللغة العربية.",
@@ -107,6 +115,7 @@ _TABLE = (
         english_name="Bengali",
         own_name="বাংলা",
         script="Beng",
+        letters=("Beng",),
         direction="ltr",
         default_question="এই ছবিটির বিস্তারিত বর্ণনা দিন।",
         answer_request="অনুগ্রহ করে বাংলায় উত্তর দিন।",
@@ -117,6 +126,7 @@ _TABLE = (
         english_name="Russian",
         own_name="русский",
         script="Cyrl",
+        letters=("Cyrl", "Zinh"),
         direction="ltr",
         default_question="Подробно опишите это изображение.",
         answer_request="Пожалуйста, ответьте на русском языке.",
@@ -127,6 +137,7 @@ _TABLE = (
         english_name="Urdu",
         own_name="اردو",
         script="Arab",
+        letters=("Arab",),
         direction="rtl",
         default_question="اس تصویر کو تفصیل سے بیان کریں۔",
         answer_request="براہ کرم اردو میں جواب دیں۔",
@@ -137,6 +148,7 @@ _TABLE = (
         english_name="Japanese",
         own_name="日本語",
         script="Jpan",
+        letters=("Hani", "Kana"),
         direction="ltr",
         default_question="この画像を詳しく説明してください。",
         answer_request="日本語で答えてください。",

@@ -80,8 +80,9 @@ _INVISIBLE = frozenset(
 _COMMON_CATEGORIES = frozenset(["Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sm", "Sc", "Sk", "So", "Zs", "Nd", "No"])
 _NEVER_CATEGORIES = frozenset(["Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"])
 _PUNCTUATION = frozenset(["Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Zs"])
-# Beyond are only rare ideographs, which are one block, and the tags of flags.
-_N_WITH_CATEGORY = 0x20000
+# Categories decide here only: the rest are ideographs, Hangul and other scripts, each one block, or nothing at all.
+_DECIDED_BY_CATEGORY = ((0x0000, 0x33FF), (0xA000, 0xABFF), (0xF900, 0xFFFF), (0x1F000, 0x1FAFF))
+_NEVER = ((0xD7FC, 0xF8FF), (0xFFFD, 0xFFFF), (0x33480, 0x10FFFF))  # surrogates, private use, unassigned planes
 _EMOJI = slice(0x1F000, 0x1FB00)
 
 # What `scripts_of_all` counts in: the index of a script here.
@@ -103,8 +104,10 @@ def script_of(character: str) -> str:
 
 @functools.cache
 def scripts_of_all() -> NDArray[np.uint8]:
-    """The script of every code point [N_CODE_POINTS], as its index in `SCRIPTS`; takes some 50 ms, once."""
-    is_never, is_punctuation, is_common = _category_masks()
+    """The script of every code point [N_CODE_POINTS], as its index in `SCRIPTS`; takes some 10 ms, once."""
+    is_never, is_punctuation, is_common = map(_is_of_category, (_NEVER_CATEGORIES, _PUNCTUATION, _COMMON_CATEGORIES))
+    is_common[_EMOJI] |= is_never[_EMOJI]  # an emoji newer than this Python
+    is_never[_EMOJI] = False
     blocks = np.zeros(N_CODE_POINTS, np.uint8)
     for first, last, script in _BLOCKS:
         blocks[first : last + 1] = SCRIPTS.index(script)
@@ -112,27 +115,17 @@ def scripts_of_all() -> NDArray[np.uint8]:
     scripts = np.where(is_common, SCRIPTS.index(COMMON), SCRIPTS.index(OTHER)).astype(np.uint8)
     is_owned = (blocks > 0) & ~is_punctuation
     scripts[is_owned] = blocks[is_owned]
-    scripts[is_never] = SCRIPTS.index(NEVER)
+    scripts[is_never | _is_among(_NEVER)] = SCRIPTS.index(NEVER)
     scripts[sorted(_INVISIBLE)] = SCRIPTS.index(COMMON)
+    scripts.flags.writeable = False
     return scripts
 
 
-def _category_masks() -> list[NDArray[np.bool_]]:
-    """Which code points [N_CODE_POINTS] never come, are punctuation or space, may be common."""
-    categories = [unicodedata.category(chr(point)) for point in range(_N_WITH_CATEGORY)]
-    masks = []
-    for known in (_NEVER_CATEGORIES, _PUNCTUATION, _COMMON_CATEGORIES):
-        mask = np.zeros(N_CODE_POINTS, np.bool_)
-        mask[:_N_WITH_CATEGORY] = np.fromiter(map(known.__contains__, categories), np.bool_, _N_WITH_CATEGORY)
-        masks.append(mask)
-    is_never, _, is_common = masks
-    # Emoji may be newer than this Python, and ideographs are filled up from version to version.
-    is_common[_EMOJI] |= is_never[_EMOJI]
-    is_never[_EMOJI] = False
-    is_never[_N_WITH_CATEGORY:] = True
-    is_never[0x20000:0x323B0] = False
-    is_never[0xFFFD] = True
-    return masks
+def _is_of_category(categories: frozenset[str]) -> NDArray[np.bool_]:
+    found = np.zeros(N_CODE_POINTS, np.bool_)
+    for first, last in _DECIDED_BY_CATEGORY:
+        found[first : last + 1] = [unicodedata.category(chr(point)) in categories for point in range(first, last + 1)]
+    return found
 
 
 def _is_among(ranges: tuple[tuple[int, int], ...]) -> NDArray[np.bool_]:
