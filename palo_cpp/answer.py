@@ -14,12 +14,15 @@ class Timings:
     """Where the time of one answer went.
 
     Attributes:
-        image_s: opening and preprocessing the image, in seconds; 0 where that was done for an earlier question.
-        encode_s: vision tower and projector, or a look into the feature cache; 0 where the KV cache held the image.
+        image_s: opening and preprocessing images, in seconds; 0 where that was done for an earlier question.
+        encode_s: vision tower and projector, or a look into the feature cache, or the wait for one that was under way;
+            0 where the KV cache held the image.
         prefill_s: reading the prompt, without encode_s.
         decode_s: from the first token to the end.
         first_token_s: from the question to the first token.
-        n_images_encoded: 1 where vision tower and projector ran, 0 where the image was known or there was none.
+        early_s: what was done before the question came, from opening its images to reading ahead; in no other number.
+        n_images_encoded: images for which vision tower and projector ran in the question's own time; those that were
+            known or had been begun early do not count.
         n_prompt_tokens: tokens and image embeddings of the prompt.
         n_cached_tokens: those of them that stood in the KV cache already.
         n_generated: tokens of the answer.
@@ -30,6 +33,7 @@ class Timings:
     prefill_s: float = 0.0
     decode_s: float = 0.0
     first_token_s: float = 0.0
+    early_s: float = 0.0
     n_images_encoded: int = 0
     n_prompt_tokens: int = 0
     n_cached_tokens: int = 0
@@ -42,23 +46,34 @@ class Timings:
 
 
 @dataclass(frozen=True)
+class InputImage:
+    """An image that the model was fed.
+
+    Attributes:
+        size: (width, height) of the upright image before preprocessing.
+        preprocess: "pad" or "crop".
+        n_tokens: embeddings that it became.
+        content_hash: SHA-256 of the preprocessed pixels.
+    """
+
+    size: tuple[int, int]
+    preprocess: str
+    n_tokens: int
+    content_hash: str
+
+
+@dataclass(frozen=True)
 class Inputs:
     """What the model was fed.
 
     Attributes:
         prompt: the whole prompt as text, `<image>` and `</s>` where they stand.
-        image_size: (width, height) of the upright image before preprocessing; None without an image.
-        preprocess: "pad" or "crop".
-        n_image_tokens: embeddings that the image became.
-        image_hash: SHA-256 of the preprocessed pixels.
+        images: the images, in the order in which they stand in the prompt.
         seed: of the random choices; None where the answer was decoded greedily.
     """
 
     prompt: str
-    image_size: tuple[int, int] | None = None
-    preprocess: str | None = None
-    n_image_tokens: int = 0
-    image_hash: str | None = None
+    images: tuple[InputImage, ...] = ()
     seed: int | None = None
 
 
@@ -74,6 +89,7 @@ class Answer:
         language: code of the language that was asked for; None where none was.
         timings: what it cost.
         inputs: what the model was fed.
+        n_turns_dropped: the oldest turns, which left the conversation because the context was full.
     """
 
     text: str
@@ -82,6 +98,7 @@ class Answer:
     language: str | None
     timings: Timings
     inputs: Inputs
+    n_turns_dropped: int = 0
 
     def __str__(self) -> str:
         return self.text
@@ -90,8 +107,7 @@ class Answer:
         """The answer as plain dictionaries, lists, texts and numbers, for JSON."""
         result = asdict(self)
         result["token_ids"] = list(self.token_ids)
-        if self.inputs.image_size is not None:
-            result["inputs"]["image_size"] = list(self.inputs.image_size)
+        result["inputs"]["images"] = [{**image, "size": list(image["size"])} for image in result["inputs"]["images"]]
         return result
 
 
@@ -133,9 +149,14 @@ class AnswerStream(Generator[Piece, None, Answer]):
         self._failed = False
         self.answer: Answer | None = None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will come: the answer is there, or an error was raised."""
+        return self.answer is not None or self._failed
+
     def send(self, _value: None) -> Piece:
         """The next piece."""
-        if self.answer is not None or self._failed:
+        if self.has_ended:
             raise StopIteration(self.answer)
         try:
             return Piece(next(self._pieces))
@@ -156,7 +177,7 @@ class AnswerStream(Generator[Piece, None, Answer]):
 
     def close(self) -> None:
         """Stop decoding; `answer` is what was said until now."""
-        if self.answer is None and not self._failed:
+        if not self.has_ended:
             self.answer = self._finish(True)
 
     def read(self) -> Answer:

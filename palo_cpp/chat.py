@@ -1,77 +1,38 @@
-"""One conversation about one image: its turns, and how each question becomes an answer."""
+"""One conversation: its turns and their images, and how each question becomes a request."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from palo_cpp.answer import Answer, AnswerStream, Inputs, Timings
-from palo_cpp.decoding import Decoding, DecodingOptions
+from palo_cpp.answer import Answer, AnswerStream
+from palo_cpp.answering import Answering
+from palo_cpp.budget import ContextUse, context_use, fit
+from palo_cpp.decoding_options import DEFAULT_MAX_TOKENS, DecodingOptions
+from palo_cpp.early_start import EarlyStart
+from palo_cpp.engine import Engine, Request
 from palo_cpp.errors import ArgumentError
-from palo_cpp.kv_cache import Cursor, KvCache, check_fits
 from palo_cpp.language_detection import detect_language
 from palo_cpp.languages import get_language, question_in
-from palo_cpp.prompt import SYSTEM, ImageSegment, Turn, prompt_segments, prompt_text
+from palo_cpp.prompt import SYSTEM, ImageSegment, Segment, Turn, prompt_prefix
 
 if TYPE_CHECKING:
-    from palo_cpp.feature_cache import Features
     from palo_cpp.image import ImageSource
-    from palo_cpp.language_model import LanguageModel
 
-# What a question is at, as INFO: the command line shows it while the user waits.
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ChatImage:
-    """An image, opened and preprocessed, whose embeddings are made when they are needed.
-
-    Attributes:
-        content_hash: SHA-256 of the preprocessed pixels.
-        size: (width, height) before preprocessing.
-        preprocess: "pad" or "crop".
-        n_tokens: rows of its embeddings.
-        elapsed_s: what opening and preprocessing took.
-        embed: makes image_embeddings [n_tokens, n_embd] f32, or recalls them.
-    """
-
-    content_hash: str
-    size: tuple[int, int]
-    preprocess: str
-    n_tokens: int
-    elapsed_s: float
-    embed: Callable[[], Features]
-
-
-@dataclass(frozen=True)
-class Engine:
-    """What every conversation with one model shares.
-
-    Attributes:
-        model: the language model.
-        cache: what stands in its context.
-        open_image: opens and preprocesses an image.
-        heed_language: is told before each answer the code of its language, or of all that it may be.
-    """
-
-    model: LanguageModel
-    cache: KvCache
-    open_image: Callable[[ImageSource], ChatImage]
-    heed_language: Callable[[set[str]], None] = lambda _codes: None
 
 
 class Chat:
     """One conversation; made by `Palo.chat`.
 
     Attributes:
-        turns: questions and answers so far.
+        turns: questions and answers so far, each with the images that were shown with it. When the context is full, the
+            oldest leave, and their images move on to the next.
+        pending_images: shown with the next question.
         lang: code of the language that answers come in where a question names no other; None lets the model choose.
 
     Example:
@@ -87,24 +48,29 @@ class Chat:
         *,
         lang: str | None = None,
         system: str = SYSTEM,
-        turns: tuple[Turn, ...] = (),
+        turns: Sequence[Turn] = (),
     ) -> None:
         self._engine = engine
-        self._image = None if image is None else engine.open_image(image)
-        self._image_s = self._image.elapsed_s if self._image else 0.0
         self._system = system
         self._stream: AnswerStream | None = None
+        self._early: EarlyStart | None = None
         self._is_open = True
         self.lang = None if lang is None else get_language(lang).code
         engine.heed_language({self.lang} if self.lang else set())
         self.turns: list[Turn] = list(turns)
+        self.pending_images: list[ImageSegment] = []
+        if image is not None:
+            self.add_image(image)
 
-    def ask(self, question: str | None = None, *, lang: str | None = None, **options: Any) -> Answer:
+    def ask(
+        self, question: str | None = None, *, lang: str | None = None, instead: bool = False, **options: Any
+    ) -> Answer:
         """Ask and wait for the whole answer.
 
         Args:
             question: in any language; None asks for a description of the image.
             lang: code or name of the answer's language; by default the conversation's.
+            instead: take the place of the last turn, and show its images again. The turn stays where no answer comes.
             **options: fields of `DecodingOptions`: max_tokens, temperature, top_k, top_p, min_p, seed, stop.
 
         Returns:
@@ -114,9 +80,11 @@ class Chat:
             ArgumentError: an option out of range, or a question that does not fit into the context.
         """
         with self._engine.cache.turn:
-            return self.stream(question, lang=lang, **options).read()
+            return self.stream(question, lang=lang, instead=instead, **options).read()
 
-    def stream(self, question: str | None = None, *, lang: str | None = None, **options: Any) -> AnswerStream:
+    def stream(
+        self, question: str | None = None, *, lang: str | None = None, instead: bool = False, **options: Any
+    ) -> AnswerStream:
         """Ask and read the answer as it comes; arguments as in `ask`.
 
         An earlier answer that is still coming is stopped first. What was said of an answer that was stopped stays
@@ -125,58 +93,163 @@ class Chat:
         started_at = time.perf_counter()
         self._check_open()
         self._finish_stream()
-        decoding_options = decoding_options_from(options)
-        code = self.lang if lang is None else get_language(lang).code
-        turn = Turn(self._worded(question, code))
-        self._engine.heed_language(detect_language(question or "") if code is None else {code})
-        segments = prompt_segments(
-            self._engine.model, [*self.turns, turn], image=self._image_segment(), system=self._system
-        )
-        n_prompt = check_fits(segments, self._engine.model.n_ctx)
-        work = _Work(self, turn, segments, code, decoding_options, n_prompt, started_at)
-        self._stream = AnswerStream(work.pieces(), work.finish)
+        if instead and not self.turns:
+            raise ArgumentError("instead: expected a turn to take the place of, got an empty conversation; ask without")
+        request = self._request(question, lang, instead, decoding_options_from(options), started_at)
+        answering = Answering(self._engine, request, lambda turn: self._enter(request.history, turn))
+        self._stream = AnswerStream(answering.pieces(), answering.finish)
         return self._stream
 
+    def edit(self, question: str | None = None, **options: Any) -> Answer:
+        """`ask` instead of the last question."""
+        return self.ask(question, instead=True, **options)
+
+    def _request(
+        self, question: str | None, lang: str | None, instead: bool, options: DecodingOptions, started_at: float
+    ) -> Request:
+        code = self.lang if lang is None else get_language(lang).code
+        history = self.turns[:-1] if instead else self.turns
+        images = (*(self.turns[-1].images if instead else ()), *self.pending_images)
+        turn = Turn(self._worded(question, code), images=images, asked=question or "")
+        self._engine.heed_language(detect_language(question or "") if code is None else {code})
+        fitting = fit(self._engine.model, history, turn, system=self._system, max_tokens=options.max_tokens)
+        if fitting.n_dropped:
+            logger.warning(
+                "the context is full: the oldest %d of %d turns left the conversation; its images stay",
+                fitting.n_dropped,
+                len(history),
+            )
+        return Request(
+            history=fitting.history,
+            turn=fitting.turn,
+            system=self._system,
+            segments=fitting.segments,
+            language=code,
+            options=options,
+            image_s=sum(image.elapsed_s for image in images),
+            started_at=started_at,
+            n_turns_dropped=fitting.n_dropped,
+            early=self._take_early(),
+        )
+
+    def prepare(self) -> None:
+        """Begin in the background with what the next question will need, whatever it is; returns at once.
+
+        Its images are encoded, and the prompt is read up to where the question begins. The question takes over what is
+        done by then. Nothing happens while an answer is still coming. What goes wrong shows when the question is asked.
+        """
+        self._check_open()
+        if self._stream is not None and not self._stream.has_ended:
+            return
+        self._finish_stream()
+        segments = self._prefix()
+        if self._early is not None:
+            if self._early.segments == segments and not self._early.is_stopped:
+                return
+            self._early.stop()
+        self._early = EarlyStart(self._engine.cache, segments, self._early)
+
+    def _prefix(self) -> list[Segment]:
+        """The beginning of the next prompt, without the turns that will leave before it."""
+        model, turn = self._engine.model, Turn("", images=tuple(self.pending_images))
+        try:
+            fitting = fit(model, self.turns, turn, system=self._system, max_tokens=DEFAULT_MAX_TOKENS)
+        except ArgumentError:  # too many images; the question will say so
+            return []
+        return prompt_prefix(model, fitting.history, fitting.turn.images, system=self._system)
+
+    def _take_early(self) -> EarlyStart | None:
+        """What was begun for the question; kept until the question has really used it, for it may be interrupted."""
+        if self._early is None or self._early.is_used:
+            return None
+        self._early.stop()
+        return self._early
+
+    def _enter(self, history: Sequence[Turn], turn: Turn) -> None:
+        # Its images were opened for this question; asked again, they are at hand.
+        images = tuple(replace(image, elapsed_s=0.0) for image in turn.images)
+        self.turns[:] = [*history, replace(turn, images=images)]
+        self.pending_images.clear()
+
     def set_image(self, image: ImageSource | None) -> None:
-        """Talk about another image from now on: the turns about the old one are dropped.
+        """Talk about another image from now on: the turns so far and their images are dropped.
 
         Raises:
             ImageError: it cannot be read; the conversation stays as it was.
         """
         self._check_open()
-        opened = None if image is None else self._engine.open_image(image)
-        self.clear()
-        self._image = opened
-        self._image_s = opened.elapsed_s if opened else 0.0
+        opened = [] if image is None else [self._engine.open_image(image)]
+        self._interrupt()
+        self.turns.clear()
+        self.pending_images[:] = opened
+
+    def add_image(self, image: ImageSource) -> None:
+        """Show one more image: it stands in the next question, and what was said so far stays.
+
+        Raises:
+            ImageError: it cannot be read; the conversation stays as it was.
+        """
+        self._check_open()
+        opened = self._engine.open_image(image)
+        self._interrupt()
+        self.pending_images.append(opened)
 
     def clear(self) -> None:
-        """Forget all turns; the image stays."""
-        self._finish_stream()
+        """Forget all turns; the images stay."""
+        self._interrupt()
+        self.pending_images[:0] = [image for turn in self.turns for image in turn.images]
         self.turns.clear()
+
+    def undo(self) -> Turn:
+        """Take back the last question and its answer; its images are shown with the next question.
+
+        Returns:
+            What was taken back.
+
+        Raises:
+            ArgumentError: nothing was said yet.
+        """
+        self._check_open()
+        self._interrupt()
+        if not self.turns:
+            raise ArgumentError("undo: expected a question to take back, got an empty conversation")
+        turn = self.turns.pop()
+        self.pending_images[:0] = turn.images
+        return turn
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of context that the conversation takes so far."""
-        segments = prompt_segments(self._engine.model, self.turns, image=self._image_segment(), system=self._system)
-        return sum(map(len, segments))
+        """Tokens of context that the conversation takes so far, the images of the next question included."""
+        prefix = prompt_prefix(self._engine.model, self.turns, self.pending_images, system=self._system)
+        return sum(map(len, prefix))
 
     @property
     def n_ctx(self) -> int:
         """Tokens of context that there are."""
         return self._engine.model.n_ctx
 
+    def context_use(self, lang: str | None = None) -> ContextUse:
+        """How full the context is, in words of a language.
+
+        Args:
+            lang: code or name; by default the conversation's, else English.
+        """
+        return context_use(self._engine.model, self.n_tokens, lang or self.lang or "en")
+
     def _worded(self, question: str | None, code: str | None) -> str:
         if question is not None and not isinstance(question, str):
             raise ArgumentError(f"question: expected text, got {type(question).__name__}")
         if question is not None and question.strip():
             return question if code is None else question_in(code, question)
-        if self._image is None:
+        if not self.pending_images and not any(turn.images for turn in self.turns):
             raise ArgumentError("question: expected text, got none and no image to describe; give one of them")
         return question_in(code or "en")
 
-    def _image_segment(self) -> ImageSegment | None:
-        image = self._image
-        return ImageSegment(image.content_hash, image.n_tokens, lambda: image.embed().embeddings) if image else None
+    def _interrupt(self) -> None:
+        """What is under way was for a question that will not come like this."""
+        self._finish_stream()
+        if self._early is not None:
+            self._early.stop()
 
     def _finish_stream(self) -> None:
         if self._stream is not None:
@@ -189,7 +262,7 @@ class Chat:
 
     def close(self) -> None:
         """End the conversation; an answer that is still coming is stopped."""
-        self._finish_stream()
+        self._interrupt()
         self._is_open = False
 
     def __enter__(self) -> Chat:
@@ -212,95 +285,3 @@ def decoding_options_from(options: dict[str, Any]) -> DecodingOptions:
     if unknown:
         raise ArgumentError(f"options: expected {', '.join(known)}, got {', '.join(unknown)}")
     return DecodingOptions(**options)
-
-
-class _Work:
-    """One question on its way: prefill, decoding, and the answer at the end."""
-
-    def __init__(
-        self,
-        chat: Chat,
-        turn: Turn,
-        segments: list[Any],
-        code: str | None,
-        options: DecodingOptions,
-        n_prompt: int,
-        started_at: float,
-    ) -> None:
-        self._chat = chat
-        self._engine = chat._engine
-        self._turn = turn
-        self._code = code
-        self._n_prompt = n_prompt
-        self._started_at = started_at
-        self._decoding = Decoding(self._engine.model, options)
-        self._encode_s = 0.0
-        self._n_encoded = 0
-        self._prefill_s = 0.0
-        self._cursor: Cursor | None = None
-        self._segments = [
-            self._timed(segment, chat._image) if isinstance(segment, ImageSegment) and chat._image else segment
-            for segment in segments
-        ]
-
-    def pieces(self) -> Iterator[str]:
-        """Text of the answer as it comes."""
-        logger.info("reading the prompt")
-        begun_at = time.perf_counter()
-        self._cursor = cursor = self._engine.cache.read(self._segments)
-        self._prefill_s = time.perf_counter() - begun_at - self._encode_s
-        yield from self._decoding.pieces(
-            cursor.logits,
-            lambda token: self._engine.cache.advance(cursor, token),
-            self._engine.model.n_ctx - self._n_prompt,
-        )
-
-    def _timed(self, segment: ImageSegment, image: ChatImage) -> ImageSegment:
-        def embed() -> NDArray[np.float32]:
-            logger.info("encoding the image")
-            begun_at = time.perf_counter()
-            features = image.embed()
-            self._encode_s += time.perf_counter() - begun_at
-            self._n_encoded += not features.is_cached
-            logger.info("reading the prompt")
-            return features.embeddings
-
-        return replace(segment, embed=embed)
-
-    def finish(self, was_cut: bool) -> Answer:
-        """Make the answer and enter it into the conversation."""
-        decoding = self._decoding
-        answer = Answer(
-            text=decoding.text,
-            token_ids=tuple(decoding.token_ids),
-            finish_reason=decoding.finish_reason if not was_cut else "cancelled",
-            language=self._code,
-            timings=self._timings(),
-            inputs=self._inputs(),
-        )
-        if answer.token_ids or not was_cut:
-            self._chat.turns.append(replace(self._turn, answer=answer.text, answer_ids=answer.token_ids))
-            self._chat._image_s = 0.0
-        return answer
-
-    def _timings(self) -> Timings:
-        first_at = self._decoding.first_token_at
-        return Timings(
-            image_s=self._chat._image_s,
-            encode_s=self._encode_s,
-            prefill_s=self._prefill_s,
-            decode_s=time.perf_counter() - first_at if first_at else 0.0,
-            first_token_s=first_at - self._started_at + self._chat._image_s if first_at else 0.0,
-            n_images_encoded=self._n_encoded,
-            n_prompt_tokens=self._n_prompt,
-            n_cached_tokens=self._cursor.n_cached if self._cursor else 0,
-            n_generated=len(self._decoding.token_ids),
-        )
-
-    def _inputs(self) -> Inputs:
-        image, chat = self._chat._image, self._chat
-        text = prompt_text([*chat.turns, self._turn], has_image=image is not None, system=chat._system)
-        seed = self._decoding.sampler.seed
-        if image is None:
-            return Inputs(text, seed=seed)
-        return Inputs(text, image.size, image.preprocess, image.n_tokens, image.content_hash, seed)
