@@ -74,6 +74,15 @@ class Answering:
 
         return replace(image, embed=embed)
 
+    def discard(self) -> None:
+        """Give up what was answered so far: nothing was said."""
+        self._release()
+        self._decoding = self._engine.new_decoding(self._engine.model, self._request)
+
+    def _release(self) -> None:
+        if self._cursor:
+            self._engine.cache.release(self._cursor)
+
     def finish(self, was_cut: bool) -> Answer:
         """Make the answer and enter it into the conversation.
 
@@ -81,8 +90,7 @@ class Answering:
             was_cut: whether the user stopped it.
         """
         decoding = self._decoding
-        if self._cursor:
-            self._engine.cache.release(self._cursor)
+        self._release()
         answer = Answer(
             text=decoding.text,
             token_ids=tuple(decoding.token_ids),

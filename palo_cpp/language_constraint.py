@@ -18,17 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.character_automaton import DEAD, CharacterAutomaton
-from palo_cpp.errors import ArgumentError
 from palo_cpp.languages import get_language
 from palo_cpp.scripts import COMMON, NEVER, SCRIPTS, script_of, scripts_of_all
 from palo_cpp.vocabulary_masks import TokenBytes, Tokens, VocabularyMasks
 
 if TYPE_CHECKING:
     from palo_cpp.token_constraint import TokenConstraint
-
-LANG_MODES = ("strict", "prefer", "off")
-# The promise is checked and drift is stopped, but a Hindi answer may still name what a sign in the photo says.
-DEFAULT_LANG_MODE = "prefer"
 
 # States between two characters: only own ones may come; a word in another script may go on; anything may come.
 _OWN, _WORD, _ANY = 1, 2, 3
@@ -38,17 +33,6 @@ _MAX_WORDS, _MAX_QUOTED_WORDS = 3, 8
 # Letters; where scripts put no space between words, a character counts for about as many letters as it says.
 _MAX_LETTERS_PER_WORD = 12
 _LETTERS_PER_CHARACTER = {"Hani": 3, "Kana": 3}
-
-
-def check_lang_mode(mode: str) -> str:
-    """Refuse what is no mode.
-
-    Raises:
-        ArgumentError: says which there are.
-    """
-    if mode not in LANG_MODES:
-        raise ArgumentError(f"lang_mode: expected {', '.join(LANG_MODES)}, got {mode!r}; choose one of them")
-    return mode
 
 
 @functools.cache
@@ -68,24 +52,23 @@ class LanguageConstraints:
         self._bytes = functools.cache(lambda: TokenBytes(tokens))
         self._masks: dict[tuple[str, ...], VocabularyMasks] = {}
 
-    def constraint(self, language: str | None, mode: str) -> TokenConstraint | None:
-        """The constraint of one answer.
+    def of(self, language: str | None, mode: str) -> tuple[TokenConstraint, ...]:
+        """The constraints of one answer.
 
         Args:
             language: code; None where none was asked for.
-            mode: one of `LANG_MODES`.
+            mode: `lang_mode` of `DecodingOptions`.
 
         Returns:
-            A fresh constraint, or None where nothing is to be kept.
+            Fresh ones: none where nothing is to be kept.
         """
-        check_lang_mode(mode)
         if language is None or mode == "off":
-            return None
+            return ()
         scripts = get_language(language).letters
         if scripts not in self._masks:
             self._masks[scripts] = VocabularyMasks(self._bytes(), _automaton(scripts))
         kind = StrictScript if mode == "strict" else PreferredScript
-        return kind(self._masks[scripts], self._bytes(), scripts)
+        return (kind(self._masks[scripts], self._bytes(), scripts),)
 
 
 class StrictScript:

@@ -172,6 +172,12 @@ def _count(items: str | list[str], known: frozenset[str]) -> int:
 # --- Identification ---
 
 
+def only_language(text: str) -> str | None:
+    """The language of a text that `detect_language` is certain of, or None."""
+    candidates = detect_language(text)
+    return candidates.pop() if len(candidates) == 1 else None
+
+
 def identify_language(text: str) -> str | None:
     """Say which of the ten languages a text is in, if that can be told.
 
@@ -189,7 +195,7 @@ def identify_language(text: str) -> str | None:
     """
     candidates = detect_language(text)
     if len(candidates) < 2:
-        return next(iter(candidates), None)
+        return only_language(text)
     ranked = [(code, share) for code, share in _identifier().rank(text) if code in candidates]
     best, share = ranked[0]
     return best if share >= _CERTAIN * sum(share for _, share in ranked) else None
@@ -214,7 +220,8 @@ def is_in_language(text: str, code: str) -> bool | None:
     Returns:
         None where it cannot be told: a number, a name, a word of several languages.
     """
-    if code not in detect_language(text):
-        return False if detect_language(text) else None
+    candidates = detect_language(text)
+    if code not in candidates:
+        return False if candidates else None
     identified = identify_language(text)
     return None if identified is None else identified == code

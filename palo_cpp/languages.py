@@ -26,6 +26,7 @@ class Language:
         direction: "ltr" or "rtl", the base direction of a paragraph.
         default_question: what is asked about an image when the user asks nothing.
         answer_request: a sentence in this language that asks for the answer in this language.
+        insistence: the same, more strongly, for when it was not heeded.
         aliases: further names that `get_language` accepts.
     """
 
@@ -37,6 +38,7 @@ class Language:
     direction: str
     default_question: str
     answer_request: str
+    insistence: str
     aliases: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -53,6 +55,7 @@ _TABLE = (
         direction="ltr",
         default_question="Describe this image in detail.",
         answer_request="Please answer in English.",
+        insistence="Answer only in English, and in no other language.",
         aliases=("eng",),
     ),
     Language(
@@ -64,6 +67,7 @@ _TABLE = (
         direction="ltr",
         default_question="请详细描述这张图片。",
         answer_request="请用中文回答。",
+        insistence="请只用中文回答，不要使用其他语言。",
         aliases=("zho", "chi", "cmn", "Mandarin", "Simplified Chinese", "简体中文", "汉语", "漢語", "华语", "普通话"),
     ),
     Language(
@@ -75,6 +79,7 @@ _TABLE = (
         direction="ltr",
         default_question="इस तस्वीर का विस्तार से वर्णन कीजिए।",
         answer_request="कृपया हिन्दी में उत्तर दीजिए।",
+        insistence="केवल हिन्दी में उत्तर दीजिए, किसी और भाषा में नहीं।",
         aliases=("hin", "हिंदी"),
     ),
     Language(
@@ -86,6 +91,7 @@ _TABLE = (
         direction="ltr",
         default_question="Describe esta imagen en detalle.",
         answer_request="Por favor, responde en español.",
+        insistence="Responde únicamente en español, en ningún otro idioma.",
         aliases=("spa", "espanol", "castellano", "Castilian"),
     ),
     Language(
@@ -97,6 +103,7 @@ _TABLE = (
         direction="ltr",
         default_question="Décrivez cette image en détail.",
         answer_request="Veuillez répondre en français.",
+        insistence="Répondez uniquement en français, dans aucune autre langue.",
         aliases=("fra", "fre", "francais"),
     ),
     Language(
@@ -108,6 +115,7 @@ _TABLE = (
         direction="rtl",
         default_question="صف هذه الصورة بالتفصيل.",
         answer_request="يرجى الإجابة باللغة العربية.",
+        insistence="أجب باللغة العربية فقط، وليس بأي لغة أخرى.",
         aliases=("ara", "عربي", "عربية", "عربى"),
     ),
     Language(
@@ -119,6 +127,7 @@ _TABLE = (
         direction="ltr",
         default_question="এই ছবিটির বিস্তারিত বর্ণনা দিন।",
         answer_request="অনুগ্রহ করে বাংলায় উত্তর দিন।",
+        insistence="শুধু বাংলায় উত্তর দিন, অন্য কোনো ভাষায় নয়।",
         aliases=("ben", "Bangla"),
     ),
     Language(
@@ -130,6 +139,7 @@ _TABLE = (
         direction="ltr",
         default_question="Подробно опишите это изображение.",
         answer_request="Пожалуйста, ответьте на русском языке.",
+        insistence="Отвечайте только на русском языке и ни на каком другом.",
         aliases=("rus", "русский язык", "по-русски"),
     ),
     Language(
@@ -141,6 +151,7 @@ _TABLE = (
         direction="rtl",
         default_question="اس تصویر کو تفصیل سے بیان کریں۔",
         answer_request="براہ کرم اردو میں جواب دیں۔",
+        insistence="صرف اردو میں جواب دیں، کسی اور زبان میں نہیں۔",
         aliases=("urd", "اُردو", "أردو"),
     ),
     Language(
@@ -152,6 +163,7 @@ _TABLE = (
         direction="ltr",
         default_question="この画像を詳しく説明してください。",
         answer_request="日本語で答えてください。",
+        insistence="必ず日本語だけで答え、他の言語は使わないでください。",
         aliases=("jpn", "にほんご"),
     ),
 )
@@ -197,12 +209,13 @@ def _the_ten() -> str:
     return ", ".join(f"{language.code} ({language.english_name})" for language in _TABLE)
 
 
-def question_in(language: str, question: str | None = None) -> str:
+def question_in(language: str, question: str | None = None, *, insist: bool = False) -> str:
     """Word a question so that its answer comes in `language`.
 
     Args:
         language: code or name, as `get_language` takes it.
         question: the user's question in any language; None or blank asks the default question.
+        insist: ask for the language even where the question is in it, and more strongly.
 
     Returns:
         The default question; or the question as it is, when it is certainly in `language` already; or the question
@@ -217,7 +230,9 @@ def question_in(language: str, question: str | None = None) -> str:
     """
     chosen = get_language(language)
     if question is None or not question.strip():
-        return chosen.default_question
-    if detect_language(question) == {chosen.code}:
+        question = chosen.default_question
+    if insist:
+        return f"{question.rstrip()} {chosen.insistence}"
+    if question == chosen.default_question or detect_language(question) == {chosen.code}:
         return question
     return f"{question.rstrip()} {chosen.answer_request}"

@@ -66,6 +66,13 @@ def warn_if_cut(answer: Answer) -> None:
         warn(CUT_SHORT[answer.finish_reason].format(n=len(answer.token_ids)))
 
 
+def warn_if_in_another_language(answer: Answer) -> None:
+    """Say so on stderr where the answer is not in the language that was asked for."""
+    if answer.language_ok is False and answer.language:
+        detected = f", but in {LANGUAGES[answer.language_detected]}" if answer.language_detected else ""
+        warn(f"the answer is not in {LANGUAGES[answer.language]}{detected}")
+
+
 def print_timings(answer: Answer) -> None:
     """Say on stderr what an answer cost."""
     timings = answer.timings
