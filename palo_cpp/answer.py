@@ -23,7 +23,8 @@ class Timings:
         decode_s: from the first token to the end.
         first_token_s: from the question to the first token.
         early_s: what was done before the question came, from opening its images to reading ahead; in no other number.
-        retry_s: what an attempt in another language cost that was thrown away; a part of first_token_s.
+        retry_s: decoding an answer in another language that was thrown away; reading its question is in prefill_s, and
+            both in first_token_s.
         n_retries: how many attempts were thrown away, 1 at most.
         n_images_encoded: images for which vision tower and projector ran in the question's own time; those that were
             known or had been begun early do not count.

@@ -96,7 +96,7 @@ class Answering:
             token_ids=tuple(decoding.token_ids),
             finish_reason=decoding.finish_reason if not was_cut else "cancelled",
             language=self._request.language,
-            timings=self._timings(),
+            timings=self.timings(),
             inputs=self._inputs(),
             n_turns_dropped=self._request.n_turns_dropped,
         )
@@ -104,7 +104,8 @@ class Answering:
             self._enter(replace(self._request.turn, answer=answer.text, answer_ids=answer.token_ids))
         return answer
 
-    def _timings(self) -> Timings:
+    def timings(self) -> Timings:
+        """What it cost until now."""
         first_at, request = self._decoding.first_token_at, self._request
         return Timings(
             image_s=self._image_s,

@@ -8,7 +8,6 @@ waits for the whole answer anyway has all of it checked.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ from palo_cpp.language_detection import count_words, detect_language, is_in_lang
 from palo_cpp.languages import LANGUAGES
 
 if TYPE_CHECKING:
-    from palo_cpp.answer import Answer
+    from palo_cpp.answer import Answer, Timings
     from palo_cpp.answering import Answering
 
 _MIN_WORDS, _MAX_WORDS = 3, 8
@@ -64,14 +63,11 @@ class KeptLanguage:
         self._code = code
         self._insist = insist
         self._shows_at_once = shows_at_once
-        self._begun_at = 0.0
-        self._retry_s = 0.0
-        self._n_retries = 0
+        self._thrown_away: Timings | None = None
         self._has_shown = False
 
     def pieces(self) -> Iterator[str]:
         """Text that is certain to stay."""
-        self._begun_at = time.perf_counter()
         attempt = self._answering.pieces()
         held, verdict = "", None
         for piece in attempt:
@@ -98,10 +94,9 @@ class KeptLanguage:
             second = self._insist()
         except ArgumentError:  # the longer question does not fit into the context
             return False
+        self._thrown_away = self._answering.timings()
         self._answering.discard()
         self._answering = second
-        self._n_retries += 1
-        self._retry_s = time.perf_counter() - self._begun_at
         return True
 
     def finish(self, was_cut: bool) -> Answer:
@@ -109,5 +104,18 @@ class KeptLanguage:
         if was_cut and not self._has_shown:
             self._answering.discard()
         answer = self._answering.finish(was_cut)
-        timings = replace(answer.timings, n_retries=self._n_retries, retry_s=self._retry_s)
-        return replace(answer, timings=timings)
+        return replace(answer, timings=with_retry(answer.timings, self._thrown_away)) if self._thrown_away else answer
+
+
+def with_retry(kept: Timings, thrown_away: Timings) -> Timings:
+    """What an answer cost that was the second attempt: reading and encoding of both, the decoding apart."""
+    return replace(
+        kept,
+        image_s=thrown_away.image_s,
+        encode_s=thrown_away.encode_s + kept.encode_s,
+        prefill_s=thrown_away.prefill_s + kept.prefill_s,
+        early_s=thrown_away.early_s,
+        retry_s=thrown_away.decode_s,
+        n_retries=1,
+        n_images_encoded=thrown_away.n_images_encoded + kept.n_images_encoded,
+    )

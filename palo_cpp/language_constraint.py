@@ -3,9 +3,10 @@
 `strict`: only the letters and digits of the language's own scripts, and what no language owns: ASCII digits,
 punctuation, symbols, emoji, spaces.
 
-`prefer`: words in other scripts pass as names do, and not as sentences do. Outside quotation marks such a word may
-begin where the answer's own letters so far outnumber the others, and at most three follow each other. Inside, eight may
-follow each other wherever they stand. A word that has begun may be ended, within reason.
+`prefer`: words in other scripts pass as names do, and not as sentences do. At most three may follow each other, and
+only where other scripts' letters before them are no more than the answer's own and one word's; none begins an answer.
+Inside quotation marks eight may follow each other, at the beginning too. A word that has begun may be ended, within
+reason.
 """
 
 from __future__ import annotations
@@ -116,6 +117,7 @@ class _ForeignRun:
         self._own = own
         self._n_own = self._n_foreign = 0  # letters of the whole answer
         self._n_words = self._n_letters = 0  # since the last letter of its own
+        self._n_foreign_before = 0  # letters before these words
         self._in_word = False
         self._closing = ""  # the mark that ends the quotation; "" outside
 
@@ -128,6 +130,7 @@ class _ForeignRun:
         elif script in self._own:
             self._n_own += weight
             self._n_words = self._n_letters = 0
+            self._n_foreign_before = self._n_foreign
             self._in_word = False
         else:
             self._n_words += not self._in_word
@@ -143,8 +146,12 @@ class _ForeignRun:
 
     @property
     def state(self) -> int:
+        """The state of the automaton that follows."""
         max_words = _MAX_QUOTED_WORDS if self._closing else _MAX_WORDS
-        if self._n_letters >= max_words * _MAX_LETTERS_PER_WORD:
+        max_letters = max_words * _MAX_LETTERS_PER_WORD
+        if self._n_letters >= max_letters:
             return _OWN
-        may_begin = self._n_words < max_words and (self._closing or self._n_own > self._n_foreign)
-        return _ANY if may_begin else _WORD if self._in_word else _OWN
+        has_room = self._n_foreign_before < self._n_own + (max_letters if self._closing else _MAX_LETTERS_PER_WORD)
+        if self._n_words < max_words and has_room and (self._n_own or self._closing):
+            return _ANY
+        return _WORD if self._in_word else _OWN
