@@ -128,7 +128,7 @@ def real_table() -> TokenTable:
     params = llama.llama_model_default_params()
     params.vocab_only = True
     handle = llama.llama_model_load_from_file(str(REAL_VOCABULARY).encode(), params)
-    table = Vocabulary(llama, ctypes.c_void_p(handle), "real", threading.RLock()).table
+    table = Vocabulary(llama, ctypes.c_void_p(handle), "real", threading.RLock()).token_table
     llama.llama_model_free(handle)
     return table
 
