@@ -14,7 +14,7 @@ from palo_cpp.engine import Engine
 from palo_cpp.errors import ArgumentError
 from palo_cpp.prompt import SYSTEM, Turn
 
-_OPTIONS = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "seed", "stop")
+_OPTIONS = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "seed", "stop", "lang_mode")
 # Accepted because clients send them by habit, where the value asks for nothing that is not done anyway.
 _HARMLESS = {"n": (None, 1), "frequency_penalty": (None, 0), "presence_penalty": (None, 0), "logprobs": (None, False)}
 _IGNORED = ("model", "user")

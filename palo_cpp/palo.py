@@ -20,12 +20,13 @@ from palo_cpp import chat_completion
 from palo_cpp.answer import Answer, AnswerStream
 from palo_cpp.backend import BackendMode, BackendUse
 from palo_cpp.chat import Chat
-from palo_cpp.engine import Engine
+from palo_cpp.engine import Engine, decoding_for
 from palo_cpp.errors import ArgumentError, ModelFormatError
 from palo_cpp.feature_cache import DEFAULT_DISK_MIB, DEFAULT_MEMORY_MIB, FeatureCache, Features, encoder_id, feature_key
 from palo_cpp.image import Pixels, open_image, preprocess
 from palo_cpp.kv_cache import KvCache
 from palo_cpp.language_advice import LanguageAdvice
+from palo_cpp.language_constraint import LanguageConstraints
 from palo_cpp.language_model import LanguageModel, default_n_ctx
 from palo_cpp.languages import LANGUAGES, get_language
 from palo_cpp.machine import check_memory_fits, estimate_memory, memory_available
@@ -119,7 +120,16 @@ class Palo:
         self.preprocess: str = preprocess or self.vision.info.preprocess
         self._encoder_id = encoder_id(self.files.mmproj, precision=self.vision.precision, isa=self.vision.isa)
         advice = LanguageAdvice(self.files.text)
-        self._engine = Engine(self.language_model, KvCache(self.language_model), self._open_image, advice.heed)
+        constraints = LanguageConstraints(self.language_model)
+        self._engine = Engine(
+            self.language_model,
+            KvCache(self.language_model),
+            self._open_image,
+            advice.heed,
+            lambda model, request: decoding_for(
+                model, request, constraints.of(request.language, request.options.lang_mode)
+            ),
+        )
 
     def _check_widths(self) -> None:
         if self.vision.info.n_embd != self.language_model.n_embd:
@@ -157,7 +167,8 @@ class Palo:
             lang: language of the answer: code, English name or own name (`hi`, `Hindi`, `हिन्दी`). None leaves it to
                 the model.
             system: the text that opens the prompt; the model was trained with the default.
-            **options: fields of `DecodingOptions`: max_tokens, temperature, top_k, top_p, min_p, seed, stop.
+            **options: fields of `DecodingOptions`: max_tokens, temperature, top_k, top_p, min_p, seed, stop,
+                lang_mode.
 
         Returns:
             The answer.
