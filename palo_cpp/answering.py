@@ -90,11 +90,13 @@ class Answering:
             was_cut: whether the user stopped it.
         """
         decoding = self._decoding
+        if was_cut:
+            decoding.abandon()
         self._release()
         answer = Answer(
             text=decoding.text,
             token_ids=tuple(decoding.token_ids),
-            finish_reason=decoding.finish_reason if not was_cut else "cancelled",
+            finish_reason=decoding.finish_reason,
             language=self._request.language,
             timings=self.timings(),
             inputs=self._inputs(),
