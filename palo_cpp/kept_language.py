@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from palo_cpp.errors import ArgumentError
 from palo_cpp.language_detection import count_words, detect_language, is_in_language
 from palo_cpp.languages import LANGUAGES
+from palo_cpp.scripts import ACCENT
 
 if TYPE_CHECKING:
     from palo_cpp.answer import Answer, Timings
@@ -25,7 +26,7 @@ _MIN_WORDS, _MAX_WORDS = 3, 8
 
 def is_told_by_script(code: str) -> bool:
     """Whether no other of the ten languages is written in any of the letters of this one."""
-    letters = set(LANGUAGES[code].letters)
+    letters = set(LANGUAGES[code].letters) - {ACCENT}
     return not any(letters & set(other.letters) for other in LANGUAGES.values() if other.code != code)
 
 
