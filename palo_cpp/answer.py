@@ -8,7 +8,7 @@ from typing import Any
 
 from palo_cpp.language_detection import identify_language, is_in_language, only_language
 
-FINISH_REASONS = ("stop", "stop_string", "length", "context", "cancelled")
+FINISH_REASONS = ("stop", "stop_string", "repetition", "length", "context", "cancelled")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Timings:
             known or had been begun early do not count.
         n_prompt_tokens: tokens and image embeddings of the prompt.
         n_cached_tokens: those of them that stood in the KV cache already.
-        n_generated: tokens of the answer.
+        n_generated: tokens that were decoded for the answer.
     """
 
     image_s: float = 0.0
@@ -90,9 +90,11 @@ class Answer:
 
     Attributes:
         text: what the model said, without space around it; right where it was cut, no character is broken.
-        token_ids: the tokens it chose, without the `</s>` at the end.
-        finish_reason: "stop" (the model ended it), "stop_string", "length" (max_tokens), "context" (the context is
-            full) or "cancelled".
+        token_ids: the tokens it chose, without the `</s>` at the end. A character that was not finished and the rounds
+            of a loop, which the text leaves out, are left out here too.
+        finish_reason: "stop" (the model ended it), "stop_string", "repetition" (it began to say the same thing over and
+            over: the text ends before, with a whole sentence if there is one that had not been shown further already),
+            "length" (max_tokens), "context" (the context is full) or "cancelled".
         language: code of the language that was asked for; None where none was.
         timings: what it cost.
         inputs: what the model was fed.

@@ -117,7 +117,7 @@ class Answering:
             n_images_encoded=self._n_encoded,
             n_prompt_tokens=request.n_prompt,
             n_cached_tokens=self._cursor.n_cached if self._cursor else 0,
-            n_generated=len(self._decoding.token_ids),
+            n_generated=self._decoding.n_generated,
         )
 
     def _inputs(self) -> Inputs:

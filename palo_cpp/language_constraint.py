@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from palo_cpp.character_automaton import DEAD, CharacterAutomaton
 from palo_cpp.languages import get_language
 from palo_cpp.scripts import COMMON, NEVER, SCRIPTS, script_of, scripts_of_all
-from palo_cpp.vocabulary_masks import TokenBytes, Tokens, VocabularyMasks
+from palo_cpp.vocabulary_masks import FlatPieces, VocabularyMasks
 
 if TYPE_CHECKING:
+    from palo_cpp.decoding import Vocabulary
     from palo_cpp.token_constraint import TokenConstraint
 
 # States between two characters: only own ones may come; a word in another script may go on; anything may come.
@@ -49,8 +50,8 @@ def _automaton(scripts: tuple[str, ...]) -> CharacterAutomaton:
 class LanguageConstraints:
     """Makes the constraints of one model's answers; their masks are made once for each script."""
 
-    def __init__(self, tokens: Tokens) -> None:
-        self._bytes = functools.cache(lambda: TokenBytes(tokens))
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._pieces = functools.cache(lambda: FlatPieces(vocabulary.token_table))
         self._masks: dict[tuple[str, ...], VocabularyMasks] = {}
 
     def of(self, language: str | None, mode: str) -> tuple[TokenConstraint, ...]:
@@ -67,15 +68,15 @@ class LanguageConstraints:
             return ()
         scripts = get_language(language).letters
         if scripts not in self._masks:
-            self._masks[scripts] = VocabularyMasks(self._bytes(), _automaton(scripts))
+            self._masks[scripts] = VocabularyMasks(self._pieces(), _automaton(scripts))
         kind = StrictScript if mode == "strict" else PreferredScript
-        return (kind(self._masks[scripts], self._bytes(), scripts),)
+        return (kind(self._masks[scripts], self._pieces(), scripts),)
 
 
 class StrictScript:
     """Lets only the language's own characters through."""
 
-    def __init__(self, masks: VocabularyMasks, _tokens: TokenBytes, _scripts: tuple[str, ...]) -> None:
+    def __init__(self, masks: VocabularyMasks, _pieces: FlatPieces, _scripts: tuple[str, ...]) -> None:
         self._masks = masks
         self._state = _OWN
 
@@ -91,9 +92,9 @@ class StrictScript:
 class PreferredScript:
     """Lets names and quoted words in other scripts through, as the head of this module says."""
 
-    def __init__(self, masks: VocabularyMasks, tokens: TokenBytes, scripts: tuple[str, ...]) -> None:
+    def __init__(self, masks: VocabularyMasks, pieces: FlatPieces, scripts: tuple[str, ...]) -> None:
         self._masks = masks
-        self._tokens = tokens
+        self._table = pieces.table
         self._run = _ForeignRun(frozenset(scripts))
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._state = _OWN
@@ -104,7 +105,7 @@ class PreferredScript:
 
     def accept(self, token: int) -> None:
         """Take note of the token that came; one that was not allowed begins anew."""
-        for character in self._decoder.decode(self._tokens.pieces[token]):
+        for character in self._decoder.decode(self._table.pieces[token]):
             self._run.take(character)
         state = self._masks.after(self._state, token)
         self._state = state if state > _ANY else self._run.state

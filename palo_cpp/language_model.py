@@ -24,6 +24,7 @@ from palo_cpp.gguf_header import GgufHeader, Scalar, read_header
 from palo_cpp.language_model_checks import check_language_model, checked_embeddings, checked_tokens
 from palo_cpp.llama_library import llama_library, recorded_errors
 from palo_cpp.machine import n_physical_cores
+from palo_cpp.token_table import TokenTable
 from palo_cpp.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -142,15 +143,11 @@ class LanguageModel:
         with self.lock:
             return self._opened().ends_generation(token)
 
-    def all_token_bytes(self) -> list[bytes]:
-        """What `token_bytes` says of every token."""
+    @property
+    def token_table(self) -> TokenTable:
+        """What every token stands for; looked up when first asked for."""
         with self.lock:
-            return self._opened().all_token_bytes()
-
-    def all_ends_of_generation(self) -> list[int]:
-        """Every token that ends an answer."""
-        with self.lock:
-            return self._opened().all_ends_of_generation()
+            return self._opened().table
 
     def _opened(self) -> Vocabulary:
         self._check_open()

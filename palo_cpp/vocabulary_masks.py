@@ -2,46 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.character_automaton import DEAD, CharacterAutomaton
+from palo_cpp.token_table import TokenTable
 
 
-class Tokens(Protocol):
-    """What masks need of a language model."""
-
-    def all_token_bytes(self) -> list[bytes]:
-        """The bytes that each token stands for."""
-        ...
-
-    def all_ends_of_generation(self) -> list[int]:
-        """Every token that ends an answer."""
-        ...
-
-
-class TokenBytes:
-    """The bytes of all tokens, one behind the other.
+class FlatPieces:
+    """The bytes of all tokens, one behind the other, as numpy follows them.
 
     Attributes:
-        pieces: each token's bytes; none for control tokens.
-        data: all bytes [n_bytes] uint8.
+        table: the tokens.
+        data: all bytes [n_bytes] uint8; those of tokens that end an answer are left out, for it never shows them.
         begins, lengths: [n_vocab] where in `data` a token's bytes stand.
-        ends_generation: [n_vocab] which tokens end an answer.
         with_bytes: the tokens that have bytes.
         continuing: those of them that can come within a character.
     """
 
-    def __init__(self, tokens: Tokens) -> None:
-        self.pieces = tokens.all_token_bytes()
-        self.ends_generation = np.zeros(len(self.pieces), np.bool_)
-        for token in tokens.all_ends_of_generation():
-            self.pieces[token] = b""  # whatever its text, an answer never shows it
-            self.ends_generation[token] = True
-        self.data = np.frombuffer(b"".join(self.pieces), np.uint8)
-        self.lengths = np.fromiter(map(len, self.pieces), np.int64, len(self.pieces))
+    def __init__(self, table: TokenTable) -> None:
+        self.table = table
+        pieces = [b"" if is_end else piece for piece, is_end in zip(table.pieces, table.ends_generation, strict=True)]
+        self.data = np.frombuffer(b"".join(pieces), np.uint8)
+        self.lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
         self.begins = np.cumsum(self.lengths) - self.lengths
         self.with_bytes = np.flatnonzero(self.lengths)
         first = self.data[self.begins[self.with_bytes]]
@@ -51,7 +34,7 @@ class TokenBytes:
 class VocabularyMasks:
     """The masks of one automaton over one vocabulary, each made when its state is first reached."""
 
-    def __init__(self, tokens: TokenBytes, automaton: CharacterAutomaton) -> None:
+    def __init__(self, tokens: FlatPieces, automaton: CharacterAutomaton) -> None:
         self._tokens = tokens
         self._automaton = automaton
         self._masks: dict[int, NDArray[np.bool_]] = {}
@@ -70,7 +53,7 @@ class VocabularyMasks:
             if end > self._automaton.n_starts and not self.mask(int(end)).any():
                 mask &= ends != end
         if state <= self._automaton.n_starts:
-            mask |= self._tokens.ends_generation
+            mask |= self._tokens.table.ends_generation
         mask.flags.writeable = False
         return mask
 
@@ -89,4 +72,5 @@ class VocabularyMasks:
 
     def after(self, state: int, token: int) -> int:
         """The state after a token; one that ends the answer leaves it as it is."""
-        return self._automaton.walk(state, self._tokens.pieces[token])
+        table = self._tokens.table
+        return state if table.ends_generation[token] else self._automaton.walk(state, table.pieces[token])

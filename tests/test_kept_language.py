@@ -15,6 +15,7 @@ from palo_cpp.language_constraint import LanguageConstraints
 from palo_cpp.languages import LANGUAGES
 from palo_cpp.scripts import COMMON, script_of
 
+EOS = 2
 SHARING = ["en", "zh", "es", "fr", "ar", "ur", "ja"]
 
 
@@ -22,7 +23,7 @@ class Says:
     """A constraint that leaves the model one thing to say."""
 
     def __init__(self, model, text: str) -> None:
-        self._tokens = [*model.tokenize_continued(text), *model.all_ends_of_generation()]
+        self._tokens = [*model.tokenize_continued(text), EOS]
         self._n_vocab = model.n_vocab
         self._n_said = 0
 

@@ -22,7 +22,8 @@ from test_character_automaton import spelled
 from palo_cpp.language_constraint import LanguageConstraints, _automaton
 from palo_cpp.languages import LANGUAGES
 from palo_cpp.scripts import COMMON, N_CODE_POINTS, SCRIPTS, script_of, scripts_of_all
-from palo_cpp.vocabulary_masks import Tokens
+from palo_cpp.token_table import TokenTable
+from palo_cpp.vocabulary import Vocabulary
 
 CODES = list(LANGUAGES)
 EOS = 2
@@ -35,13 +36,8 @@ class ByteTokens:
 
     def __init__(self, *pieces: str, without: bytes = b"") -> None:
         bytes_of = [b"" if byte in without else bytes([byte]) for byte in range(256)]
-        self.pieces = [b"", b"", b"", *bytes_of, *(piece.encode() for piece in pieces)]
-
-    def all_token_bytes(self) -> list[bytes]:
-        return list(self.pieces)
-
-    def all_ends_of_generation(self) -> list[int]:
-        return [EOS]
+        table = (b"", b"", b"", *bytes_of, *(piece.encode() for piece in pieces))
+        self.token_table = TokenTable(table, np.arange(len(table)) == EOS)
 
 
 class SentencePieceTokens(ByteTokens):
@@ -50,12 +46,19 @@ class SentencePieceTokens(ByteTokens):
     def __init__(self) -> None:
         path = Path(__file__).parent / "data" / "tokenizer.model"
         self.model = sentencepiece.SentencePieceProcessor(model_file=str(path))
-        super().__init__()
         names = map(self.model.id_to_piece, range(259, self.model.get_piece_size()))
-        self.pieces += [name.replace("▁", " ").encode() for name in names]
+        super().__init__(*(name.replace("▁", " ") for name in names))
 
     def tokenize(self, text: str) -> list[int]:
         return self.model.encode(text)  # type: ignore[no-any-return]
+
+
+class Loaded:
+    """A vocabulary as llama.cpp has it."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.token_table = vocabulary.table
+        self.tokenize = vocabulary.tokenize
 
 
 @cache
@@ -64,19 +67,19 @@ def small() -> SentencePieceTokens:
 
 
 @pytest.fixture(scope="module", params=["ours", *(path.name for path in VECTORS)])
-def vocabulary(request: pytest.FixtureRequest) -> Iterator[Tokens]:
+def vocabulary(request: pytest.FixtureRequest) -> Iterator[SentencePieceTokens | Loaded]:
     """Ours, and LLaMA's own where it lies beside the checkout."""
     if request.param == "ours":
         yield small()
         return
     (path,) = [path for path in VECTORS if path.name == request.param]
     vocabulary, free = load_vocabulary(path.with_name(path.name.replace(".inp.txt", ".gguf")))
-    yield vocabulary
+    yield Loaded(vocabulary)
     free()
 
 
 @pytest.fixture(scope="module")
-def constraints(vocabulary: Tokens) -> LanguageConstraints:
+def constraints(vocabulary: SentencePieceTokens | Loaded) -> LanguageConstraints:
     return LanguageConstraints(vocabulary)
 
 
@@ -143,8 +146,8 @@ def test_no_walk_under_strict_leaves_the_script(code, vocabulary, constraints):
     """Random answers, each token any that is allowed; they end only at the end of a character."""
     lots = random.Random(code)
     own = {COMMON, *LANGUAGES[code].letters}
-    pieces = vocabulary.all_token_bytes()
-    for _ in range(60):
+    pieces = vocabulary.token_table.pieces
+    for _ in range(20):
         (constraint,) = constraints.of(code, "strict")
         data = b""
         while True:
@@ -261,8 +264,8 @@ def test_no_walk_under_prefer_is_mostly_foreign(code, constraints, vocabulary):
     """Random answers: what is foreign outnumbers the rest by no more than the longest quotation or two."""
     lots = random.Random(code)
     own = set(LANGUAGES[code].letters)
-    pieces = vocabulary.all_token_bytes()
-    for _ in range(30):
+    pieces = vocabulary.token_table.pieces
+    for _ in range(8):
         (constraint,) = constraints.of(code, "prefer")
         data, token = b"", 0
         while len(data) < 1500 and token != EOS:

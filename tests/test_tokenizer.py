@@ -126,11 +126,6 @@ def test_bytes_join_to_the_text(model: LanguageModel) -> None:
         assert joined.decode() == (f" {text}" if text else "").replace("▁", " "), text
 
 
-def test_all_tokens_at_once_equal_one_by_one(model: LanguageModel) -> None:
-    assert model.all_token_bytes() == [model.token_bytes(token) for token in range(model.n_vocab)]
-    assert model.all_ends_of_generation() == [t for t in range(model.n_vocab) if model.ends_generation(t)] == [2]
-
-
 def test_control_tokens_in_text(model: LanguageModel) -> None:
     """What a user types never ends the conversation; only where it is asked for is `</s>` the token."""
     for text in ("</s>", "a</s>b", "<s>", "<unk>", "x <s> y</s>"):
