@@ -18,6 +18,7 @@ class FlatPieces:
         begins, lengths: [n_vocab] where in `data` a token's bytes stand.
         with_bytes: the tokens that have bytes.
         continuing: those of them that can come within a character.
+        masks: every mask of this vocabulary that was made, under its bits.
     """
 
     def __init__(self, table: TokenTable) -> None:
@@ -29,6 +30,7 @@ class FlatPieces:
         self.with_bytes = np.flatnonzero(self.lengths)
         first = self.data[self.begins[self.with_bytes]]
         self.continuing = self.with_bytes[(first >= 0x80) & (first < 0xC0)]
+        self.masks: dict[bytes, NDArray[np.bool_]] = {}
 
 
 class VocabularyMasks:
@@ -55,7 +57,8 @@ class VocabularyMasks:
         if state <= self._automaton.n_starts:
             mask |= self._tokens.table.ends_generation
         mask.flags.writeable = False
-        return mask
+        # Within characters most states allow the same bytes: a dozen masks stand for hundreds of states.
+        return self._tokens.masks.setdefault(np.packbits(mask).tobytes(), mask)
 
     def _ends(self, state: int) -> NDArray[np.uint16]:
         """The state [n_vocab] after each token; `DEAD` after one without bytes."""
