@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +12,8 @@ from palo_cpp.decoding_options import DecodingOptions
 from palo_cpp.sampler import Sampler
 from palo_cpp.text_stream import TextStream
 from palo_cpp.token_constraint import TokenConstraint, allowed_by_all
-from palo_cpp.token_table import TokenTable
-from palo_cpp.utf8_automaton import Utf8Constraint
-
-
-class Vocabulary(Protocol):
-    """What decoding needs of a language model."""
-
-    @property
-    def token_table(self) -> TokenTable:
-        """What every token stands for."""
-        ...
+from palo_cpp.token_table import Vocabulary
+from palo_cpp.utf8_constraint import Utf8Constraint
 
 
 class Decoding:

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from palo_cpp.character_automaton import DEAD, CharacterAutomaton
 from palo_cpp.languages import get_language
 from palo_cpp.scripts import COMMON, NEVER, SCRIPTS, script_of, scripts_of_all
-from palo_cpp.vocabulary_masks import FlatPieces, VocabularyMasks
+from palo_cpp.token_table import Vocabulary
+from palo_cpp.vocabulary_masks import VocabularyMasks
 
 if TYPE_CHECKING:
-    from palo_cpp.decoding import Vocabulary
     from palo_cpp.token_constraint import TokenConstraint
 
 # States between two characters: only own ones may come; a word in another script may go on; anything may come.
@@ -51,7 +51,7 @@ class LanguageConstraints:
     """Makes the constraints of one model's answers; their masks are made once for each script."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        self._pieces = functools.cache(lambda: FlatPieces(vocabulary.token_table))
+        self._vocabulary = vocabulary
         self._masks: dict[tuple[str, ...], VocabularyMasks] = {}
 
     def of(self, language: str | None, mode: str) -> tuple[TokenConstraint, ...]:
@@ -68,15 +68,15 @@ class LanguageConstraints:
             return ()
         scripts = get_language(language).letters
         if scripts not in self._masks:
-            self._masks[scripts] = VocabularyMasks(self._pieces(), _automaton(scripts))
+            self._masks[scripts] = VocabularyMasks(self._vocabulary.token_table.bytes, _automaton(scripts))
         kind = StrictScript if mode == "strict" else PreferredScript
-        return (kind(self._masks[scripts], self._pieces(), scripts),)
+        return (kind(self._masks[scripts], scripts),)
 
 
 class StrictScript:
     """Lets only the language's own characters through."""
 
-    def __init__(self, masks: VocabularyMasks, _pieces: FlatPieces, _scripts: tuple[str, ...]) -> None:
+    def __init__(self, masks: VocabularyMasks, _scripts: tuple[str, ...]) -> None:
         self._masks = masks
         self._state = _OWN
 
@@ -92,9 +92,8 @@ class StrictScript:
 class PreferredScript:
     """Lets names and quoted words in other scripts through, as the head of this module says."""
 
-    def __init__(self, masks: VocabularyMasks, pieces: FlatPieces, scripts: tuple[str, ...]) -> None:
+    def __init__(self, masks: VocabularyMasks, scripts: tuple[str, ...]) -> None:
         self._masks = masks
-        self._table = pieces.table
         self._run = _ForeignRun(frozenset(scripts))
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._state = _OWN
@@ -105,7 +104,7 @@ class PreferredScript:
 
     def accept(self, token: int) -> None:
         """Take note of the token that came; one that was not allowed begins anew."""
-        for character in self._decoder.decode(self._table.pieces[token]):
+        for character in self._decoder.decode(self._masks.tokens.pieces[token]):
             self._run.take(character)
         state = self._masks.after(self._state, token)
         self._state = state if state > _ANY else self._run.state

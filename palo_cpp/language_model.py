@@ -147,7 +147,7 @@ class LanguageModel:
     def token_table(self) -> TokenTable:
         """What every token stands for; looked up when first asked for."""
         with self.lock:
-            return self._opened().table
+            return self._opened().token_table
 
     def _opened(self) -> Vocabulary:
         self._check_open()

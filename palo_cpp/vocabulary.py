@@ -91,15 +91,15 @@ class Vocabulary:
     def token_bytes(self, token: int) -> bytes:
         """The bytes that a token stands for: one byte of a character, a piece of text, nothing for control tokens."""
         (checked,) = checked_tokens([token], self.n_tokens)
-        return self.table.pieces[int(checked)]
+        return self.token_table.pieces[int(checked)]
 
     def ends_generation(self, token: int) -> bool:
         """True for `</s>` and every other token that ends an answer."""
         (checked,) = checked_tokens([token], self.n_tokens)
-        return bool(self.table.ends_generation[int(checked)])
+        return bool(self.token_table.ends_generation[int(checked)])
 
     @functools.cached_property
-    def table(self) -> TokenTable:
+    def token_table(self) -> TokenTable:
         """All tokens, looked up when first asked for."""
         with self._lock:
             buffer = ctypes.create_string_buffer(_PIECE_SIZES[0])

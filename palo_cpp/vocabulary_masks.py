@@ -2,42 +2,44 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.character_automaton import DEAD, CharacterAutomaton
-from palo_cpp.token_table import TokenTable
 
 
-class FlatPieces:
-    """The bytes of all tokens, one behind the other, as numpy follows them.
+class TokenBytes:
+    """The bytes of all tokens, one behind the other.
 
     Attributes:
-        table: the tokens.
-        data: all bytes [n_bytes] uint8; those of tokens that end an answer are left out, for it never shows them.
+        pieces: each token's bytes; none for control tokens.
+        data: all bytes [n_bytes] uint8.
         begins, lengths: [n_vocab] where in `data` a token's bytes stand.
+        ends_generation: [n_vocab] which tokens end an answer.
         with_bytes: the tokens that have bytes.
         continuing: those of them that can come within a character.
-        masks: every mask of this vocabulary that was made, under its bits.
     """
 
-    def __init__(self, table: TokenTable) -> None:
-        self.table = table
-        pieces = [b"" if is_end else piece for piece, is_end in zip(table.pieces, table.ends_generation, strict=True)]
-        self.data = np.frombuffer(b"".join(pieces), np.uint8)
-        self.lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
+    def __init__(self, pieces: Sequence[bytes], ends_generation: NDArray[np.bool_]) -> None:
+        # Whatever the text of a token that ends the answer, it is never shown.
+        self.pieces = [b"" if ends else piece for piece, ends in zip(pieces, ends_generation, strict=True)]
+        self.ends_generation = ends_generation
+        self.data = np.frombuffer(b"".join(self.pieces), np.uint8)
+        self.lengths = np.fromiter(map(len, self.pieces), np.int64, len(self.pieces))
         self.begins = np.cumsum(self.lengths) - self.lengths
         self.with_bytes = np.flatnonzero(self.lengths)
         first = self.data[self.begins[self.with_bytes]]
         self.continuing = self.with_bytes[(first >= 0x80) & (first < 0xC0)]
-        self.masks: dict[bytes, NDArray[np.bool_]] = {}
 
 
 class VocabularyMasks:
     """The masks of one automaton over one vocabulary, each made when its state is first reached."""
 
-    def __init__(self, tokens: FlatPieces, automaton: CharacterAutomaton) -> None:
-        self._tokens = tokens
+    def __init__(self, tokens: TokenBytes, automaton: CharacterAutomaton) -> None:
+        self.tokens = tokens
         self._automaton = automaton
         self._masks: dict[int, NDArray[np.bool_]] = {}
 
@@ -48,21 +50,26 @@ class VocabularyMasks:
         return self._masks[state]
 
     def _make(self, state: int) -> NDArray[np.bool_]:
-        ends = self._ends(state)
-        mask: NDArray[np.bool_] = ends != DEAD
-        for end in np.unique(ends[mask]):
-            # A vocabulary without all byte tokens may begin characters that it cannot complete.
-            if end > self._automaton.n_starts and not self.mask(int(end)).any():
-                mask &= ends != end
+        mask: NDArray[np.bool_] = self._alive[self._ends(state)]
         if state <= self._automaton.n_starts:
-            mask |= self._tokens.table.ends_generation
+            mask |= self.tokens.ends_generation
         mask.flags.writeable = False
-        # Within characters most states allow the same bytes: a dozen masks stand for hundreds of states.
-        return self._tokens.masks.setdefault(np.packbits(mask).tobytes(), mask)
+        return mask
+
+    @functools.cached_property
+    def _alive(self) -> NDArray[np.bool_]:
+        """The states [n_states] from which a character can be completed: some vocabularies lack byte tokens for that."""
+        alive = np.zeros(len(self._automaton.transitions), np.bool_)
+        alive[1 : self._automaton.n_starts + 1] = True
+        within = range(self._automaton.n_starts + 1, len(alive))
+        leads_to = {state: np.unique(self._ends(state)[self.tokens.continuing]) for state in within}
+        while more := [state for state in within if not alive[state] and alive[leads_to[state]].any()]:
+            alive[more] = True
+        return alive
 
     def _ends(self, state: int) -> NDArray[np.uint16]:
         """The state [n_vocab] after each token; `DEAD` after one without bytes."""
-        tokens, transitions = self._tokens, self._automaton.transitions
+        tokens, transitions = self.tokens, self._automaton.transitions
         states = np.zeros(len(tokens.lengths), np.uint16)
         walking = tokens.with_bytes if state <= self._automaton.n_starts else tokens.continuing
         states[walking] = state
@@ -75,5 +82,4 @@ class VocabularyMasks:
 
     def after(self, state: int, token: int) -> int:
         """The state after a token; one that ends the answer leaves it as it is."""
-        table = self._tokens.table
-        return state if table.ends_generation[token] else self._automaton.walk(state, table.pieces[token])
+        return self._automaton.walk(state, self.tokens.pieces[token])

@@ -22,8 +22,7 @@ from test_character_automaton import spelled
 from palo_cpp.language_constraint import LanguageConstraints, _automaton
 from palo_cpp.languages import LANGUAGES
 from palo_cpp.scripts import COMMON, N_CODE_POINTS, SCRIPTS, script_of, scripts_of_all
-from palo_cpp.token_table import TokenTable
-from palo_cpp.vocabulary import Vocabulary
+from palo_cpp.token_table import TokenTable, Vocabulary
 
 CODES = list(LANGUAGES)
 EOS = 2
@@ -36,8 +35,11 @@ class ByteTokens:
 
     def __init__(self, *pieces: str, without: bytes = b"") -> None:
         bytes_of = [b"" if byte in without else bytes([byte]) for byte in range(256)]
-        table = (b"", b"", b"", *bytes_of, *(piece.encode() for piece in pieces))
-        self.token_table = TokenTable(table, np.arange(len(table)) == EOS)
+        self.pieces = [b"", b"", b"", *bytes_of, *(piece.encode() for piece in pieces)]
+
+    @property
+    def token_table(self) -> TokenTable:
+        return TokenTable(tuple(self.pieces), np.arange(len(self.pieces)) == EOS)
 
 
 class SentencePieceTokens(ByteTokens):
@@ -46,19 +48,12 @@ class SentencePieceTokens(ByteTokens):
     def __init__(self) -> None:
         path = Path(__file__).parent / "data" / "tokenizer.model"
         self.model = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        super().__init__()
         names = map(self.model.id_to_piece, range(259, self.model.get_piece_size()))
-        super().__init__(*(name.replace("▁", " ") for name in names))
+        self.pieces += [name.replace("▁", " ").encode() for name in names]
 
     def tokenize(self, text: str) -> list[int]:
         return self.model.encode(text)  # type: ignore[no-any-return]
-
-
-class Loaded:
-    """A vocabulary as llama.cpp has it."""
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self.token_table = vocabulary.table
-        self.tokenize = vocabulary.tokenize
 
 
 @cache
@@ -67,19 +62,19 @@ def small() -> SentencePieceTokens:
 
 
 @pytest.fixture(scope="module", params=["ours", *(path.name for path in VECTORS)])
-def vocabulary(request: pytest.FixtureRequest) -> Iterator[SentencePieceTokens | Loaded]:
+def vocabulary(request: pytest.FixtureRequest) -> Iterator[Vocabulary]:
     """Ours, and LLaMA's own where it lies beside the checkout."""
     if request.param == "ours":
         yield small()
         return
     (path,) = [path for path in VECTORS if path.name == request.param]
     vocabulary, free = load_vocabulary(path.with_name(path.name.replace(".inp.txt", ".gguf")))
-    yield Loaded(vocabulary)
+    yield vocabulary
     free()
 
 
 @pytest.fixture(scope="module")
-def constraints(vocabulary: SentencePieceTokens | Loaded) -> LanguageConstraints:
+def constraints(vocabulary: Vocabulary) -> LanguageConstraints:
     return LanguageConstraints(vocabulary)
 
 

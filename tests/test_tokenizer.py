@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sentencepiece
 from checkpoints import DATA, Size, write_checkpoint
@@ -124,6 +125,12 @@ def test_bytes_join_to_the_text(model: LanguageModel) -> None:
     for text in [*CORPUS, *UNSEEN.values(), *HARD]:
         joined = b"".join(map(model.token_bytes, model.tokenize(text)))
         assert joined.decode() == (f" {text}" if text else "").replace("▁", " "), text
+
+
+def test_all_tokens_at_once_equal_one_by_one(model: LanguageModel) -> None:
+    table = model.token_table
+    assert [*table.pieces] == [model.token_bytes(token) for token in range(model.n_vocab)]
+    assert np.flatnonzero(table.ends_generation).tolist() == [2] and model.ends_generation(2)
 
 
 def test_control_tokens_in_text(model: LanguageModel) -> None:
