@@ -58,7 +58,7 @@ class VocabularyMasks:
 
     @functools.cached_property
     def _alive(self) -> NDArray[np.bool_]:
-        """The states [n_states] from which a character can be completed: some vocabularies lack byte tokens for that."""
+        """The states [n_states] from which a character can be completed: some vocabularies lack bytes for that."""
         alive = np.zeros(len(self._automaton.transitions), np.bool_)
         alive[1 : self._automaton.n_starts + 1] = True
         within = range(self._automaton.n_starts + 1, len(alive))

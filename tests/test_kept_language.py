@@ -10,7 +10,8 @@ from multilingual_text import ANSWERS, UDHR
 
 from palo_cpp.chat import Chat
 from palo_cpp.engine import decoding_for
-from palo_cpp.kept_language import is_told_by_script, judge_beginning
+from palo_cpp.errors import ArgumentError
+from palo_cpp.kept_language import is_told_by_script, judge_beginning, needs_check
 from palo_cpp.language_constraint import LanguageConstraints
 from palo_cpp.languages import LANGUAGES
 from palo_cpp.scripts import COMMON, script_of
@@ -55,6 +56,16 @@ def in_pieces(stream) -> list[str]:
 
 def test_which_languages_a_script_tells():
     assert [code for code in LANGUAGES if not is_told_by_script(code)] == SHARING
+    assert [code for code in LANGUAGES if needs_check(code, "strict")] == SHARING
+    assert all(needs_check(code, "prefer") and not needs_check(code, "off") for code in LANGUAGES)
+
+
+@pytest.mark.parametrize("code", ["hi", "bn", "ru"])
+def test_the_first_word_tells_a_script_of_its_own(code):
+    first = UDHR[code].split()[0]
+    assert judge_beginning(first, code) is None
+    assert judge_beginning(f"{first} ", code) is True
+    assert judge_beginning("The ", code) is None
 
 
 @pytest.mark.parametrize("code", SHARING)
@@ -70,7 +81,7 @@ def test_beginnings_are_judged_by_their_language(code):
     assert n_first < 60
 
 
-@pytest.mark.parametrize("code", SHARING)
+@pytest.mark.parametrize("code", LANGUAGES)
 @pytest.mark.parametrize("way", ["ask", "stream"])
 def test_a_right_answer_comes_as_it_is(saying, code, way):
     chat = Chat(saying(UDHR[code]), "cat", lang=code)
@@ -87,10 +98,10 @@ def test_a_right_answer_comes_as_it_is(saying, code, way):
     assert LANGUAGES[code].insistence not in answer.inputs.prompt
 
 
-@pytest.mark.parametrize("code", [code for code in SHARING if code != "zh"])
+@pytest.mark.parametrize("code", LANGUAGES)
 @pytest.mark.parametrize("way", ["ask", "stream"])
 def test_a_wrong_answer_is_asked_for_once_more(saying, images, code, way):
-    wrong = UDHR["fr" if code == "en" else "zh" if code == "ja" else "en"]
+    wrong = UDHR["fr" if code == "en" else "ja" if code == "zh" else "en"]
     chat = Chat(saying(wrong, UDHR[code]), "cat", lang=code)
     if way == "ask":
         answer = chat.ask()
@@ -146,8 +157,6 @@ def test_where_the_stronger_question_does_not_fit_the_answer_stays(saying, monke
     stream = chat.stream()
 
     def full(*_arguments, **_options):
-        from palo_cpp.errors import ArgumentError
-
         raise ArgumentError("context: expected room, got none; shorten the question")
 
     monkeypatch.setattr("palo_cpp.chat.fit", full)
@@ -169,6 +178,14 @@ def test_stopped_later_what_was_shown_stays(saying):
     shown = next(stream).text
     stream.close()
     assert stream.answer.text == shown.rstrip() and chat.turns[0].answer == stream.answer.text
+
+
+def test_a_conversation_has_a_mode_that_a_question_may_change(saying):
+    chat = Chat(saying(UDHR["en"], UDHR["en"], UDHR["fr"]), "cat", lang="fr", lang_mode="off")
+    assert chat.ask().timings.n_retries == 0
+    assert chat.ask(lang_mode="prefer").timings.n_retries == 1
+    with pytest.raises(ArgumentError, match="lang_mode: expected strict, prefer, off, got 'lax'"):
+        Chat(saying(), "cat", lang_mode="lax")
 
 
 @pytest.mark.parametrize("code", LANGUAGES)
