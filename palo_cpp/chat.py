@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from palo_cpp.answer import Answer, AnswerStream
 from palo_cpp.answering import Answering
-from palo_cpp.decoding import DecodingOptions
+from palo_cpp.decoding_options import DecodingOptions
 from palo_cpp.engine import Engine, Request
 from palo_cpp.errors import ArgumentError
 from palo_cpp.kv_cache import check_fits

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from palo_cpp.decoding import Decoding, DecodingOptions
+from palo_cpp.decoding import Decoding
+from palo_cpp.decoding_options import DecodingOptions
 from palo_cpp.prompt import ImageSegment, Segment, Turn
 
 if TYPE_CHECKING:
