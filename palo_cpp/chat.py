@@ -78,15 +78,17 @@ class Chat:
         An earlier answer that is still coming is stopped first. What was said of an answer that was stopped stays
         in the conversation.
         """
-        started_at = time.perf_counter()
         self._check_open()
         self._finish_stream()
-        request = self._request(question, lang, options, started_at)
+        request = self.request(question, lang=lang, **options)
         answering = Answering(self._engine, request, lambda turn: self._enter(request.history, turn))
         self._stream = AnswerStream(answering.pieces(), answering.finish)
         return self._stream
 
-    def _request(self, question: str | None, lang: str | None, options: dict[str, Any], started_at: float) -> Request:
+    def request(self, question: str | None = None, *, lang: str | None = None, **options: Any) -> Request:
+        """What `stream` would ask of the model, without asking; arguments as in `ask`."""
+        started_at = time.perf_counter()
+        self._check_open()
         decoding_options = decoding_options_from(options)
         code = self.lang if lang is None else get_language(lang).code
         turn = Turn(self._worded(question, code), images=tuple(self.pending_images))

@@ -1,0 +1,199 @@
+"""Several questions about one image, answered side by side: the prefix is read once, each step decodes a token of each.
+
+Sequence 0 of the context is the conversation's; it holds the common prefix, now and afterwards. Each answer goes on
+from it in a sequence of its own, which is freed when the answer ends. Where the context does not hold all answers at
+once, the last ones wait, and an answer that must give way is read again later: none is cut shorter than it would be
+alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from palo_cpp.answer import Answer, Timings
+from palo_cpp.answering import Reading, answer_from
+from palo_cpp.decoding import Decoding
+from palo_cpp.engine import Engine, Request
+from palo_cpp.errors import ArgumentError
+from palo_cpp.kv_cache import cells_of, n_common
+from palo_cpp.language_model import N_SEQ_MAX
+from palo_cpp.prompt import Segment, TextSegment
+
+# The command line shows it while the user waits.
+logger = logging.getLogger("palo_cpp.answering")
+
+# Tokens that each answer should be able to add before one must give way again. Giving way costs reading an answer's
+# text once more, which takes about as long as this many steps do.
+_HEADROOM = 32
+
+
+@dataclass
+class _Fork:
+    """One answer on its way.
+
+    Attributes:
+        request: what was asked.
+        question: tokens of its prompt behind the common prefix.
+        n_room: tokens of answer that fit into the context.
+        decoding: chooses its tokens.
+        seq_id: its sequence; None while it waits.
+        pending: tokens that its sequence does not hold yet.
+        prefill_s: its share of reading the questions, by tokens.
+        ended_at: time.perf_counter() at its last token.
+    """
+
+    request: Request
+    question: list[int]
+    n_room: int
+    decoding: Decoding
+    seq_id: int | None = None
+    pending: list[int] = field(default_factory=list)
+    prefill_s: float = 0.0
+    ended_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.pending = list(self.question)
+
+
+class ParallelAnswers:
+    """Answers requests that differ in their last text only.
+
+    Args:
+        engine: the model and what stands in its context.
+        requests: one for each answer; at least one.
+    """
+
+    def __init__(self, engine: Engine, requests: Sequence[Request]) -> None:
+        self._engine = engine
+        self._model = engine.model
+        self._prefix, questions = shared_prefix([request.segments for request in requests])
+        self._reading = Reading()
+        self._forks = [
+            _Fork(request, question, self._model.n_ctx - request.n_prompt, engine.new_decoding(self._model, request))
+            for request, question in zip(requests, questions, strict=True)
+        ]
+        self._waiting = deque(self._forks)
+        self._running: list[_Fork] = []
+        self._free_ids = list(range(N_SEQ_MAX - 1, 0, -1))
+
+    def run(self) -> list[Answer]:
+        """Answer all; in the order of the requests.
+
+        Raises:
+            ModelFormatError: the logits are not numbers.
+            OutOfMemoryError: llama.cpp could not decode.
+        """
+        # The model's lock, too: a stream in another thread would take room away between two steps.
+        with self._engine.cache.turn, self._model.lock:
+            self._reading.read(self._engine.cache, self._prefix)
+            try:
+                while self._waiting or self._running:
+                    self._make_room()
+                    self._admit()
+                    self._step()
+            finally:  # after Ctrl-C and errors, too: the conversation finds its context as it left it
+                for seq_id in range(1, N_SEQ_MAX):
+                    self._model.remove(seq_id)
+        return [self._answer(fork) for fork in self._forks]
+
+    def _make_room(self) -> None:
+        """Let the last answers give way until each of the others can take its next step."""
+        while len(self._running) > 1 and self._n_pending > self._model.n_free:
+            fork = self._running.pop()
+            self._leave(fork)
+            fork.pending = [*fork.question, *fork.decoding.token_ids]
+            self._waiting.appendleft(fork)
+
+    def _admit(self) -> None:
+        """Take in as many that wait as there is room for; one at least, which alone always fits."""
+        while self._waiting and self._free_ids:
+            fork = self._waiting[0]
+            needed = self._n_pending + len(fork.pending) + _HEADROOM * (len(self._running) + 1)
+            if self._running and needed > self._model.n_free:
+                return
+            fork.seq_id = self._free_ids.pop()
+            self._model.copy(0, fork.seq_id)
+            self._running.append(self._waiting.popleft())
+
+    def _step(self) -> None:
+        """Decode what is pending of all that run, and take the next token of each."""
+        begun_at, n_pending = time.perf_counter(), self._n_pending
+        logits = self._model.decode_many({fork.seq_id: fork.pending for fork in self._running if fork.seq_id})
+        ended_at = time.perf_counter()
+        for fork, row in zip(list(self._running), logits, strict=True):
+            if fork.decoding.first_token_at is None:
+                fork.prefill_s += (ended_at - begun_at) * len(fork.pending) / n_pending
+            fork.decoding.take(row)
+            if len(fork.decoding.token_ids) > fork.n_room:  # the last token needs no room
+                fork.decoding.end("context")
+            if fork.decoding.is_finished:
+                self._end(fork)
+            else:
+                fork.pending = [fork.decoding.token_ids[-1]]
+
+    def _end(self, fork: _Fork) -> None:
+        fork.decoding.finish()
+        fork.ended_at = time.perf_counter()
+        self._running.remove(fork)
+        self._leave(fork)
+        n_ended = sum(each.decoding.is_finished for each in self._forks)
+        logger.info("answering: %d of %d are ready", n_ended, len(self._forks))
+
+    def _leave(self, fork: _Fork) -> None:
+        assert fork.seq_id is not None  # it was running
+        self._model.remove(fork.seq_id)
+        self._free_ids.append(fork.seq_id)
+        fork.seq_id = None
+
+    @property
+    def _n_pending(self) -> int:
+        return sum(len(fork.pending) for fork in self._running)
+
+    def _answer(self, fork: _Fork) -> Answer:
+        return answer_from(fork.request, fork.decoding, self._timings(fork))
+
+    def _timings(self, fork: _Fork) -> Timings:
+        """What one answer cost; the common prefix counts with the first answer, for the others it was cached."""
+        is_first, reading, request = fork is self._forks[0], self._reading, fork.request
+        first_at = fork.decoding.first_token_at or fork.ended_at
+        return Timings(
+            image_s=request.image_s,
+            encode_s=reading.encode_s if is_first else 0.0,
+            prefill_s=fork.prefill_s + (reading.prefill_s if is_first else 0.0),
+            decode_s=fork.ended_at - first_at,
+            first_token_s=first_at - request.started_at + request.image_s,
+            n_images_encoded=reading.n_images_encoded if is_first else 0,
+            n_prompt_tokens=request.n_prompt,
+            n_cached_tokens=reading.n_cached if is_first else sum(map(len, self._prefix)),
+            n_generated=len(fork.decoding.token_ids),
+            n_parallel=len(self._forks),
+        )
+
+
+def shared_prefix(prompts: Sequence[Sequence[Segment]]) -> tuple[list[Segment], list[list[int]]]:
+    """Part prompts into what all begin with and the tokens that each goes on with, at least one.
+
+    Raises:
+        ArgumentError: behind what they share, one has an image.
+    """
+    all_cells = [cells_of(prompt) for prompt in prompts]
+    n_shared = min(*(n_common(all_cells[0], cells) for cells in all_cells), *(len(cells) - 1 for cells in all_cells))
+    questions = [[cell for cell in cells[n_shared:] if isinstance(cell, int)] for cells in all_cells]
+    if any(n_shared + len(question) < len(cells) for question, cells in zip(questions, all_cells, strict=True)):
+        raise ArgumentError("prompts: expected the same images in each, got others; ask about each image apart")
+    return _beginning(prompts[0], n_shared), questions
+
+
+def _beginning(segments: Sequence[Segment], n_cells: int) -> list[Segment]:
+    """The first cells of a prompt; the cut is never inside an image, where prompts do not part."""
+    beginning: list[Segment] = []
+    for segment in segments:
+        if n_cells <= 0:
+            break
+        beginning.append(TextSegment(segment.tokens[:n_cells]) if isinstance(segment, TextSegment) else segment)
+        n_cells -= len(segment)
+    return beginning
