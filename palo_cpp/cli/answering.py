@@ -13,6 +13,7 @@ from palo_cpp.languages import LANGUAGES, detect_language
 if TYPE_CHECKING:
     from palo_cpp import Answer
     from palo_cpp.answer import AnswerStream
+    from palo_cpp.cli.bidi import BidiChoice
 
 # What to say about an answer that the model did not end itself.
 CUT_SHORT = {
@@ -28,19 +29,22 @@ def direction_for(language: str | None, question: str | None) -> str:
     return "rtl" if directions == {"rtl"} else "ltr"
 
 
-def print_answer(stream: AnswerStream, direction: str, status: Status, *, silent: bool = False) -> Answer | None:
+def print_answer(
+    stream: AnswerStream, direction: str, status: Status, *, bidi: BidiChoice = "auto", silent: bool = False
+) -> Answer | None:
     """Print an answer as it comes.
 
     Args:
         stream: what `Palo.stream` or `Chat.stream` gave.
         direction: "ltr" or "rtl".
         status: the line of stages on stderr; gone when the first piece comes.
+        bidi: what `--bidi` says.
         silent: print nothing; the caller prints the whole answer another way.
 
     Returns:
         The answer; None where Ctrl-C ended it.
     """
-    writer = AnswerWriter(direction)
+    writer = AnswerWriter(direction, bidi)
     try:
         status.show("thinking")
         with InterruptWatch() as watch, shown_stages(status.show), stream:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from palo_cpp.cli import opening
@@ -10,6 +12,7 @@ from palo_cpp.cli.line_input import LineInput
 from palo_cpp.cli.options import (
     ModelOptions,
     SamplingOptions,
+    bidi_option,
     debug_option,
     json_option,
     language_option,
@@ -17,6 +20,9 @@ from palo_cpp.cli.options import (
     sampling_options,
     timings_option,
 )
+
+if TYPE_CHECKING:
+    from palo_cpp.cli.bidi import BidiChoice
 
 EXAMPLES = """\b
 Commands:
@@ -38,6 +44,7 @@ Examples:
 @language_option
 @model_options
 @sampling_options
+@bidi_option
 @json_option
 @timings_option
 @debug_option
@@ -46,6 +53,7 @@ def command(
     language: str | None,
     model: ModelOptions,
     sampling: SamplingOptions,
+    bidi: BidiChoice,
     as_json: bool,
     show_timings: bool,
 ) -> int:
@@ -58,5 +66,5 @@ def command(
     """
     if image == opening.STDIN:
         raise click.UsageError("stdin brings the questions; give the image as a file")
-    with Conversation(model, sampling, language, as_json, show_timings) as conversation, LineInput() as lines:
+    with Conversation(model, sampling, language, as_json, show_timings, bidi) as conversation, LineInput() as lines:
         return conversation.run(image, lines)

@@ -22,6 +22,7 @@ from palo_cpp.languages import LANGUAGES, get_language
 
 if TYPE_CHECKING:
     from palo_cpp import Chat
+    from palo_cpp.cli.bidi import BidiChoice
 
 LEAVING = ("/bye", "/exit", "/quit")
 HELP = '''/image PATH      talk about another image
@@ -42,16 +43,24 @@ class Conversation:
         language: code of the language of the answers, or None.
         as_json: print answers as JSON, one object to a line.
         show_timings: say after each answer what it cost.
+        bidi: what `--bidi` says.
     """
 
     def __init__(
-        self, model: ModelOptions, sampling: SamplingOptions, language: str | None, as_json: bool, show_timings: bool
+        self,
+        model: ModelOptions,
+        sampling: SamplingOptions,
+        language: str | None,
+        as_json: bool,
+        show_timings: bool,
+        bidi: BidiChoice = "auto",
     ) -> None:
         self._model = model
         self._sampling = sampling
         self._language = language
         self._as_json = as_json
         self._show_timings = show_timings
+        self._bidi = bidi
         self._open = ExitStack()
         self._exit_code = 0
         self._is_fresh = True
@@ -112,7 +121,9 @@ class Conversation:
         self._is_fresh = False
         with Status() as status:
             stream = self._chat.stream(question, lang=self._language, **self._sampling.given())
-            answer = print_answer(stream, direction_for(self._language, question), status, silent=self._as_json)
+            answer = print_answer(
+                stream, direction_for(self._language, question), status, bidi=self._bidi, silent=self._as_json
+            )
         if answer is None:
             notice("(stopped)")
             return False
