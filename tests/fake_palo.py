@@ -46,6 +46,7 @@ class FakePalo:
     options: Any = None
     is_closed: bool = False
     n_cleared: int = 0
+    name: str = "Fake & <Palo>"
 
     def __enter__(self) -> FakePalo:
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from palo_cpp.cli.console import AnswerWriter, Status, notice, warn
@@ -67,6 +68,15 @@ def warn_if_cut(answer: Answer) -> None:
     """Say so on stderr where something else than the model ended the answer."""
     if answer.finish_reason in CUT_SHORT:
         warn(CUT_SHORT[answer.finish_reason].format(n=len(answer.token_ids)))
+
+
+def warn_if_any_cut(answers: Mapping[str, Answer]) -> None:
+    """`warn_if_cut` for answers in several languages: one line for each reason."""
+    for reason, text in CUT_SHORT.items():
+        cut = {code: answer for code, answer in answers.items() if answer.finish_reason == reason}
+        if cut:
+            n_tokens = max(len(answer.token_ids) for answer in cut.values())
+            warn(f"{', '.join(cut)}: {text.format(n=n_tokens)}")
 
 
 def print_timings(answer: Answer) -> None:

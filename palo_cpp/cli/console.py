@@ -49,10 +49,11 @@ def notice(text: str) -> None:
 
 
 def _dim(text: str) -> str:
-    return text if os.environ.get("NO_COLOR") or _is_dumb() else f"\x1b[2m{text}\x1b[0m"
+    return text if os.environ.get("NO_COLOR") or is_dumb() else f"\x1b[2m{text}\x1b[0m"
 
 
-def _is_dumb() -> bool:
+def is_dumb() -> bool:
+    """Whether the terminal knows no control sequences."""
     return os.environ.get("TERM") == "dumb"
 
 
@@ -64,7 +65,7 @@ class Status:
 
     def show(self, text: str) -> None:
         """Replace the line."""
-        if is_terminal(sys.stderr) and not _is_dumb():
+        if is_terminal(sys.stderr) and not is_dumb():
             sys.stderr.write(f"{_ERASE_LINE}{_dim(text + ' …')}")
             sys.stderr.flush()
             self._shown = True

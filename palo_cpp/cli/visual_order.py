@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import re
+import unicodedata
 from collections.abc import Callable
 
 from arabic_reshaper import ArabicReshaper  # type: ignore[import-untyped]  # neither package has types
 from bidi.algorithm import get_display  # type: ignore[import-untyped]  # its native twin leaves brackets unmirrored
-from rich.cells import cell_len, chop_cells
+from rich.cells import cell_len
 
 # Vowel signs, which stand on the letter before them; on a terminal that letter's cell has to come first, too.
 _MARKS = re.compile("([\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e4\u06e7\u06e8\u06ea-\u06ed]+)(.)")
@@ -30,6 +31,19 @@ def _joined_forms() -> Callable[[str], str]:
     return reshape
 
 
+def n_cells(text: str) -> int:
+    """The most cells that a terminal gives text: they differ about vowel signs that stand beside their letter."""
+    return sum(map(_n_cells, text))
+
+
+@functools.cache
+def _n_cells(character: str) -> int:
+    category = unicodedata.category(character)
+    if category in ("Mn", "Me", "Cf"):
+        return 0
+    return 1 if category == "Mc" else cell_len(character)
+
+
 def wrapped(text: str, width: int) -> list[str]:
     """Break one line of text into rows of at most `width` cells, between words where that is possible.
 
@@ -37,20 +51,31 @@ def wrapped(text: str, width: int) -> list[str]:
     """
     rows, row = [], ""
     for word in re.findall(r"\s*\S+|\s+$", text):
-        if cell_len((row + word).rstrip()) <= width:
+        if n_cells((row + word).rstrip()) <= width:
             row += word
             continue
         if row.strip():
             rows.append(row.rstrip())
-        *full, row = chop_cells(word.lstrip(), width) or [""]
+        *full, row = _chopped(word.lstrip(), width)
         rows += full
     return [*rows, row]
+
+
+def _chopped(word: str, width: int) -> list[str]:
+    """Cut a word that is too long, with each mark left on its letter."""
+    rows = [""]
+    for character in word:
+        is_mark = unicodedata.category(character)[0] == "M"
+        if rows[-1] and not is_mark and n_cells(rows[-1]) + _n_cells(character) > width:
+            rows.append("")
+        rows[-1] += character
+    return rows
 
 
 def to_right(text: str, width: int) -> str:
     """One row of right-to-left text, ordered for the eye and pushed to the right edge."""
     shown = visual(text.rstrip())
-    return " " * (width - cell_len(shown)) + shown
+    return " " * (width - n_cells(shown)) + shown
 
 
 class VisualRows:
