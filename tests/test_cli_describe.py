@@ -170,7 +170,7 @@ def placed(row, width):
     if not rest:
         return row
     column, text = re.fullmatch(r"(\d+)G(.*)", rest).groups()
-    assert n_cells(first) < int(column)
+    assert int(column) - 1 - n_cells(first) >= 2  # a gap between the columns
     assert int(column) - 1 + n_cells(text) <= width
     return first + " " * (int(column) - 1 - n_cells(first)) + text
 
