@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from statistics import median
 
@@ -32,11 +32,12 @@ def main() -> None:
     parser.add_argument("--n-gen", type=int, default=32)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--without-anew", action="store_true", help="leave out the slowest way")
     options = parser.parse_args()
     path = synthetic(options.model) if options.synthetic else Path(options.model)
     print(describe_machine(), flush=True)
     with Palo(path, n_threads=options.threads) as palo:
-        measure(palo, options.n_gen, options.runs)
+        measure(palo, options.n_gen, options.runs, with_anew=not options.without_anew)
 
 
 def synthetic(name: str) -> Path:
@@ -49,7 +50,7 @@ def synthetic(name: str) -> Path:
     return synthetic_text(sizes, "q4_0", report=print)
 
 
-def measure(palo: Palo, n_gen: int, n_runs: int) -> None:
+def measure(palo: Palo, n_gen: int, n_runs: int, *, with_anew: bool) -> None:
     """Run the ways in turn and print medians."""
     image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
 
@@ -69,19 +70,28 @@ def measure(palo: Palo, n_gen: int, n_runs: int) -> None:
         return answers
 
     ways = {"side by side": side_by_side, "one by one, prefix kept": one_by_one, "one by one, all anew": fresh}
+    if not with_anew:
+        del ways["one by one, all anew"]
     palo.ask(image, max_tokens=1)  # pages of the model's file
     runs = [{name: timed(name, way) for name, way in ways.items()} for _ in range(n_runs)]
     fastest = median(run["side by side"][0] for run in runs)
     for name in ways:
         elapsed = [run[name][0] for run in runs]
         answers = runs[-1][name][1].values()
-        print(
-            f"{name:26} {median(elapsed):7.2f} s ({min(elapsed):.2f} to {max(elapsed):.2f})  "
-            f"{median(elapsed) / fastest:5.2f} times  {sum(len(answer.token_ids) for answer in answers)} tokens, "
-            f"{sum(answer.timings.n_images_encoded for answer in answers)} images encoded, "
-            f"{sum(a.timings.n_prompt_tokens - a.timings.n_cached_tokens for a in answers)} prompt tokens read",
-            flush=True,
-        )
+        print(f"{name:26} {median(elapsed):7.2f} s, {median(elapsed) / fastest:.2f} times the first; {costs(answers)}")
+
+
+def costs(answers: Collection[Answer]) -> str:
+    """Where the time of one run went, and on how much."""
+    timings = [answer.timings for answer in answers]
+    encode_s, prefill_s = sum(each.encode_s for each in timings), sum(each.prefill_s for each in timings)
+    n_read = sum(each.n_prompt_tokens - each.n_cached_tokens for each in timings)
+    n_generated = sum(each.n_generated for each in timings)
+    n_encoded, n_retries = sum(each.n_images_encoded for each in timings), sum(each.n_retries for each in timings)
+    return (
+        f"{n_encoded} images encoded in {encode_s:.1f} s, {n_read} prompt tokens read in {prefill_s:.1f} s, "
+        f"{n_generated} tokens generated, {n_retries} answers begun again"
+    )
 
 
 def timed(name: str, work: Callable[[], Answers]) -> tuple[float, Answers]:

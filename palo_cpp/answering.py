@@ -14,6 +14,7 @@ from palo_cpp.prompt import ImageSegment, Segment, Turn, prompt_text
 
 if TYPE_CHECKING:
     from palo_cpp.decoding import Decoding
+    from palo_cpp.early_start import EarlyStart
     from palo_cpp.feature_cache import Features
     from palo_cpp.kv_cache import Cursor, KvCache
 
@@ -26,12 +27,14 @@ class Reading:
     """A prompt on its way into the context, and what that cost.
 
     Attributes:
+        early: what was begun before the question came.
         encode_s: vision tower and projector, or a look into the feature cache.
         prefill_s: the rest.
         n_images_encoded: images for which vision tower and projector ran.
         cursor: the end of the prompt, once it is there.
     """
 
+    early: EarlyStart | None = None
     encode_s: float = 0.0
     prefill_s: float = 0.0
     n_images_encoded: int = 0
@@ -49,19 +52,26 @@ class Reading:
         timed = [self._timed(segment) if isinstance(segment, ImageSegment) else segment for segment in segments]
         self.cursor = cache.read(timed)
         self.prefill_s = time.perf_counter() - begun_at - self.encode_s
+        if self.early:
+            self.early.hand_over()
         return self.cursor
 
     def _timed(self, image: ImageSegment) -> ImageSegment:
         def embed() -> Features:
             logger.info("encoding the image")
             begun_at = time.perf_counter()
-            features = image.embed()
+            features = self.early.features(image) if self.early else image.embed()
             self.encode_s += time.perf_counter() - begun_at
             self.n_images_encoded += not features.is_cached
             logger.info("reading the prompt")
             return features
 
         return replace(image, embed=embed)
+
+    def release(self, cache: KvCache) -> None:
+        """The answer has ended."""
+        if self.cursor:
+            cache.release(self.cursor)
 
 
 class Answering:
@@ -78,7 +88,10 @@ class Answering:
         self._request = request
         self._enter = enter
         self._decoding = engine.new_decoding(engine.model, request)
-        self._reading = Reading()
+        early = request.early
+        self._reading = Reading(early)
+        self._early_s = early.elapsed_s + request.image_s if early else 0.0
+        self._image_s = 0.0 if early else request.image_s
 
     def pieces(self) -> Iterator[str]:
         """Text of the answer as it comes."""
@@ -86,29 +99,37 @@ class Answering:
         n_room = self._engine.model.n_ctx - self._request.n_prompt
         yield from self._engine.decode(self._engine.cache, cursor, self._decoding, n_room)
 
+    def discard(self) -> None:
+        """Give up what was answered so far: nothing was said."""
+        self._reading.release(self._engine.cache)
+        self._decoding = self._engine.new_decoding(self._engine.model, self._request)
+
     def finish(self, was_cut: bool) -> Answer:
         """Make the answer and enter it into the conversation.
 
         Args:
             was_cut: whether the user stopped it.
         """
-        answer = answer_from(self._request, self._decoding, self._timings(), was_cut=was_cut)
+        self._reading.release(self._engine.cache)
+        answer = answer_from(self._request, self._decoding, self.timings(), was_cut=was_cut)
         if answer.token_ids or not was_cut:
             self._enter(replace(self._request.turn, answer=answer.text, answer_ids=answer.token_ids))
         return answer
 
-    def _timings(self) -> Timings:
+    def timings(self) -> Timings:
+        """What it cost until now."""
         first_at, request = self._decoding.first_token_at, self._request
         return Timings(
-            image_s=request.image_s,
+            image_s=self._image_s,
             encode_s=self._reading.encode_s,
             prefill_s=self._reading.prefill_s,
             decode_s=time.perf_counter() - first_at if first_at else 0.0,
-            first_token_s=first_at - request.started_at + request.image_s if first_at else 0.0,
+            first_token_s=first_at - request.started_at + self._image_s if first_at else 0.0,
+            early_s=self._early_s,
             n_images_encoded=self._reading.n_images_encoded,
             n_prompt_tokens=request.n_prompt,
             n_cached_tokens=self._reading.n_cached,
-            n_generated=len(self._decoding.token_ids),
+            n_generated=self._decoding.n_generated,
         )
 
 
@@ -128,6 +149,7 @@ def answer_from(request: Request, decoding: Decoding, timings: Timings, *, was_c
         language=request.language,
         timings=timings,
         inputs=_inputs(request, decoding.sampler.seed),
+        n_turns_dropped=request.n_turns_dropped,
     )
 
 

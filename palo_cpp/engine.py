@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from palo_cpp.decoding import Decoding
 from palo_cpp.decoding_options import DecodingOptions
 from palo_cpp.prompt import ImageSegment, Segment, Turn
 
 if TYPE_CHECKING:
+    from palo_cpp.early_start import EarlyStart
     from palo_cpp.image import ImageSource
     from palo_cpp.kv_cache import Cursor, KvCache
     from palo_cpp.language_model import LanguageModel
+    from palo_cpp.token_constraint import TokenConstraint
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Request:
         options: how to decode.
         image_s: what opening its images took.
         started_at: time.perf_counter() when it was asked.
+        n_turns_dropped: the oldest turns, for which there was no room.
+        early: what was begun before it came.
     """
 
     history: tuple[Turn, ...]
@@ -39,6 +43,8 @@ class Request:
     options: DecodingOptions
     image_s: float
     started_at: float
+    n_turns_dropped: int = 0
+    early: EarlyStart | None = None
 
     @property
     def n_prompt(self) -> int:
@@ -46,9 +52,28 @@ class Request:
         return sum(map(len, self.segments))
 
 
-def decoding_for(model: LanguageModel, request: Request) -> Decoding:
-    """A decoding that the options alone decide."""
-    return Decoding(model, request.options)
+class Plan(NamedTuple):
+    """What to ask, and what instead where the answer comes in another language.
+
+    Attributes:
+        request: the question.
+        insist: makes the request that asks more strongly, an `ArgumentError` where there is no room for it; None where
+            the language need not be checked.
+    """
+
+    request: Request
+    insist: Callable[[], Request] | None
+
+
+def decoding_for(model: LanguageModel, request: Request, constraints: Sequence[TokenConstraint] = ()) -> Decoding:
+    """A decoding that the options decide, and what else is known of the request.
+
+    Args:
+        model: whose logits come.
+        request: the question.
+        constraints: which tokens may come.
+    """
+    return Decoding(model, request.options, constraints)
 
 
 def decode_by_tokens(cache: KvCache, cursor: Cursor, decoding: Decoding, n_room: int) -> Iterator[str]:

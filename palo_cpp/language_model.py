@@ -25,6 +25,7 @@ from palo_cpp.language_model_checks import check_language_model, checked_embeddi
 from palo_cpp.llama_library import llama_library, recorded_errors
 from palo_cpp.machine import n_physical_cores
 from palo_cpp.sequence_lengths import SequenceLengths
+from palo_cpp.token_table import TokenTable
 from palo_cpp.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -141,6 +142,12 @@ class LanguageModel:
         """True for `</s>` and every other token that ends an answer."""
         with self.lock:
             return self._opened().ends_generation(token)
+
+    @property
+    def token_table(self) -> TokenTable:
+        """What every token stands for; looked up when first asked for."""
+        with self.lock:
+            return self._opened().table
 
     def _opened(self) -> Vocabulary:
         self._check_open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,22 +20,25 @@ from palo_cpp import chat_completion
 from palo_cpp.answer import Answer, AnswerStream
 from palo_cpp.backend import BackendMode, BackendUse
 from palo_cpp.chat import Chat
-from palo_cpp.engine import Engine
+from palo_cpp.engine import Engine, decoding_for
 from palo_cpp.errors import ArgumentError, ModelFormatError
 from palo_cpp.feature_cache import DEFAULT_DISK_MIB, DEFAULT_MEMORY_MIB, FeatureCache, Features, encoder_id, feature_key
 from palo_cpp.image import Pixels, open_image, preprocess
 from palo_cpp.kv_cache import KvCache
 from palo_cpp.language_advice import LanguageAdvice
+from palo_cpp.language_constraint import LanguageConstraints
 from palo_cpp.language_model import LanguageModel, default_n_ctx
 from palo_cpp.languages import LANGUAGES, get_language
 from palo_cpp.machine import check_memory_fits, estimate_memory, memory_available
-from palo_cpp.model_files import ModelFiles, find_model
+from palo_cpp.model_files import ModelFiles, demo_notice, find_model
 from palo_cpp.parallel_answers import ParallelAnswers
 from palo_cpp.prompt import SYSTEM, ImageSegment
 from palo_cpp.vision import Precision, VisionEncoder
 
 if TYPE_CHECKING:
     from palo_cpp.image import ImageSource
+
+logger = logging.getLogger(__name__)
 
 # Images encoded in one call, while as many are read: more would only let the first ones wait.
 _N_BATCH_IMAGES = 2
@@ -72,7 +76,8 @@ class Palo:
         """Load a model.
 
         Args:
-            model: a folder that `palo-cpp convert` wrote, or one of the two GGUF files in it.
+            model: "nano" (the demo that comes with the package), a folder that `palo-cpp convert` wrote, or one of the
+                two GGUF files in it.
             n_ctx: tokens of context; 0 takes what the model was trained with, 4096 at most.
             n_threads: threads that compute; 0 takes the physical cores this process may use.
             preprocess: "pad" makes an image square by padding, "crop" by cutting off; None does what the model's
@@ -95,6 +100,8 @@ class Palo:
             raise ArgumentError(f"preprocess: expected 'pad', 'crop' or None, got {preprocess!r}")
         self._features = FeatureCache(feature_cache_dir, memory_mib=feature_cache_mib, disk_mib=feature_cache_disk_mib)
         self.files: ModelFiles = find_model(model)
+        if notice := demo_notice(self.files.text):
+            logger.warning(notice)
         n_ctx_used = n_ctx or default_n_ctx(self.files.text)
         estimate = estimate_memory(
             self.files.text, self.files.mmproj, n_ctx=n_ctx_used, vision_precision=vision_precision
@@ -114,7 +121,16 @@ class Palo:
         self.preprocess: str = preprocess or self.vision.info.preprocess
         self._encoder_id = encoder_id(self.files.mmproj, precision=self.vision.precision, isa=self.vision.isa)
         advice = LanguageAdvice(self.files.text)
-        self._engine = Engine(self.language_model, KvCache(self.language_model), self._open_image, advice.heed)
+        constraints = LanguageConstraints(self.language_model)
+        self._engine = Engine(
+            self.language_model,
+            KvCache(self.language_model),
+            self._open_image,
+            advice.heed,
+            lambda model, request: decoding_for(
+                model, request, constraints.of(request.language, request.options.lang_mode)
+            ),
+        )
 
     def _check_widths(self) -> None:
         if self.vision.info.n_embd != self.language_model.n_embd:
@@ -152,7 +168,8 @@ class Palo:
             lang: language of the answer: code, English name or own name (`hi`, `Hindi`, `हिन्दी`). None leaves it to
                 the model.
             system: the text that opens the prompt; the model was trained with the default.
-            **options: fields of `DecodingOptions`: max_tokens, temperature, top_k, top_p, min_p, seed, stop.
+            **options: fields of `DecodingOptions`: max_tokens, temperature, top_k, top_p, min_p, seed, stop,
+                lang_mode.
 
         Returns:
             The answer.
@@ -209,11 +226,11 @@ class Palo:
         self._check_open()
         codes, opened = _language_codes(lang), self._open_image(image)
         engine = replace(self._engine, open_image=lambda _: opened)
-        requests = []
+        plans = []
         for code in codes:
-            requests.append(Chat(engine, image, lang=code).request(question, **options))
+            plans.append(Chat(engine, image, lang=code).plan(question, **options))
             opened = replace(opened, elapsed_s=0.0)  # it was opened for the first answer only
-        return dict(zip(codes, ParallelAnswers(engine, requests).run(), strict=True))
+        return dict(zip(codes, ParallelAnswers(engine, plans).run(), strict=True))
 
     @overload
     def create_chat_completion(

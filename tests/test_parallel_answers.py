@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 
-import numpy as np
 import pytest
 
-from palo_cpp import ArgumentError, ModelFormatError, Palo
+from palo_cpp import ArgumentError, ModelFormatError, Palo, kept_language, parallel_answers
+from palo_cpp.chat import Chat
+from palo_cpp.kv_cache import cells_of
 from palo_cpp.languages import LANGUAGES
 from palo_cpp.parallel_answers import shared_prefix
 from palo_cpp.prompt import ImageSegment, TextSegment
@@ -40,19 +41,22 @@ def check_equal(palo, image, answers, expected):
             assert (answer.text, answer.finish_reason) == (expected[code].text, expected[code].finish_reason)
             assert answer.inputs == expected[code].inputs
         else:
-            assert margin(palo, image, code, others[:n]) < MARGIN_OF_NOISE, (code, n, ids, others)
+            assert margin(palo, image, expected[code], n, ids[n]) < MARGIN_OF_NOISE, (code, n, ids, others)
     assert n_equal >= 0.8 * len(answers)
 
 
-def margin(palo, image, code, said):
-    """By how much the likeliest token led the next, after some tokens of an answer."""
-    engine = palo._engine
-    cursor = engine.cache.read(palo.chat(image, lang=code).request().segments)
+def margin(palo, image, expected, n, other):
+    """By how much the n-th token of an answer led another one, which may be the end."""
+    plan = palo.chat(image, lang=expected.language).plan()
+    request = plan.insist() if expected.timings.n_retries else plan.request
+    cursor = palo._engine.cache.read(request.segments)
+    palo._engine.cache.release(cursor)
     logits = cursor.logits
-    for token in said:
-        logits = engine.cache.advance(cursor, token)
-    second, first = np.sort(logits)[-2:]
-    return first - second
+    for token in expected.token_ids[:n]:
+        logits = palo._engine.cache.advance(cursor, token)
+    eos_id = palo.language_model.eos_id
+    led = expected.token_ids[n] if n < len(expected.token_ids) else eos_id
+    return abs(logits[led] - logits[eos_id if other is None else other])
 
 
 def n_tokens(palo):
@@ -86,7 +90,7 @@ def test_stop_strings_and_ends_are_each_answers_own(palo, picture):
 
 def test_where_ten_do_not_fit_none_is_cut_shorter_than_alone(narrow, picture):
     """A few at a time; some give way on the way and go on later; the longest fill the context as they would alone."""
-    prompts = [narrow.chat(picture, lang=code).request().n_prompt for code in LANGUAGES]
+    prompts = [narrow.chat(picture, lang=code).plan().request.n_prompt for code in LANGUAGES]
     assert sum(prompts) > 2 * narrow.language_model.n_ctx and max(prompts) < 200
     expected = ask_each(narrow, picture)
     assert {answer.finish_reason for answer in expected.values()} >= {"context"}
@@ -99,6 +103,44 @@ def test_where_ten_do_not_fit_none_is_cut_shorter_than_alone(narrow, picture):
         if answer.finish_reason == "context":
             assert answer.timings.n_prompt_tokens + len(answer.token_ids) == narrow.language_model.n_ctx + 1
     check_equal(narrow, picture, answers, expected)
+
+
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_an_answer_in_another_language_is_begun_again_as_it_is_alone(palo, picture, monkeypatch, at_the_end):
+    """Spanish is said to be something else, after the second word or only when it has ended; and once more, in vain."""
+    for module in (kept_language, parallel_answers):
+        if not at_the_end:
+            monkeypatch.setattr(module, "judge_beginning", lambda text, code: code != "es" or (not text[4:] and None))
+        monkeypatch.setattr(module, "is_in_language", lambda _text, code: code != "es")
+    answers = palo.describe(picture, max_tokens=12)
+    expected = ask_each(palo, picture, max_tokens=12)
+    assert {code: answer.timings.n_retries for code, answer in answers.items() if answer.timings.n_retries} == {"es": 1}
+    assert expected["es"].timings.n_retries == 1 and answers["es"].timings.retry_s > 0
+    assert answers["es"].timings.n_generated <= 12 and answers["es"].timings.n_parallel == 10
+    check_equal(palo, picture, answers, expected)
+    assert n_tokens(palo)[1:] == [0] * 15
+
+
+def test_a_second_question_that_does_not_fit_leaves_the_first_answer(palo, picture, monkeypatch):
+    monkeypatch.setattr(parallel_answers, "is_in_language", lambda _text, _code: False)
+    expected = ask_each(palo, picture, ["en", "es"], max_tokens=6, lang_mode="prefer")
+
+    def refuse(*_arguments, insist=False, **_more):
+        if insist:
+            raise ArgumentError("question: too long")
+        return request(*_arguments, **_more)
+
+    request = Chat._request
+    monkeypatch.setattr(Chat, "_request", refuse)
+    answers = palo.describe(picture, lang=["en", "es"], max_tokens=6, lang_mode="prefer")
+    assert [answer.timings.n_retries for answer in answers.values()] == [0, 0]
+    assert {code: a.token_ids for code, a in answers.items()} == {code: a.token_ids for code, a in expected.items()}
+
+
+@pytest.mark.parametrize("lang_mode", ["strict", "prefer", "off"])
+def test_the_mask_of_each_language_is_its_own(palo, picture, lang_mode):
+    answers = palo.describe(picture, max_tokens=16, lang_mode=lang_mode)
+    check_equal(palo, picture, answers, ask_each(palo, picture, max_tokens=16, lang_mode=lang_mode))
 
 
 def test_the_conversations_sequence_stays_right(palo, picture, other_picture):
@@ -160,14 +202,13 @@ def test_a_stream_in_another_thread_waits_and_is_right(palo, picture, other_pict
 
 
 def test_timings_count_once_what_is_shared(palo, picture):
-    first, *rest = palo.describe(picture, max_tokens=5).values()
+    first, *rest = palo.describe(picture, max_tokens=5, lang_mode="off").values()
     assert first.timings.encode_s > 0 and first.timings.n_images_encoded == 1
     assert first.timings.image_s > 0 and first.timings.n_cached_tokens == 0
     for answer in rest:
         timings = answer.timings
         assert timings.encode_s == timings.image_s == timings.n_images_encoded == 0
-        assert 0 < timings.prefill_s < first.timings.prefill_s
-        assert timings.first_token_s > timings.prefill_s
+        assert 0 < timings.prefill_s < timings.first_token_s
         assert timings.n_generated == 5 and timings.decode_s > 0
         assert timings.n_parallel == 10
     assert palo.ask(picture, max_tokens=1).timings.n_parallel == 1
@@ -195,9 +236,10 @@ def image(name):
     ],
 )
 def test_common_prefix_leaves_each_a_token(prompts, prefix, questions):
-    segments, tails = shared_prefix(prompts)
+    segments, cells = shared_prefix(prompts)
     assert [len(segment) for segment in segments] == prefix
-    assert tails == questions
+    assert cells == cells_of(segments)
+    assert [cells_of(prompt)[len(cells) :] for prompt in prompts] == questions
 
 
 def test_other_images_are_refused():

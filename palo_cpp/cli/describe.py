@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from palo_cpp.cli import opening
-from palo_cpp.cli.answering import direction_for, print_answer, print_timings, to_json, warn_if_any_cut, warn_if_cut
+from palo_cpp.cli.answering import (
+    direction_for,
+    print_answer,
+    print_timings,
+    to_json,
+    warn_if_any_cut,
+    warn_if_cut,
+    warn_if_in_another_language,
+)
 from palo_cpp.cli.bidi import terminal_bidi
 from palo_cpp.cli.console import AnswerWriter, Status, is_dumb, is_terminal
 from palo_cpp.cli.group import EXIT_FAILED, print_error
@@ -199,6 +207,7 @@ class _Describing:
         if answer is None:
             raise KeyboardInterrupt
         warn_if_cut(answer)
+        warn_if_in_another_language(answer)
         if self._show_timings:
             print_timings(answer)
         return answer
@@ -211,6 +220,8 @@ class _Describing:
                 writer.write(answer.text)
                 writer.finish()
         warn_if_any_cut(answers)
+        for answer in answers.values():
+            warn_if_in_another_language(answer)
 
     def _print_table(self, image: str, answers: dict[str, Answer]) -> bool:
         """Print a table where somebody looks and the terminal can show one; say whether."""
