@@ -49,6 +49,7 @@ class FakePalo:
     is_closed: bool = False
     n_cleared: int = 0
     n_prepared: int = 0
+    name: str = "Fake & <Palo>"
 
     def __enter__(self) -> FakePalo:
         return self

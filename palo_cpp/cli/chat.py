@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from textwrap import indent
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +14,7 @@ from palo_cpp.cli.line_input import LineInput
 from palo_cpp.cli.options import (
     ModelOptions,
     SamplingOptions,
+    bidi_option,
     debug_option,
     json_option,
     language_option,
@@ -20,6 +22,9 @@ from palo_cpp.cli.options import (
     sampling_options,
     timings_option,
 )
+
+if TYPE_CHECKING:
+    from palo_cpp.cli.bidi import BidiChoice
 
 COMMANDS = "\b\nCommands:\n" + indent(commands_help(), "  ")
 EXAMPLES = """\b
@@ -35,6 +40,7 @@ Examples:
 @language_option
 @model_options
 @sampling_options
+@bidi_option
 @json_option
 @timings_option
 @debug_option
@@ -43,6 +49,7 @@ def command(
     language: str | None,
     model: ModelOptions,
     sampling: SamplingOptions,
+    bidi: BidiChoice,
     as_json: bool,
     show_timings: bool,
 ) -> int:
@@ -55,5 +62,5 @@ def command(
     """
     if image == opening.STDIN:
         raise click.UsageError("stdin brings the questions; give the image as a file")
-    with Conversation(model, sampling, language, as_json, show_timings) as conversation, LineInput() as lines:
+    with Conversation(model, sampling, language, as_json, show_timings, bidi) as conversation, LineInput() as lines:
         return conversation.run(image, lines)

@@ -28,6 +28,7 @@ from palo_cpp.errors import PaloError
 
 if TYPE_CHECKING:
     from palo_cpp import Chat
+    from palo_cpp.cli.bidi import BidiChoice
 
 HOW_TO_LEAVE = "To leave, type /bye or press Ctrl-D."
 
@@ -41,6 +42,7 @@ class Conversation:
         language: code of the language of the answers, or None.
         as_json: print answers as JSON, one object to a line.
         show_timings: say after each answer what it cost.
+        bidi: what `--bidi` says.
 
     Attributes:
         chat: the conversation.
@@ -53,7 +55,13 @@ class Conversation:
     lines: LineInput
 
     def __init__(
-        self, model: ModelOptions, sampling: SamplingOptions, language: str | None, as_json: bool, show_timings: bool
+        self,
+        model: ModelOptions,
+        sampling: SamplingOptions,
+        language: str | None,
+        as_json: bool,
+        show_timings: bool,
+        bidi: BidiChoice = "auto",
     ) -> None:
         self._model = model
         self._sampling = sampling
@@ -61,6 +69,7 @@ class Conversation:
         self.is_over = False
         self._as_json = as_json
         self._show_timings = show_timings
+        self._bidi = bidi
         self._open = ExitStack()
         self._exit_code = 0
         self._was_stopped = False
@@ -137,7 +146,9 @@ class Conversation:
         """
         with Status() as status:
             stream = self.chat.stream(question, lang=self.language, instead=instead, **self._sampling.given())
-            answer = print_answer(stream, direction_for(self.language, question), status, silent=self._as_json)
+            answer = print_answer(
+                stream, direction_for(self.language, question), status, bidi=self._bidi, silent=self._as_json
+            )
         self._was_stopped = answer is None
         if answer is None:
             notice("(stopped)")
