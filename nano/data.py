@@ -20,6 +20,7 @@ from nano.conversations import CODES, Picture, conversation, make_picture, readi
 from nano.model import Sizes
 from nano.scenes import patch_labels
 from nano.tokenizer import NanoTokenizer
+from palo_cpp.feature_cache import Features
 from palo_cpp.image import square_pixels
 from palo_cpp.prompt import ImageSegment, Turn, prompt_segments
 
@@ -113,12 +114,15 @@ class Layout:
 
     def __init__(self, tokenizer: NanoTokenizer, sizes: Sizes, n_tokens: int) -> None:
         self.tokenizer, self.sizes, self.n_tokens = tokenizer, sizes, n_tokens
-        self._image = ImageSegment("", sizes.n_image_tokens, lambda: np.zeros((0, 0), np.float32))
+        self._image = ImageSegment(
+            "", sizes.n_image_tokens, lambda: Features(np.zeros((0, 0), np.float32), is_cached=True)
+        )
         self.prefix = self._rows([Turn("?")])[0].tolist()
         self.start = len(self.prefix)
 
     def _rows(self, turns: Sequence[Turn]) -> list[np.ndarray]:
-        before, _, after = prompt_segments(self.tokenizer, turns, image=self._image)
+        first, *rest = turns
+        before, _, after = prompt_segments(self.tokenizer, [replace(first, images=(self._image,)), *rest])
         return [np.array(part.tokens, dtype=np.int64) for part in (before, after)]  # type: ignore[union-attr]
 
     def encode(self, turns: Sequence[Exchange]) -> tuple[list[int], list[tuple[int, int]]]:

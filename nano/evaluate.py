@@ -24,6 +24,7 @@ from nano.learning import answer_logits
 from nano.model import Nano
 from nano.tokenizer import NanoTokenizer
 from nano.train import TOKENIZER
+from palo_cpp.feature_cache import Features
 from palo_cpp.prompt import ImageSegment, Turn, prompt_segments
 
 if TYPE_CHECKING:
@@ -140,8 +141,8 @@ def _agreement(palo: Palo, question: Question, expected: list[int]) -> list[bool
     """At each position of PyTorch's answer, `</s>` included: whether the likeliest token is PyTorch's."""
     model = palo.language_model
     embeddings = palo.embed_image(question.picture.render())
-    image = ImageSegment("", len(embeddings), lambda: embeddings)
-    *before, last = prompt_segments(model, [Turn(question.exchange.question)], image=image)
+    image = ImageSegment("", len(embeddings), lambda: Features(embeddings, is_cached=True))
+    *before, last = prompt_segments(model, [Turn(question.exchange.question, images=(image,))])
     position = 0
     for segment in before:
         model.decode(segment.rows(), position=position, seq_id=1)

@@ -14,12 +14,12 @@ class Timings:
     """Where the time of one answer went.
 
     Attributes:
-        image_s: opening and preprocessing the image, in seconds; 0 where that was done for an earlier question.
+        image_s: opening and preprocessing images, in seconds; 0 where that was done for an earlier question.
         encode_s: vision tower and projector, or a look into the feature cache; 0 where the KV cache held the image.
         prefill_s: reading the prompt, without encode_s.
         decode_s: from the first token to the end.
         first_token_s: from the question to the first token.
-        n_images_encoded: 1 where vision tower and projector ran, 0 where the image was known or there was none.
+        n_images_encoded: images for which vision tower and projector ran; those that were known do not count.
         n_prompt_tokens: tokens and image embeddings of the prompt.
         n_cached_tokens: those of them that stood in the KV cache already.
         n_generated: tokens of the answer.
@@ -42,23 +42,34 @@ class Timings:
 
 
 @dataclass(frozen=True)
+class InputImage:
+    """An image that the model was fed.
+
+    Attributes:
+        size: (width, height) of the upright image before preprocessing.
+        preprocess: "pad" or "crop".
+        n_tokens: embeddings that it became.
+        content_hash: SHA-256 of the preprocessed pixels.
+    """
+
+    size: tuple[int, int]
+    preprocess: str
+    n_tokens: int
+    content_hash: str
+
+
+@dataclass(frozen=True)
 class Inputs:
     """What the model was fed.
 
     Attributes:
         prompt: the whole prompt as text, `<image>` and `</s>` where they stand.
-        image_size: (width, height) of the upright image before preprocessing; None without an image.
-        preprocess: "pad" or "crop".
-        n_image_tokens: embeddings that the image became.
-        image_hash: SHA-256 of the preprocessed pixels.
+        images: the images, in the order in which they stand in the prompt.
         seed: of the random choices; None where the answer was decoded greedily.
     """
 
     prompt: str
-    image_size: tuple[int, int] | None = None
-    preprocess: str | None = None
-    n_image_tokens: int = 0
-    image_hash: str | None = None
+    images: tuple[InputImage, ...] = ()
     seed: int | None = None
 
 
@@ -90,8 +101,7 @@ class Answer:
         """The answer as plain dictionaries, lists, texts and numbers, for JSON."""
         result = asdict(self)
         result["token_ids"] = list(self.token_ids)
-        if self.inputs.image_size is not None:
-            result["inputs"]["image_size"] = list(self.inputs.image_size)
+        result["inputs"]["images"] = [{**image, "size": list(image["size"])} for image in result["inputs"]["images"]]
         return result
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from palo_cpp.answer import Answer, AnswerStream
+from palo_cpp.chat import Chat
+from palo_cpp.engine import Engine
 from palo_cpp.errors import ArgumentError
 from palo_cpp.prompt import SYSTEM, Turn
 
@@ -20,32 +22,51 @@ _FINISH_REASONS = {"stop": "stop", "stop_string": "stop", "length": "length", "c
 
 
 @dataclass(frozen=True)
+class UserMessage:
+    """What a user said, and the assistant's reply.
+
+    Attributes:
+        text: the question.
+        images: data URIs of the images in it.
+        answer: the assistant's; None for the last message, which is to be answered.
+    """
+
+    text: str
+    images: tuple[str, ...] = ()
+    answer: str | None = None
+
+
+@dataclass(frozen=True)
 class Request:
     """A conversation as OpenAI's messages tell it.
 
     Attributes:
         system: text that opens the prompt.
-        turns: questions that have an answer.
-        question: the one to answer now.
-        image: data URI of the conversation's image, if it has one.
+        messages: what the user said; all but the last have an answer.
         lang: language of the answer, if one is asked for.
         options: decoding options.
     """
 
     system: str
-    turns: tuple[Turn, ...]
-    question: str
-    image: str | None
+    messages: tuple[UserMessage, ...]
     lang: str | None
     options: dict[str, Any]
+
+    @property
+    def question(self) -> str:
+        """The text to answer now."""
+        return self.messages[-1].text
 
 
 @dataclass
 class _Reader:
     system: str = SYSTEM
-    image: str | None = None
-    questions: list[str] = field(default_factory=list)
-    answers: list[str] = field(default_factory=list)
+    messages: list[UserMessage] = field(default_factory=list)
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a question waits for its answer."""
+        return bool(self.messages) and self.messages[-1].answer is None
 
 
 def read_request(messages: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any]) -> Request:
@@ -66,13 +87,28 @@ def read_request(messages: Sequence[Mapping[str, Any]], parameters: Mapping[str,
     reader = _Reader()
     for i, message in enumerate(messages):
         _read_message(reader, message, f"messages[{i}]", is_first=i == 0)
-    if len(reader.questions) != len(reader.answers) + 1:
+    if not reader.is_asked:
         raise ArgumentError("messages: expected a user message last, got an assistant's or none; end with the question")
-    if reader.image is None and not reader.questions[-1].strip():
+    if not reader.messages[-1].text.strip() and not any(message.images for message in reader.messages):
         raise ArgumentError("messages: expected a question or an image, got neither")
     lang, options = _read_parameters(parameters)
-    turns = tuple(map(Turn, reader.questions, reader.answers))
-    return Request(reader.system, turns, reader.questions[-1], reader.image, lang, options)
+    return Request(reader.system, tuple(reader.messages), lang, options)
+
+
+def chat_for(request: Request, engine: Engine) -> Chat:
+    """The conversation up to the question that is to be answered, whose images are shown already.
+
+    Raises:
+        ImageError: one of the images cannot be read.
+    """
+    *said, last = request.messages
+    turns = [
+        Turn(message.text, message.answer, images=tuple(map(engine.open_image, message.images))) for message in said
+    ]
+    chat = Chat(engine, lang=request.lang, system=request.system, turns=turns)
+    for image in last.images:
+        chat.add_image(image)
+    return chat
 
 
 def _read_message(reader: _Reader, message: Mapping[str, Any], where: str, *, is_first: bool) -> None:
@@ -89,20 +125,17 @@ def _read_message(reader: _Reader, message: Mapping[str, Any], where: str, *, is
     elif role == "user":
         _read_user(reader, text, images, where)
     elif role == "assistant":
-        if len(reader.answers) >= len(reader.questions):
+        if not reader.is_asked:
             raise ArgumentError(f"{where}: expected a user message before each assistant message, got none")
-        reader.answers.append(text)
+        reader.messages[-1] = replace(reader.messages[-1], answer=text)
     else:
         raise ArgumentError(f"{where}.role: expected system, user or assistant, got {role!r}")
 
 
 def _read_user(reader: _Reader, text: str, images: list[str], where: str) -> None:
-    if len(reader.questions) > len(reader.answers):
+    if reader.is_asked:
         raise ArgumentError(f"{where}: expected user and assistant to take turns, got two user messages in a row")
-    if len(images) + (reader.image is not None) > 1:
-        raise ArgumentError(f"{where}: expected one image in a conversation, got more; ask about each on its own")
-    reader.questions.append(text)
-    reader.image = images[0] if images else reader.image
+    reader.messages.append(UserMessage(text, tuple(images)))
 
 
 def _read_content(content: Any, where: str) -> tuple[str, list[str]]:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from palo_cpp import chat_completion
 from palo_cpp.answer import Answer, AnswerStream
 from palo_cpp.backend import BackendMode, BackendUse
-from palo_cpp.chat import Chat, ChatImage, Engine
+from palo_cpp.chat import Chat
+from palo_cpp.engine import Engine
 from palo_cpp.errors import ArgumentError, ModelFormatError
 from palo_cpp.feature_cache import DEFAULT_DISK_MIB, DEFAULT_MEMORY_MIB, FeatureCache, Features, encoder_id, feature_key
 from palo_cpp.image import Pixels, open_image, preprocess
@@ -28,7 +29,7 @@ from palo_cpp.language_model import LanguageModel, default_n_ctx
 from palo_cpp.languages import LANGUAGES, get_language
 from palo_cpp.machine import check_memory_fits, estimate_memory, memory_available
 from palo_cpp.model_files import ModelFiles, find_model
-from palo_cpp.prompt import SYSTEM
+from palo_cpp.prompt import SYSTEM, ImageSegment
 from palo_cpp.vision import Precision, VisionEncoder
 
 if TYPE_CHECKING:
@@ -227,8 +228,8 @@ class Palo:
 
         Args:
             messages: dictionaries with `role` (system, user, assistant) and `content` (text, or parts of type text and
-                image_url with a data URI, in any order). One image per conversation; it goes first. A system message
-                takes the place of the default one.
+                image_url with a data URI, in any order). Images go first in the message that they stand in. A system
+                message takes the place of the default one.
             stream: give chunks as they come.
             **parameters: max_tokens or max_completion_tokens, temperature, top_p, top_k, min_p, seed, stop, and lang.
 
@@ -241,7 +242,7 @@ class Palo:
         """
         self._check_open()
         request = chat_completion.read_request(messages, parameters)
-        chat = Chat(self._engine, request.image, lang=request.lang, system=request.system, turns=request.turns)
+        chat = chat_completion.chat_for(request, self._engine)
         reply = chat_completion.Reply(self.name)
         if stream:
             return reply.chunks(chat.stream(request.question, **request.options))
@@ -314,16 +315,16 @@ class Palo:
             mode=self.preprocess,
         )
 
-    def _open_image(self, source: ImageSource) -> ChatImage:
+    def _open_image(self, source: ImageSource) -> ImageSegment:
         begun_at = time.perf_counter()
         pixels = self._pixels(source)
-        return ChatImage(
+        return ImageSegment(
             content_hash=pixels.content_hash,
+            n_tokens=self.vision.info.n_image_tokens,
+            embed=lambda: self._embed(pixels),
             size=pixels.original_size,
             preprocess=pixels.mode,
-            n_tokens=self.vision.info.n_image_tokens,
             elapsed_s=time.perf_counter() - begun_at,
-            embed=lambda: self._embed(pixels),
         )
 
     def _embed(self, pixels: Pixels) -> Features:

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from palo_cpp.feature_cache import Features
 
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
 )
 IMAGE = "<image>"
+NEWLINE = "\n"  # follows each image
 END = "</s>"
 
 
@@ -34,21 +38,6 @@ class Tokenizer(Protocol):
     def tokenize_continued(self, text: str) -> list[int]:
         """Tokens of text without the dummy prefix."""
         ...
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One question and what was answered.
-
-    Attributes:
-        question: the user's text, as it stands.
-        answer: the assistant's text; None for the question that is to be answered now.
-        answer_ids: the answer's tokens, where the model itself said it: they go back in as they came out.
-    """
-
-    question: str
-    answer: str | None = None
-    answer_ids: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,63 +61,83 @@ class ImageSegment:
     Attributes:
         content_hash: of the preprocessed pixels.
         n_tokens: rows that it takes.
-        embed: makes image_embeddings [n_tokens, n_embd] f32; called only when they are not in the KV cache.
+        embed: makes image_embeddings [n_tokens, n_embd] f32, or recalls them; called only when they are not in the KV
+            cache.
+        size: (width, height) before preprocessing.
+        preprocess: "pad" or "crop".
+        elapsed_s: what opening and preprocessing took.
     """
 
     content_hash: str
     n_tokens: int
-    embed: Callable[[], NDArray[np.float32]] = field(repr=False, compare=False)
+    embed: Callable[[], Features] = field(repr=False, compare=False)
+    size: tuple[int, int] = field(default=(0, 0), compare=False)
+    preprocess: str = field(default="", compare=False)
+    elapsed_s: float = field(default=0.0, compare=False)
 
     def __len__(self) -> int:
         return self.n_tokens
 
     def rows(self) -> NDArray[np.float32]:
         """image_embeddings [n_tokens, n_embd] f32."""
-        return self.embed()
+        return self.embed().embeddings
 
 
 Segment = TextSegment | ImageSegment
 
 
-def prompt_text(turns: Sequence[Turn], *, has_image: bool, system: str = SYSTEM) -> str:
+@dataclass(frozen=True)
+class Turn:
+    """One question and what was answered.
+
+    Attributes:
+        question: the user's text, as it stands.
+        answer: the assistant's text; None for the question that is to be answered now.
+        answer_ids: the answer's tokens, where the model itself said it: they go back in as they came out.
+        images: shown with the question, before its text.
+    """
+
+    question: str
+    answer: str | None = None
+    answer_ids: tuple[int, ...] | None = None
+    images: tuple[ImageSegment, ...] = ()
+
+
+def prompt_text(turns: Sequence[Turn], *, system: str = SYSTEM) -> str:
     """The prompt as one string, with `<image>` and `</s>` where they stand: for people to read."""
     text = f"{system} "
-    for i, turn in enumerate(turns):
-        image = f"{IMAGE}\n" if has_image and i == 0 else ""
-        text += f"USER: {image}{turn.question} ASSISTANT:"
+    for turn in turns:
+        text += f"USER: {len(turn.images) * f'{IMAGE}{NEWLINE}'}{turn.question} ASSISTANT:"
         if turn.answer is not None:
             text += f" {turn.answer}{END}"
     return text
 
 
-def prompt_segments(
-    tokenizer: Tokenizer, turns: Sequence[Turn], *, image: ImageSegment | None = None, system: str = SYSTEM
-) -> list[Segment]:
+def prompt_segments(tokenizer: Tokenizer, turns: Sequence[Turn], *, system: str = SYSTEM) -> list[Segment]:
     """Lay out a conversation as the model was trained to see it.
 
-    Text before and after the image is tokenised apart, each with its own dummy prefix. What a user typed is never
-    read as `</s>` or `<image>`.
+    An image stands first in the turn that shows it, followed by a newline. Text before and after an image is tokenised
+    apart, each with its own dummy prefix. What a user typed is never read as `</s>` or `<image>`.
 
     Args:
         tokenizer: the language model.
         turns: earlier questions with their answers, and the one to answer now.
-        image: stands first in the first question, followed by a newline.
         system: the text that opens the prompt.
 
     Returns:
         Segments in order.
 
     Example:
-        >>> [len(s) for s in prompt_segments(model, [Turn("What is this?")], image=image)]  # doctest: +SKIP
+        >>> [len(s) for s in prompt_segments(model, [Turn("What is this?", images=(image,))])]  # doctest: +SKIP
         [38, 576, 13]
     """
     layout = _Layout(tokenizer)
     layout.text(f"{system} ")
-    for i, turn in enumerate(turns):
+    for turn in turns:
         layout.text("USER: ")
-        if image is not None and i == 0:
+        for image in turn.images:
             layout.image(image)
-            layout.text("\n")
+            layout.text(NEWLINE)
         layout.text(f"{turn.question} ASSISTANT:")
         if turn.answer_ids is not None:
             layout.answer(turn.answer_ids)

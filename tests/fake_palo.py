@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from palo_cpp.answer import Answer, AnswerStream, Inputs, Timings
+from palo_cpp.answer import Answer, AnswerStream, InputImage, Inputs, Timings
 from palo_cpp.cli import opening
 from palo_cpp.errors import ImageError
 from palo_cpp.languages import LANGUAGES
@@ -112,10 +112,9 @@ class FakeChat:
 def answer(text: str, code: str | None) -> Answer:
     """An answer as the library makes it."""
     assert code is None or code in LANGUAGES
+    image = InputImage((640, 480), "pad", 144, "hash")
     timings = Timings(image_s=0.25, encode_s=1.0, prefill_s=0.5, decode_s=2.0, n_prompt_tokens=190, n_generated=24)
-    return Answer(
-        text, (1, 2, 3), "stop", code, timings, Inputs("USER: <image>\n... ASSISTANT:", (640, 480), "pad", 144)
-    )
+    return Answer(text, (1, 2, 3), "stop", code, timings, Inputs("USER: <image>\n... ASSISTANT:", (image,)))
 
 
 def install(monkeypatch: Any) -> FakePalo:

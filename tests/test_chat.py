@@ -7,11 +7,14 @@ import hashlib
 import numpy as np
 import pytest
 
-from palo_cpp.chat import Chat, ChatImage, Engine
+from palo_cpp.answer import InputImage
+from palo_cpp.chat import Chat
+from palo_cpp.engine import Engine
 from palo_cpp.errors import ArgumentError, ImageError
 from palo_cpp.feature_cache import Features
 from palo_cpp.kv_cache import KvCache
 from palo_cpp.languages import LANGUAGES
+from palo_cpp.prompt import ImageSegment
 
 
 class Images:
@@ -20,15 +23,22 @@ class Images:
     def __init__(self) -> None:
         self.n_encoded = 0
 
-    def open(self, name: str) -> ChatImage:
+    def open(self, name: str) -> ImageSegment:
         if name == "broken":
             raise ImageError("broken: expected an image, got noise; try another")
-        return ChatImage(hashlib.sha256(name.encode()).hexdigest(), (30, 20), "pad", 6, 0.25, lambda: self._embed(name))
+        return ImageSegment(content_hash(name), 6, lambda: self._embed(name), (30, 20), "pad", elapsed_s=0.25)
 
     def _embed(self, name: str) -> Features:
         self.n_encoded += 1
         rows = np.random.default_rng(list(name.encode())).standard_normal((6, 64)).astype(np.float32) * 0.5
         return Features(rows, is_cached=name == "known")
+
+
+IMAGE_NAMES = ("cat", "dog", "bird")
+
+
+def content_hash(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 @pytest.fixture
@@ -49,7 +59,7 @@ def test_an_answer_tells_everything(engine):
     assert answer.text == data.decode("utf-8", "replace").strip() or "\ufffd" in data.decode("utf-8", "replace")
     assert answer.language is None
     assert answer.inputs.prompt.endswith("USER: <image>\nWhat is this? ASSISTANT:")
-    assert (answer.inputs.image_size, answer.inputs.preprocess, answer.inputs.n_image_tokens) == ((30, 20), "pad", 6)
+    assert answer.inputs.images == (InputImage((30, 20), "pad", 6, content_hash("cat")),)
     timings = answer.timings
     assert timings.image_s == 0.25 and timings.encode_s > 0 and timings.prefill_s > 0 and timings.decode_s > 0
     assert timings.first_token_s >= timings.image_s + timings.encode_s + timings.prefill_s
@@ -70,7 +80,7 @@ def test_to_dict_is_json(engine):
     answer = Chat(engine, "cat").ask("¿Qué?", max_tokens=3)
     told = json.loads(json.dumps(answer.to_dict()))
     assert told["token_ids"] == list(answer.token_ids)
-    assert told["inputs"]["image_size"] == [30, 20]
+    assert told["inputs"]["images"][0]["size"] == [30, 20]
     assert told["timings"]["n_generated"] == 3
 
 
@@ -103,7 +113,7 @@ def test_cached_conversation_answers_as_a_fresh_one(engine):
     chat.ask("What is this?", max_tokens=8)
     warm = chat.ask("And what else?", max_tokens=16)
     engine.cache.clear()
-    cold = Chat(engine, "cat", turns=tuple(chat.turns[:1])).ask("And what else?", max_tokens=16)
+    cold = Chat(engine, turns=chat.turns[:1]).ask("And what else?", max_tokens=16)
     assert cold.timings.n_cached_tokens == 0
     assert cold.token_ids == warm.token_ids
 
@@ -113,7 +123,7 @@ def test_the_image_matters(engine):
     dog = Chat(engine, "dog").ask("What is this?", max_tokens=12)
     none = Chat(engine).ask("What is this?", max_tokens=12)
     assert len({cat.token_ids, dog.token_ids, none.token_ids}) == 3
-    assert none.inputs.image_size is None and none.inputs.n_image_tokens == 0
+    assert none.inputs.images == ()
 
 
 def test_two_conversations_at_once_do_not_mix(engine):
@@ -248,7 +258,7 @@ def test_another_image_begins_anew(engine):
     assert chat.turns == []
     assert chat.ask("What is this?", max_tokens=10).token_ids == dog.token_ids
     chat.set_image(None)
-    assert chat.ask("What?", max_tokens=2).inputs.image_size is None
+    assert chat.ask("What?", max_tokens=2).inputs.images == ()
 
 
 def test_seed_is_told_and_repeats(engine):
@@ -286,3 +296,23 @@ def test_closed_chat(engine):
         chat.ask("What?")
     with pytest.raises(ArgumentError, match="closed"):
         chat.set_image("dog")
+
+
+def test_images_stand_in_the_turns_that_show_them(engine, images):
+    chat = Chat(engine, "cat")
+    chat.add_image("dog")
+    first = chat.ask("Which two?", max_tokens=4)
+    second = chat.ask("Else?", max_tokens=4)
+    chat.add_image("bird")
+    third = chat.ask("And this?", max_tokens=4)
+    assert [len(answer.inputs.images) for answer in (first, second, third)] == [2, 2, 3]
+    assert [image.content_hash for image in third.inputs.images] == [content_hash(name) for name in IMAGE_NAMES]
+    assert third.inputs.prompt.endswith("</s>USER: <image>\nAnd this? ASSISTANT:")
+    assert [len(turn.images) for turn in chat.turns] == [2, 0, 1] and chat.pending_images == []
+    assert [answer.timings.n_images_encoded for answer in (first, second, third)] == [2, 0, 1]
+    assert [answer.timings.image_s for answer in (first, second, third)] == [0.5, 0, 0.25]
+    assert images.n_encoded == 3
+    with pytest.raises(ImageError):
+        chat.add_image("broken")
+    chat.clear()
+    assert [image.content_hash for image in chat.pending_images] == [content_hash(name) for name in IMAGE_NAMES]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from palo_cpp.answer import Answer, AnswerStream, Inputs, Timings
-from palo_cpp.chat_completion import Reply, read_request
+from palo_cpp.chat_completion import Reply, UserMessage, read_request
 from palo_cpp.errors import ArgumentError
-from palo_cpp.prompt import SYSTEM, Turn
+from palo_cpp.prompt import SYSTEM
 
 URI = "data:image/png;base64,AAAA"
 
@@ -33,12 +33,13 @@ def image(url: object = URI) -> dict:
 )
 def test_image_and_text_in_any_order_and_form(parts):
     request = read_request([user(*parts)], {})
-    assert (request.question, request.image, request.turns, request.system) == ("What?", URI, (), SYSTEM)
+    assert (request.messages, request.question) == ((UserMessage("What?", (URI,)),), "What?")
+    assert (request.system, request.lang, request.options) == (SYSTEM, None, {})
 
 
 def test_image_url_with_detail_and_upper_case():
     uri = "DATA:image/png;base64,AAAA"
-    assert read_request([user(image({"url": uri, "detail": "low"}))], {}).image == uri
+    assert read_request([user(image({"url": uri, "detail": "low"}))], {}).messages[0].images == (uri,)
 
 
 def test_several_turns_and_a_system_message(sentences):
@@ -50,13 +51,20 @@ def test_several_turns_and_a_system_message(sentences):
     ]
     request = read_request(messages, {"lang": "ja"})
     assert request.system == "Be brief."
-    assert request.turns == (Turn(sentences["hi"], sentences["ur"]),)
-    assert (request.question, request.image, request.lang) == (sentences["ja"], URI, "ja")
+    asked = UserMessage(sentences["hi"], (URI,), sentences["ur"])
+    assert request.messages == (asked, UserMessage(sentences["ja"]))
+    assert (request.question, request.lang) == (sentences["ja"], "ja")
 
 
-def test_image_in_a_later_turn_belongs_to_the_conversation():
-    request = read_request([user("Hello"), assistant("Hi"), user(image(), text("What?"))], {})
-    assert request.image == URI and request.turns == (Turn("Hello", "Hi"),)
+def test_each_image_belongs_to_the_message_that_it_stands_in():
+    other = "data:image/png;base64,BBBB"
+    messages = [user("Hello"), assistant("Hi"), user(image(), text("What?"), image(other)), assistant("A"), user("B")]
+    assert read_request(messages, {}).messages == (
+        UserMessage("Hello", (), "Hi"),
+        UserMessage("What?", (URI, other), "A"),
+        UserMessage("B"),
+    )
+    assert read_request([user(image()), assistant(""), user("")], {}).question == ""  # asks for a description
 
 
 def test_text_parts_are_joined_by_lines():
@@ -108,10 +116,9 @@ def test_nothing_is_fetched_and_no_file_is_read(url):
         ([user("a"), assistant("b")], "end with the question"),
         ([{"role": "system", "content": "a"}], "end with the question"),
         ([user("a"), assistant("b"), {"role": "system", "content": "c"}, user("d")], "system message first"),
-        ([user(image(), image(), text("a"))], "expected one image"),
-        ([user(image(), text("a")), assistant("b"), user(image(), text("c"))], "expected one image"),
         ([user("a"), {"role": "assistant", "content": [image()]}, user("b")], "images in user messages only"),
         ([user(image(3), text("a"))], "expected image_url to be a text"),
+        ([user("a"), assistant("b"), assistant("c"), user("d")], "expected a user message before"),
         ([user("  ")], "expected a question or an image"),
     ],
 )

@@ -196,7 +196,7 @@ def test_ask_as_json(code):
     said = json.loads(result.stdout)
     assert set(said) == {"text", "token_ids", "finish_reason", "language", "timings", "inputs"}
     assert (said["text"], said["language"], said["finish_reason"]) == (ANSWERS[code], code, "stop")
-    assert said["inputs"]["image_size"] == [640, 480]
+    assert said["inputs"]["images"][0]["size"] == [640, 480]
 
 
 def test_the_flags_of_llama_cpp(palo):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 from golden_files import GoldenAnswer, GoldenModel, GoldenTurn, read_answer_checksums, read_answers
-from numpy.typing import NDArray
 from palo_cpp.convert import convert
 from pictures import picture
 
 from palo_cpp import Palo
+from palo_cpp.feature_cache import Features
 from palo_cpp.prompt import ImageSegment, TextSegment, Turn, prompt_segments
 
 ANSWERS = read_answers()
@@ -85,7 +85,8 @@ def test_prompt_ids_equal_the_reference(golden: GoldenAnswer, load: Load) -> Non
     image = ImageSegment("hash", palo.vision.info.n_image_tokens, embed_nothing) if golden.image else None
     turns = [Turn(turn.question, "", tuple(turn.token_ids)) for turn in golden.turns]
     turns[-1] = Turn(golden.turns[-1].question)
-    segments = prompt_segments(palo.language_model, turns, image=image)
+    turns[0] = replace(turns[0], images=(image,) if image else ())
+    segments = prompt_segments(palo.language_model, turns)
     ids = [list(segment.tokens) if isinstance(segment, TextSegment) else None for segment in segments]
     expected: list[Any] = []
     for turn in golden.turns:
@@ -97,7 +98,7 @@ def test_prompt_ids_equal_the_reference(golden: GoldenAnswer, load: Load) -> Non
     assert ids == expected
 
 
-def embed_nothing() -> NDArray[np.float32]:
+def embed_nothing() -> Features:
     """Only the layout of the prompt is looked at."""
     raise AssertionError("not to be called")
 

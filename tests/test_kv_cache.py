@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from palo_cpp.errors import ArgumentError
+from palo_cpp.feature_cache import Features
 from palo_cpp.kv_cache import KvCache, cells_of, check_fits, n_common
 from palo_cpp.prompt import ImageSegment, TextSegment
 
@@ -41,10 +42,10 @@ def text(*tokens: int) -> TextSegment:
 
 
 def image(name: str, n_rows: int = 3, value: float = 0.5) -> ImageSegment:
-    return ImageSegment(name, n_rows, lambda: np.full((n_rows, 2), value, np.float32))
+    return ImageSegment(name, n_rows, lambda: Features(np.full((n_rows, 2), value, np.float32), False))
 
 
-def never() -> np.ndarray:
+def never() -> Features:
     raise AssertionError("an image that stands in the cache is not encoded again")
 
 
@@ -133,7 +134,7 @@ def test_a_prompt_that_does_not_fit_says_by_how_much():
 
 def test_reused_prefix_gives_the_logits_of_a_fresh_one(language_model):
     rows = np.random.default_rng(0).standard_normal((9, 64)).astype(np.float32) * 0.3
-    picture = ImageSegment("p", 9, lambda: rows)
+    picture = ImageSegment("p", 9, lambda: Features(rows, False))
     cache = KvCache(language_model)
     cache.read([text(1, 30, 31), picture, text(40, 41, 42, 43)])
     reused = cache.read([text(1, 30, 31), picture, text(40, 50, 51)])

@@ -21,6 +21,7 @@ from nano.model import Nano, Sizes
 from nano.tokenizer import NanoTokenizer, train
 from nano.train import TOKENIZER, Plan, Run
 from nano.train import train as train_run
+from palo_cpp.feature_cache import Features
 from palo_cpp.prompt import ImageSegment, Turn, prompt_segments
 
 # The least that has every part: a 4 x 4 grid, heads of 64.
@@ -48,13 +49,13 @@ def toy_batch(tokenizer, n=2, n_tokens=160, step=0, **recipe):
 
 def test_a_conversation_is_the_prompt_of_palo_cpp(tokenizer):
     layout = Layout(tokenizer, TOY, 300)
-    image = ImageSegment("", TOY.n_image_tokens, lambda: np.zeros((0, 0), np.float32))
+    image = ImageSegment("", TOY.n_image_tokens, lambda: Features(np.zeros((0, 0), np.float32), is_cached=True))
     rng = random.Random(1)
     for seed in range(60):
         turns = conversation(make_picture(seed), rng)
         tokens, spans = layout.encode(turns)
-        said = [Turn(turn.question, turn.answer) for turn in turns]
-        before, _, after = prompt_segments(tokenizer, said, image=image)
+        said = [Turn(turn.question, turn.answer, images=() if i else (image,)) for i, turn in enumerate(turns)]
+        before, _, after = prompt_segments(tokenizer, said)
         assert layout.prefix == list(before.tokens)
         assert tokens == list(after.tokens)  # an answer given as text, tokenised by the prompt itself
         for turn, (begin, end) in zip(turns, spans, strict=True):

@@ -18,7 +18,7 @@ import pytest
 import palo_cpp.palo as palo_module
 from palo_cpp import ArgumentError, ImageError, ModelFormatError, OutOfMemoryError, Palo
 from palo_cpp.languages import LANGUAGES
-from palo_cpp.prompt import Turn, prompt_segments
+from palo_cpp.prompt import ImageSegment, Turn, prompt_segments
 
 # ---- questions
 
@@ -36,8 +36,8 @@ def test_every_kind_of_image_source_is_the_same_image(palo, picture, tmp_path):
     sources = [picture, data, io.BytesIO(data), PIL.Image.fromarray(picture), tmp_path / "चित्र.png", uri]
     answers = [palo.ask(source, "What is this?", max_tokens=4) for source in sources]
     assert len({answer.token_ids for answer in answers}) == 1
-    assert len({answer.inputs.image_hash for answer in answers}) == 1
-    assert answers[0].inputs.image_size == (120, 80)
+    assert len({answer.inputs.images[0].content_hash for answer in answers}) == 1
+    assert answers[0].inputs.images[0].size == (120, 80)
     assert [answer.timings.encode_s > 0 for answer in answers] == [True] + [False] * 5
 
 
@@ -107,7 +107,7 @@ def test_embed_image_is_what_the_vision_encoder_makes(palo, picture):
 def test_preprocess_mode_is_the_files_unless_told(palo, model_dir, picture):
     assert palo.preprocess == "pad"
     with Palo(model_dir, preprocess="crop") as cropping:
-        assert cropping.ask(picture, "What?", max_tokens=1).inputs.preprocess == "crop"
+        assert cropping.ask(picture, "What?", max_tokens=1).inputs.images[0].preprocess == "crop"
         assert not np.array_equal(cropping.embed_image(picture), palo.embed_image(picture))
     with pytest.raises(ArgumentError, match="preprocess: expected 'pad', 'crop'"):
         Palo(model_dir, preprocess="stretch")
@@ -151,6 +151,20 @@ def test_chat_completion_with_earlier_turns_equals_the_prompt(palo):
     turns = [Turn("नमस्ते", "سلام"), Turn("What is this?")]
     segments = prompt_segments(palo.language_model, turns, system="Be brief.")
     assert reply["usage"]["prompt_tokens"] == sum(map(len, segments))
+
+
+def test_chat_completion_shows_each_image_in_its_message(palo, picture, other_picture):
+    def shows(image, text):
+        url = "data:image/png;base64," + base64.b64encode(png(image)).decode()
+        parts = [{"type": "text", "text": text}, {"type": "image_url", "image_url": url}]
+        return {"role": "user", "content": parts}
+
+    messages = [shows(picture, "क्या है?"), {"role": "assistant", "content": "سلام"}, shows(other_picture, "اور یہ؟")]
+    image = ImageSegment("", palo.vision.info.n_image_tokens, lambda: pytest.fail("only counted"))
+    turns = [Turn("क्या है?", "سلام", images=(image,)), Turn("اور یہ؟", images=(image,))]
+    reply = palo.create_chat_completion(messages, max_tokens=3)
+    assert reply["usage"]["prompt_tokens"] == sum(map(len, prompt_segments(palo.language_model, turns)))
+    assert palo.create_chat_completion(messages[:1], max_tokens=3)["usage"]["prompt_tokens"] > len(image)
 
 
 def test_chat_completion_refuses_before_anything_is_computed(palo, picture):

@@ -1,0 +1,86 @@
+"""What every conversation with one model shares, and the two places where the way of answering can be changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from palo_cpp.decoding import Decoding, DecodingOptions
+from palo_cpp.prompt import ImageSegment, Segment, Turn
+
+if TYPE_CHECKING:
+    from palo_cpp.image import ImageSource
+    from palo_cpp.kv_cache import Cursor, KvCache
+    from palo_cpp.language_model import LanguageModel
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question with all that decides its answer.
+
+    Attributes:
+        history: the turns before it.
+        turn: the question, worded as the model will read it, with its images; not answered yet.
+        system: the text that opens the prompt.
+        segments: the prompt that these three make.
+        language: code of the language that the answer shall have; None lets the model choose.
+        options: how to decode.
+        image_s: what opening its images took.
+        started_at: time.perf_counter() when it was asked.
+    """
+
+    history: tuple[Turn, ...]
+    turn: Turn
+    system: str
+    segments: list[Segment]
+    language: str | None
+    options: DecodingOptions
+    image_s: float
+    started_at: float
+
+    @property
+    def n_prompt(self) -> int:
+        """Tokens and image embeddings of the prompt."""
+        return sum(map(len, self.segments))
+
+
+def decoding_for(model: LanguageModel, request: Request) -> Decoding:
+    """A decoding that the options alone decide."""
+    return Decoding(model, request.options)
+
+
+def decode_by_tokens(cache: KvCache, cursor: Cursor, decoding: Decoding, n_room: int) -> Iterator[str]:
+    """Decode an answer token by token.
+
+    Args:
+        cache: what stands in the context.
+        cursor: the end of the prompt.
+        decoding: chooses the tokens.
+        n_room: tokens that still fit into the context.
+
+    Yields:
+        Text as it becomes certain.
+    """
+    return decoding.pieces(cursor.logits, lambda token: cache.advance(cursor, token), n_room)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What every conversation with one model shares.
+
+    Attributes:
+        model: the language model.
+        cache: what stands in its context.
+        open_image: opens and preprocesses an image; its embeddings are made when they are needed.
+        heed_language: is told before each answer the code of its language, or of all that it may be.
+        new_decoding: makes what chooses an answer's tokens; constraints come in here.
+        decode: advances the context to the answer's end; drafts come in here.
+    """
+
+    model: LanguageModel
+    cache: KvCache
+    open_image: Callable[[ImageSource], ImageSegment]
+    heed_language: Callable[[set[str]], None] = lambda _codes: None
+    new_decoding: Callable[[LanguageModel, Request], Decoding] = decoding_for
+    decode: Callable[[KvCache, Cursor, Decoding, int], Iterator[str]] = decode_by_tokens
