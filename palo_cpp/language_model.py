@@ -281,8 +281,12 @@ class LanguageModel:
 
     # ---- sequences kept outside
 
-    def sequence_state(self, seq_id: int = 0) -> State:
+    def sequence_state(self, seq_id: int = 0, *, end: int | None = None) -> State:
         """What stands in a sequence, for `set_sequence_state` of this model in this or another process.
+
+        Args:
+            seq_id: which sequence, 0 to 15.
+            end: copy no more than so many positions.
 
         Returns:
             Bytes [n]: keys and values in f16, 192 KiB a position for MobilePALO, 512 for 7B.
@@ -294,16 +298,28 @@ class LanguageModel:
         _check_seq_id(seq_id)
         with self.lock:
             self._check_open()
-            if self._n_cached[seq_id] == 0:
+            n_cells = self._n_cached[seq_id] if end is None else min(end, self._n_cached[seq_id])
+            if n_cells <= 0:
                 raise ArgumentError("sequence state: expected a sequence that something stands in, got an empty one")
-            return taken_out(self._llama, self._context, seq_id)
+            if n_cells == self._n_cached[seq_id]:
+                return taken_out(self._llama, self._context, seq_id)
+            if 0 not in self._n_cached:
+                raise ArgumentError("sequence state: expected a sequence that is free, got none; remove one")
+            spare = self._n_cached.index(0)  # sequences share cells, so the shorter copy costs nothing
+            self.copy(seq_id, spare)
+            self.remove(spare, n_cells)
+            try:
+                return taken_out(self._llama, self._context, spare)
+            finally:
+                self.remove(spare)
 
-    def set_sequence_state(self, state: State, seq_id: int = 0) -> int:
+    def set_sequence_state(self, state: State, seq_id: int = 0, *, n_expected: int | None = None) -> int:
         """Put back what `sequence_state` returned; what stood in the sequence is dropped.
 
         Args:
-            state: bytes [n], from anywhere: they are checked first (see sequence_state.py).
+            state: bytes [n], from anywhere: they are checked first (sequence_state.py).
             seq_id: which sequence, 0 to 15.
+            n_expected: how many positions there must be in it.
 
         Returns:
             How many positions stand there now.
@@ -313,7 +329,7 @@ class LanguageModel:
             OutOfMemoryError: llama.cpp did not take it; the sequence is empty.
         """
         _check_seq_id(seq_id)
-        n_cells = check_state(state, StateLayout.of(self._header))
+        n_cells = check_state(state, StateLayout.of(self._header), n_expected)
         with self.lock:
             self._check_open()
             self._check_fits(n_cells, self._n_left() + self._n_cached[seq_id] - self._n_shared[seq_id])
@@ -321,6 +337,10 @@ class LanguageModel:
             put_back(self._llama, self._context, seq_id, state)
             self._n_cached[seq_id] = n_cells
         return n_cells
+
+    def n_state_bytes(self, n_tokens: int) -> int:
+        """Size of `sequence_state` for so many tokens and embeddings."""
+        return StateLayout.of(self._header).n_bytes(n_tokens)
 
     # ---- end of life
 

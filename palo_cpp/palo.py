@@ -19,10 +19,10 @@ from palo_cpp import chat_completion
 from palo_cpp.answer import Answer, AnswerStream
 from palo_cpp.backend import BackendMode, BackendUse
 from palo_cpp.chat import Chat
-from palo_cpp.engine import Engine
+from palo_cpp.engine import Engine, Sessions
 from palo_cpp.errors import ArgumentError, ModelFormatError
 from palo_cpp.feature_cache import DEFAULT_DISK_MIB, DEFAULT_MEMORY_MIB, FeatureCache, Features, encoder_id, feature_key
-from palo_cpp.image import Pixels, open_image, preprocess
+from palo_cpp.image import Pixels, normalise, open_image, preprocess
 from palo_cpp.kv_cache import KvCache
 from palo_cpp.language_advice import LanguageAdvice
 from palo_cpp.language_model import LanguageModel, default_n_ctx
@@ -30,10 +30,12 @@ from palo_cpp.languages import LANGUAGES, get_language
 from palo_cpp.machine import check_memory_fits, estimate_memory, memory_available
 from palo_cpp.model_files import ModelFiles, find_model
 from palo_cpp.prompt import SYSTEM, ImageSegment
+from palo_cpp.session import load_talk, stored_model
 from palo_cpp.vision import Precision, VisionEncoder
 
 if TYPE_CHECKING:
     from palo_cpp.image import ImageSource
+    from palo_cpp.stored_session import StoredImage
 
 # Images encoded in one call, while as many are read: more would only let the first ones wait.
 _N_BATCH_IMAGES = 2
@@ -113,7 +115,13 @@ class Palo:
         self.preprocess: str = preprocess or self.vision.info.preprocess
         self._encoder_id = encoder_id(self.files.mmproj, precision=self.vision.precision, isa=self.vision.isa)
         advice = LanguageAdvice(self.files.text)
-        self._engine = Engine(self.language_model, KvCache(self.language_model), self._open_image, advice.heed)
+        self._engine = Engine(
+            self.language_model,
+            KvCache(self.language_model),
+            self._open_image,
+            advice.heed,
+            sessions=Sessions(partial(stored_model, self.files), self._reopen_image),
+        )
 
     def _check_widths(self) -> None:
         if self.vision.info.n_embd != self.language_model.n_embd:
@@ -182,6 +190,18 @@ class Palo:
         """Begin a conversation about an image; arguments as in `ask`."""
         self._check_open()
         return Chat(self._engine, image, lang=lang, system=system)
+
+    def load_chat(self, path: str | Path) -> Chat:
+        """Go on with a conversation that `Chat.save` wrote, also one held with another model.
+
+        Where the file's keys and values serve, the next question is answered at once; where they do not (another
+        model, another version of llama.cpp, a smaller context), a warning says so and the conversation is read again.
+
+        Raises:
+            SessionError: no such file, or a damaged one.
+        """
+        self._check_open()
+        return Chat.from_talk(self._engine, load_talk(Path(path).expanduser(), self._engine))
 
     def describe(
         self,
@@ -317,7 +337,18 @@ class Palo:
 
     def _open_image(self, source: ImageSource) -> ImageSegment:
         begun_at = time.perf_counter()
-        pixels = self._pixels(source)
+        return self._segment(self._pixels(source), begun_at)
+
+    def _reopen_image(self, image: StoredImage) -> ImageSegment:
+        begun_at, info = time.perf_counter(), self.vision.info
+        if len(image.square) != info.image_size:  # of a model with another size: a small picture, but a picture
+            return self._segment(self._pixels(image.square), begun_at)
+        pixels = normalise(
+            image.square, mean=info.image_mean, std=info.image_std, mode=image.preprocess, original_size=image.size
+        )
+        return self._segment(pixels, begun_at)
+
+    def _segment(self, pixels: Pixels, begun_at: float) -> ImageSegment:
         return ImageSegment(
             content_hash=pixels.content_hash,
             n_tokens=self.vision.info.n_image_tokens,
@@ -325,6 +356,7 @@ class Palo:
             size=pixels.original_size,
             preprocess=pixels.mode,
             elapsed_s=time.perf_counter() - begun_at,
+            square=pixels.square,
         )
 
     def _embed(self, pixels: Pixels) -> Features:

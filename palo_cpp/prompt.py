@@ -42,9 +42,16 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class TextSegment:
-    """Token ids in a row."""
+    """Token ids in a row.
+
+    Attributes:
+        tokens: the ids.
+        origin: where keys and values of these tokens may come from, beside this process: a session file. They count
+            only for a prompt that names the same.
+    """
 
     tokens: tuple[int, ...]
+    origin: str = ""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -66,6 +73,7 @@ class ImageSegment:
         size: (width, height) before preprocessing.
         preprocess: "pad" or "crop".
         elapsed_s: what opening and preprocessing took.
+        square: the 8-bit pixels that it is encoded from, uint8 [image_size, image_size, 3]: what a session file keeps.
     """
 
     content_hash: str
@@ -74,6 +82,7 @@ class ImageSegment:
     size: tuple[int, int] = field(default=(0, 0), compare=False)
     preprocess: str = field(default="", compare=False)
     elapsed_s: float = field(default=0.0, compare=False)
+    square: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return self.n_tokens
@@ -113,7 +122,9 @@ def prompt_text(turns: Sequence[Turn], *, system: str = SYSTEM) -> str:
     return text
 
 
-def prompt_segments(tokenizer: Tokenizer, turns: Sequence[Turn], *, system: str = SYSTEM) -> list[Segment]:
+def prompt_segments(
+    tokenizer: Tokenizer, turns: Sequence[Turn], *, system: str = SYSTEM, origin: str = ""
+) -> list[Segment]:
     """Lay out a conversation as the model was trained to see it.
 
     An image stands first in the turn that shows it, followed by a newline. Text before and after an image is tokenised
@@ -123,6 +134,7 @@ def prompt_segments(tokenizer: Tokenizer, turns: Sequence[Turn], *, system: str 
         tokenizer: the language model.
         turns: earlier questions with their answers, and the one to answer now.
         system: the text that opens the prompt.
+        origin: of the first segment, and thereby of all that stand behind it.
 
     Returns:
         Segments in order.
@@ -131,7 +143,7 @@ def prompt_segments(tokenizer: Tokenizer, turns: Sequence[Turn], *, system: str 
         >>> [len(s) for s in prompt_segments(model, [Turn("What is this?", images=(image,))])]  # doctest: +SKIP
         [38, 576, 13]
     """
-    layout = _Layout(tokenizer)
+    layout = _Layout(tokenizer, origin)
     layout.text(f"{system} ")
     for turn in turns:
         layout.text("USER: ")
@@ -150,8 +162,9 @@ def prompt_segments(tokenizer: Tokenizer, turns: Sequence[Turn], *, system: str 
 class _Layout:
     """Collects text and tokenises it in the largest stretches that the training tokenised at once."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, origin: str) -> None:
         self._tokenizer = tokenizer
+        self._origin = origin
         self._segments: list[Segment] = []
         self._tokens: list[int] = []
         self._text = ""
@@ -178,7 +191,7 @@ class _Layout:
     def _close_segment(self) -> None:
         self._close_text()
         if self._tokens:
-            self._segments.append(TextSegment(tuple(self._tokens)))
+            self._segments.append(TextSegment(tuple(self._tokens), "" if self._segments else self._origin))
         self._tokens = []
 
     def _close_text(self) -> None:

@@ -68,12 +68,13 @@ class StateLayout:
         return _N_HEAD_BYTES + _N_LAYERS_BYTES + 2 * self.n_layer * _TENSOR.itemsize + n_cells * self.n_cell_bytes
 
 
-def check_state(state: State, layout: StateLayout) -> int:
+def check_state(state: State, layout: StateLayout, n_expected: int | None = None) -> int:
     """Refuse a state that llama.cpp would not have written for a model of this layout.
 
     Args:
         state: bytes [n].
         layout: the model's.
+        n_expected: how many positions it must hold; None takes any number.
 
     Returns:
         How many positions it holds, at least one: 0 to n - 1, each once.
@@ -82,6 +83,8 @@ def check_state(state: State, layout: StateLayout) -> int:
         ArgumentError: it is cut short or longer, of another model, or damaged.
     """
     n_cells = _checked_n_cells(state, layout)
+    if n_expected not in (None, n_cells):
+        raise _wrong(f"{n_expected} positions", str(n_cells))
     cells_end = _N_HEAD_BYTES + n_cells * _CELL.itemsize
     _check_cells(state[_N_HEAD_BYTES:cells_end].view(_CELL))
     if (found := _u32(state[cells_end : cells_end + _N_LAYERS_BYTES])) != [0, layout.n_layer]:
