@@ -18,7 +18,7 @@ from torch import Tensor
 from nano.asking import Exchange
 from nano.conversations import CODES, Picture, conversation, make_picture, reading
 from nano.model import Sizes
-from nano.scenes import patch_labels
+from nano.scenes import PatchLabels, patch_labels
 from nano.tokenizer import NanoTokenizer
 from palo_cpp.feature_cache import Features
 from palo_cpp.image import square_pixels
@@ -27,8 +27,7 @@ from palo_cpp.prompt import ImageSegment, Turn, prompt_segments
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 NO_LABEL = -100
-_MORE_PICTURES = 3  # in the warm-up, for each with conversations
-_MORE_SEEDS = 5 * 10**7  # further than any run gets with those that have conversations
+_REACH = (0.6, 0.95)  # of a thing's radius: the decoder is told things that cover more or fewer patches
 
 
 @dataclass(frozen=True)
@@ -46,9 +45,10 @@ class Batch:
     """What one step computes on.
 
     Attributes:
-        pixels: [n_batch, S, S, 3] uint8; in the warm-up more than there are sequences, as `kinds` and `colours`.
-        kinds, colours: what each patch shows, [n_batch, n_patches], 0 for the background.
-        tokens, positions, segments: [n_batch, n_tokens], see `Nano.read`.
+        pixels: [n_batch, S, S, 3] uint8; none where the recipe does not draw.
+        kinds, colours, places: what each patch shows, [n_batch, n_patches] and [n_batch, n_patches, 3], see
+            `PatchLabels`.
+        tokens, positions, segments: [n_batch, n_tokens], see `Nano.read`; 0 tokens where the recipe does not talk.
         labels: [n_batch, n_tokens], the next token where it belongs to an answer, else NO_LABEL.
         start: where the image stands in the sequences.
         is_text: nobody sees the image.
@@ -58,6 +58,7 @@ class Batch:
     pixels: Tensor
     kinds: Tensor
     colours: Tensor
+    places: Tensor
     tokens: Tensor
     positions: Tensor
     segments: Tensor
@@ -92,21 +93,23 @@ class Recipe:
     Attributes:
         n_batch: pictures.
         n_tokens: of each sequence.
-        n_warm_up: that many batches teach the tower patches and the decoder text; they are described in words.
+        draws: whether the pictures are drawn; without, the decoder is told what each patch shows.
+        talks: whether there are conversations.
         n_curriculum: over that many batches the scenes grow from easy to all.
         image_languages: languages of the conversations about pictures; with fewer than all ten, every second batch is
-            text in all ten.
+            text in all ten, about pictures that are described in words.
     """
 
     n_batch: int
     n_tokens: int
-    n_warm_up: int = 0
+    draws: bool = True
+    talks: bool = True
     n_curriculum: int = 0
     image_languages: tuple[str, ...] = CODES
 
-    def is_text(self, step: int) -> bool:
+    def is_text(self, number: int) -> bool:
         """Whether the conversations of this batch are about words."""
-        return step < self.n_warm_up or (len(self.image_languages) < len(CODES) and step % 2 == 1)
+        return self.talks and len(self.image_languages) < len(CODES) and number % 2 == 1
 
 
 class Layout:
@@ -159,7 +162,7 @@ class Layout:
 
 
 class Batches(torch.utils.data.Dataset[Batch]):
-    """Batch number `step`, for training or, with `seeds` of their own, for evaluation."""
+    """Batches by number, for training or, from seeds of their own, for evaluation."""
 
     def __init__(self, tokenizer: NanoTokenizer, sizes: Sizes, recipe: Recipe, n_batches: int, first_seed: int) -> None:
         self.layout = Layout(tokenizer, sizes, recipe.n_tokens)
@@ -168,35 +171,34 @@ class Batches(torch.utils.data.Dataset[Batch]):
     def __len__(self) -> int:
         return self.n_batches
 
-    def __getitem__(self, step: int) -> Batch:
-        recipe, is_text = self.recipe, self.recipe.is_text(step)
-        difficulty = min(1.0, 0.2 + step / recipe.n_curriculum) if recipe.n_curriculum else 1.0
-        first = self.first_seed + step * recipe.n_batch
+    def __getitem__(self, number: int) -> Batch:
+        recipe, is_text = self.recipe, self.recipe.is_text(number)
+        difficulty = min(1.0, 0.2 + number / recipe.n_curriculum) if recipe.n_curriculum else 1.0
+        first = self.first_seed + number * recipe.n_batch
         pictures = [make_picture(first + i, difficulty=difficulty) for i in range(recipe.n_batch)]
         talk = reading if is_text else conversation
         languages = CODES if is_text else recipe.image_languages
-        talks = [_endless(talk, picture, languages) for picture in pictures]
-        if step < recipe.n_warm_up:  # the tower learns from more pictures: without conversations they cost little
-            n, start = _MORE_PICTURES * recipe.n_batch, self.first_seed + _MORE_SEEDS
-            pictures += [make_picture(start + step * n + i, difficulty=difficulty) for i in range(n)]
+        talks = [_endless(talk, picture, languages) for picture in pictures] if recipe.talks else []
         return self.assemble(pictures, talks, is_text=is_text)
 
     def assemble(
         self, pictures: Sequence[Picture], talks: Sequence[Iterable[list[Exchange]]], *, is_text: bool = False
     ) -> Batch:
-        """Draw pictures and pack the conversations about the first of them."""
+        """Draw pictures and pack the conversations about them."""
         rows, answers = [], list[Answered]()
         for row, conversations in enumerate(talks):
             packed, spans = self.layout.pack(conversations, row)
             rows.append(packed)
             answers += spans
-        labels = [patch_labels(picture.scene, self.sizes.n_side) for picture in pictures]
-        pixels = [square_pixels(p.render(), image_size=self.sizes.image_size, mean=IMAGE_MEAN) for p in pictures]
-        tokens, positions, segments, targets = torch.from_numpy(np.stack(rows, axis=1))
+        labels = self._labels(pictures)
+        tokens, positions, segments, targets = torch.from_numpy(
+            np.stack(rows, axis=1) if rows else np.zeros((4, len(pictures), 0), dtype=np.int64)
+        )
         return Batch(
-            pixels=torch.from_numpy(np.stack(pixels)),
-            kinds=torch.from_numpy(np.stack([kinds for kinds, _ in labels])),
-            colours=torch.from_numpy(np.stack([colours for _, colours in labels])),
+            pixels=self._pixels(pictures),
+            kinds=torch.from_numpy(np.stack([each.kinds for each in labels])),
+            colours=torch.from_numpy(np.stack([each.colours for each in labels])),
+            places=torch.from_numpy(np.stack([each.places for each in labels])),
             tokens=tokens,
             positions=positions,
             segments=segments,
@@ -205,6 +207,17 @@ class Batches(torch.utils.data.Dataset[Batch]):
             is_text=is_text,
             answers=answers,
         )
+
+    def _pixels(self, pictures: Sequence[Picture]) -> Tensor:
+        size = self.sizes.image_size
+        if not self.recipe.draws:
+            return torch.zeros((0, size, size, 3), dtype=torch.uint8)
+        drawn = [square_pixels(p.render(), image_size=size, mean=IMAGE_MEAN) for p in pictures]
+        return torch.from_numpy(np.stack(drawn))
+
+    def _labels(self, pictures: Sequence[Picture]) -> list[PatchLabels]:
+        reaches = [0.75 if self.recipe.draws else random.Random(p.seed * 4 + 2).uniform(*_REACH) for p in pictures]
+        return [patch_labels(p.scene, self.sizes.n_side, reach=r) for p, r in zip(pictures, reaches, strict=True)]
 
 
 def _endless(

@@ -22,8 +22,8 @@ from nano.evaluation import Question, Score, fidelity, held_out_questions, score
 from nano.export import NAME, export, load_run
 from nano.learning import answer_logits
 from nano.model import Nano
+from nano.run import TOKENIZER
 from nano.tokenizer import NanoTokenizer
-from nano.train import TOKENIZER
 from palo_cpp.feature_cache import Features
 from palo_cpp.prompt import ImageSegment, Turn, prompt_segments
 

@@ -17,15 +17,16 @@ from safetensors.torch import save_file
 
 from nano.data import IMAGE_MEAN, IMAGE_STD
 from nano.model import Nano, Sizes
-from nano.train import CHECKPOINT, TOKENIZER
+from nano.run import TOKENIZER, checkpoint_of
+from nano.stages import ALL
 
 NAME = "PALO-Nano"
 _DTYPES = {"f32": torch.float32, "f16": torch.float16}
 
 
 def load_run(folder: Path) -> Nano:
-    """The model of a run as its last checkpoint has it, float32 on the CPU."""
-    state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
+    """The model of a run as the last stage has it, float32 on the CPU."""
+    state = torch.load(checkpoint_of(folder, ALL), map_location="cpu", weights_only=True)
     nano = Nano(Sizes(**state["plan"]["sizes"]))
     prefix = "nano."
     nano.load_state_dict({k.removeprefix(prefix): v for k, v in state["learner"].items() if k.startswith(prefix)})

@@ -25,7 +25,7 @@ class Sizes:
     n_vocab: int = 2560
     n_embd: int = 256
     n_ff: int = 768
-    n_layer: int = 5
+    n_layer: int = 4
     n_head: int = 4
     n_ctx: int = 1024
     image_size: int = 168
@@ -286,12 +286,22 @@ class Nano(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Normal 0.02, and less for what adds to the residual stream, by depth (GPT-2's way)."""
+        """Normal 0.03, and less for what adds to the residual stream, by depth (GPT-2's way); the tower's attention as
+        a trained one looks.
+        """
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
                 depth = self.sizes.n_layer if ".layers." in name else 1
                 ends_branch = name.endswith(("o_proj.weight", "out_proj.weight", "down_proj.weight", "fc2.weight"))
                 nn.init.normal_(parameter, std=0.03 / math.sqrt(2 * depth) if ends_branch else 0.03)
+        vision: Any = self.model["vision_tower"]["vision_tower"]["vision_model"]  # type: ignore[index]
+        with torch.no_grad():
+            vision.embeddings.position_embedding.weight[0] = 0.0
+            vision.embeddings.position_embedding.weight[1:] = 0.5 * grid_positions(
+                self.sizes.n_side, self.sizes.vision_n_embd
+            )
+            for layer in vision.encoder["layers"]:
+                mimic_trained_attention(layer.self_attn)
 
     def see(self, pixels: Tensor) -> Tensor:
         """pixels [n_batch, 3, S, S] -> the tower's hidden state [n_batch, n_patches, vision_n_embd]."""
@@ -330,6 +340,32 @@ class Nano(nn.Module):
             x = layer(x, rotation, mask)
         out: Tensor = self.model["norm"](x)
         return out
+
+
+def grid_positions(n_side: int, n: int) -> Tensor:
+    """Sines and cosines of row and column, [n_side * n_side, n]: neighbours have similar ones (Vaswani et al. 2017)."""
+    frequencies = 100.0 ** -(torch.arange(n // 4) / (n // 4))
+    rows, columns = torch.meshgrid(torch.arange(n_side), torch.arange(n_side), indexing="ij")
+    angles = [place.flatten()[:, None] * frequencies for place in (columns, rows)]
+    return torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=1)
+
+
+def mimic_trained_attention(attention: Attention) -> None:
+    """Queries like keys, values against outputs: what attention learns first (Trockman and Kolter 2023, section 3).
+
+    With positions whose neighbours are similar, a patch then attends to those around it from the first step.
+    """
+    n, n_head = attention.get_submodule("q_proj").weight.shape[0], attention.n_head  # type: ignore[union-attr]
+    size, noise = n // n_head, torch.randn
+    weights = {name: attention.get_submodule(name).weight for name in ("q_proj", "k_proj", "v_proj", "out_proj")}
+    for head in range(n_head):
+        rows = slice(head * size, (head + 1) * size)
+        u, s, v = torch.linalg.svd(0.7 * noise(n, n) / math.sqrt(n) + 0.7 * torch.eye(n))
+        weights["q_proj"][rows] = (u[:, :size] * s[:size].sqrt()).T  # type: ignore[index]
+        weights["k_proj"][rows] = v[:size] * s[:size, None].sqrt()  # type: ignore[index]
+    u, s, v = torch.linalg.svd(0.4 * noise(n, n) / math.sqrt(n) - 0.4 * torch.eye(n))
+    weights["v_proj"].copy_(v * s[:, None].sqrt())  # type: ignore[operator]
+    weights["out_proj"].copy_(u * s.sqrt())  # type: ignore[operator]
 
 
 def attention_mask(segments: Tensor, hidden_rows: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import math
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -35,7 +34,8 @@ PALETTE: dict[str, Rgb] = {
 }
 _JITTER = 14
 _MIN_CONTRAST = 110.0  # of a thing's colour to the background's, Euclidean in RGB
-_MIN_RADIUS = 0.11  # of the shorter side: 23 pixels across in the tower's 168, for the flattest picture
+_MIN_RADIUS = 0.14  # of the shorter side: 33 pixels across in the tower's 168, for the flattest picture
+NO_DRAWING = len(KINDS) + 1  # the kind of patches that belong to no scene
 _DIAGONAL = 1.5  # a thing is beside another when it is this many times further across than up or down
 
 
@@ -132,15 +132,15 @@ def make_scene(seed: int, *, difficulty: float = 1.0) -> Scene:
     pairs = _pairs(rng, _colours_on(background), n)
     places = _places(rng, width, height, n)
     things = [_thing(rng, pair, place, easy) for pair, place in zip(pairs, places, strict=False)]
-    noise = 0.0 if easy or rng.random() < 0.5 else rng.uniform(2, 12)
-    jpeg_quality = None if easy or rng.random() < 0.6 else rng.randrange(30, 90)
+    noise = 0.0 if easy or rng.random() < 0.5 else rng.uniform(2, 9)
+    jpeg_quality = None if easy or rng.random() < 0.6 else rng.randrange(40, 90)
     return Scene(width, height, background, tuple(things), noise, jpeg_quality, seed)
 
 
 def _canvas(rng: random.Random) -> tuple[int, int]:
     """Odd sizes, landscape, portrait and square, so that padding to a square matters."""
     longer = rng.randrange(150, 400)
-    shorter = longer if rng.random() < 0.2 else round(longer / rng.uniform(1.0, 1.6))
+    shorter = longer if rng.random() < 0.2 else round(longer / rng.uniform(1.0, 1.4))
     return (longer, shorter) if rng.random() < 0.6 else (shorter, longer)
 
 
@@ -210,7 +210,7 @@ def _thing(rng: random.Random, pair: tuple[str, str], place: _Place, easy: bool)
     red, green, blue = (min(max(c + rng.randint(-_JITTER, _JITTER), 0), 255) for c in PALETTE[colour])
     turn = max_rotation(kind)
     rotation = 0.0 if easy and rng.random() < 0.5 else rng.uniform(-turn, turn)
-    style = "filled" if easy else rng.choice(("filled", "filled", "edged", "hollow"))
+    style = "filled" if easy else rng.choices(("filled", "edged", "hollow"), (5, 2, 1))[0]
     return Thing(kind, colour, *place, rotation, style, (red, green, blue), rng.getrandbits(30))
 
 
@@ -230,7 +230,7 @@ def render(scene: Scene) -> PIL.Image.Image:
 
 
 def _draw_thing(pen: PIL.ImageDraw.ImageDraw, thing: Thing, scale: int, longer: int) -> None:
-    line = max(1, round(longer * scale / 110))  # at least 1.5 pixels of the tower's 168
+    line = max(1, round(longer * scale / 84))  # two pixels of the tower's 168
     for part in outline(thing.kind, random.Random(thing.seed)):
         points = transform(part.points, thing.x * scale, thing.y * scale, thing.radius * scale, thing.rotation)
         if thing.style == "hollow":
@@ -267,21 +267,40 @@ def spoil(image: PIL.Image.Image, noise: float, jpeg_quality: int | None, seed: 
     return image
 
 
-def patch_labels(scene: Scene | None, n_side: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """What each patch of the padded picture shows: kind and colour, both [n_side * n_side], 0 for the background.
+@dataclass(frozen=True)
+class PatchLabels:
+    """What each patch of a padded picture shows.
 
-    A thing claims the patches whose centre lies within 0.75 of its radius, and the one that holds its own centre.
+    Attributes:
+        kinds, colours: [n_side * n_side] i64; 0 is the background, kind `NO_DRAWING` every patch of a picture that is
+            not a simple drawing.
+        places: [n_side * n_side, 3] f32: from the patch to its thing's centre (right, down) and the thing's radius, in
+            quarters of the picture's side; 0 where no thing is.
+    """
+
+    kinds: NDArray[np.int64]
+    colours: NDArray[np.int64]
+    places: NDArray[np.float32]
+
+
+def patch_labels(scene: Scene | None, n_side: int, *, reach: float = 0.75) -> PatchLabels:
+    """Label the patches of a picture, None for one that is not a scene.
+
+    A thing claims the patches whose centre lies within `reach` of its radius, and the one that holds its own centre.
     """
     kinds, colours = np.zeros((2, n_side, n_side), dtype=np.int64)
-    things: Sequence[Thing] = scene.things if scene else ()
-    for thing in things:
-        assert scene is not None
-        side = max(scene.width, scene.height)
-        left, top = (side - scene.width) // 2, (side - scene.height) // 2
+    places = np.zeros((n_side, n_side, 3), dtype=np.float32)
+    rows, columns = np.mgrid[0.5:n_side:1.0, 0.5:n_side:1.0]
+    if scene is None:
+        kinds[:] = NO_DRAWING
+    for thing in scene.things if scene else ():
+        side = max(scene.width, scene.height)  # type: ignore[union-attr]
+        left, top = (side - scene.width) // 2, (side - scene.height) // 2  # type: ignore[union-attr]
         x, y, radius = ((v * n_side / side) for v in (thing.x + left, thing.y + top, thing.radius))
-        rows, columns = np.ogrid[0.5:n_side:1.0, 0.5:n_side:1.0]
-        mine = (columns - x) ** 2 + (rows - y) ** 2 <= (0.75 * radius) ** 2
+        mine = (columns - x) ** 2 + (rows - y) ** 2 <= (reach * radius) ** 2
         mine[min(int(y), n_side - 1), min(int(x), n_side - 1)] = True
         kinds[mine] = 1 + KINDS.index(thing.kind)
         colours[mine] = 1 + COLOURS.index(thing.colour)
-    return kinds.ravel(), colours.ravel()
+        offsets = np.stack([x - columns, y - rows, np.full_like(rows, radius)], axis=-1) * 4 / n_side
+        places[mine] = offsets[mine]
+    return PatchLabels(kinds.ravel(), colours.ravel(), places.reshape(-1, 3))

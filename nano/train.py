@@ -2,191 +2,109 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import statistics
+import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
+import torch.multiprocessing
 
 from nano import tokenizer as nano_tokenizer
-from nano.conversations import CODES, TRAINING, VALIDATION
-from nano.data import Batch, Batches, Recipe
-from nano.learning import Learner, Schedule, exact_answers, make_optimizer, train_step
+from nano.conversations import CODES, VALIDATION
+from nano.data import Batch, Batches
+from nano.learning import apply_gradients, backward, exact_answers, things_seen
 from nano.model import Sizes
+from nano.run import TOKENIZER, Plan, StageRun, checkpoint_of
+from nano.stages import DECODER, ORDER, TOWER
+from nano.team import Team
 from nano.tokenizer import NanoTokenizer
-
-CHECKPOINT, TOKENIZER, LOG = "checkpoint.pt", "tokenizer.model", "log.jsonl"
-
-
-SIZES = Sizes()
 
 
 @dataclass(frozen=True)
-class Plan:
-    """All that decides what a run learns; two runs of one plan on one machine are the same."""
-
-    sizes: Sizes = SIZES
-    n_steps: int = 12000
-    n_batch: int = 16
-    n_tokens: int = 320
-    learning_rate: float = 1e-3
-    seed: int = 0
-    image_languages: tuple[str, ...] = CODES
-
-    @property
-    def schedule(self) -> Schedule:
-        """Stages and learning rate."""
-        return Schedule(self.n_steps, learning_rate=self.learning_rate)
-
-    @property
-    def recipe(self) -> Recipe:
-        """How the training batches are made."""
-        schedule = self.schedule
-        n_warm_up = sum(schedule.stage(step) == "warm-up" for step in range(self.n_steps))
-        return Recipe(self.n_batch, self.n_tokens, n_warm_up, self.n_steps // 4, self.image_languages)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Plan:
-        """The inverse of `dataclasses.asdict`."""
-        languages = tuple(values["image_languages"])
-        return cls(**values | {"sizes": Sizes(**values["sizes"]), "image_languages": languages})
-
-
-@dataclass
-class Run:
-    """A run in progress.
+class Sitting:
+    """How a stage is trained this time; none of it changes what is learnt, but for `by_clock`.
 
     Attributes:
-        step: steps done.
-        seconds: spent training, in all sittings.
+        device: "cpu" or "cuda".
+        n_workers: processes that make batches, for each that trains.
+        minutes: of this sitting, or with `by_clock` of the whole run.
+        by_clock: a stage's learning rate ends with its share of the minutes, not with its steps.
+        n_validation: batches of held-out pictures, looked at ten times and at the end.
     """
 
-    plan: Plan
-    folder: Path
-    learner: Learner
-    optimizer: torch.optim.Optimizer
-    step: int = 0
-    seconds: float = 0.0
-    sums: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
-
-    @classmethod
-    def start(cls, plan: Plan, folder: Path, device: str) -> Run:
-        """From nothing, or from the folder's checkpoint."""
-        torch.manual_seed(plan.seed)
-        learner = Learner(plan.sizes).to(device)
-        run = cls(plan, folder, learner, make_optimizer(learner))
-        if (folder / CHECKPOINT).exists():
-            run._resume(torch.load(folder / CHECKPOINT, map_location=device, weights_only=True))
-        return run
-
-    def _resume(self, state: dict[str, Any]) -> None:
-        saved = Plan.from_dict(state["plan"])
-        if saved != self.plan:
-            raise click.ClickException(
-                f"{self.folder}: expected a run of {self.plan}, got one of {saved}; use another --out"
-            )
-        self.learner.load_state_dict(state["learner"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.seconds = state["step"], state["seconds"]
-
-    def save(self) -> None:
-        """Write the checkpoint, whole or not at all."""
-        state = {
-            "plan": asdict(self.plan),
-            "learner": self.learner.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-            "seconds": self.seconds,
-        }
-        partial = self.folder / f"{CHECKPOINT}.partial"
-        torch.save(state, partial)
-        partial.replace(self.folder / CHECKPOINT)
-
-    def log(self, **values: object) -> None:
-        """Append to the log, and tell."""
-        line = {"step": self.step, "seconds": round(self.seconds, 1), **values}
-        with (self.folder / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        click.echo("  ".join(f"{name} {_short(value)}" for name, value in line.items()))
+    device: str = "cpu"
+    n_workers: int = 0
+    minutes: float = float("inf")
+    by_clock: bool = False
+    n_validation: int = 2
 
 
-def _short(value: object) -> str:
-    if isinstance(value, dict):
-        return "{" + " ".join(f"{key} {_short(part)}" for key, part in value.items()) + "}"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def validate(run: Run, batches: list[Batch]) -> None:
-    """Log the share of exact answers, in all, by task and by language."""
-    results = [result for batch in batches for result in exact_answers(run.learner.nano, batch)]
-    by_task, by_language = defaultdict(list), defaultdict(list)
-    for exchange, is_right in results:
-        by_task[exchange.task].append(is_right)
-        by_language[exchange.language].append(is_right)
+def validate(run: StageRun, batches: list[Batch]) -> None:
+    """Log what held-out pictures show: patches named right, or exact answers in all, by task and by language."""
+    run.learner.eval()
+    if run.name == TOWER:
+        kinds, colours = zip(*(things_seen(run.learner, batch) for batch in batches), strict=True)
+        run.log(kinds_seen=sum(kinds) / len(kinds), colours_seen=sum(colours) / len(colours))
+        return
+    by_task, by_language, all_right = defaultdict(list), defaultdict(list), list[bool]()
+    for batch in batches:
+        told = run.learner.told(batch.kinds, batch.colours) if run.name == DECODER else None
+        for exchange, is_right in exact_answers(run.learner.nano, batch, told):
+            by_task[exchange.task].append(is_right)
+            by_language[exchange.language].append(is_right)
+            all_right.append(is_right)
+    run.learner.train()
     run.log(
-        exact=_share([is_right for _, is_right in results]),
+        exact=_share(all_right),
         tasks={task: _share(right) for task, right in sorted(by_task.items())},
         languages={code: _share(by_language[code]) for code in CODES if code in by_language},
     )
 
 
-def _share(right: list[bool]) -> float:
+def _share(right: Sequence[bool]) -> float:
     return round(sum(right) / max(len(right), 1), 4)
 
 
-def train(run: Run, device: str, *, n_workers: int, minutes: float, by_clock: bool, n_validation: int = 2) -> None:
-    """Train until the plan is done, the time is up, or somebody interrupts; the checkpoint is written in any case.
-
-    Args:
-        run: what to go on with.
-        device: "cpu" or "cuda".
-        n_workers: processes that make batches.
-        minutes: of this sitting, or with `by_clock` of the whole run.
-        by_clock: the learning rate ends when the minutes do, not when the steps do.
-        n_validation: batches of held-out pictures, looked at ten times and at the end.
-    """
-    plan, tokenizer = run.plan, NanoTokenizer(run.folder / TOKENIZER)
-    validation = _validation(plan, tokenizer, n_validation, device)
-    stop = _StopSignal()
-    begun, saved, before = time.monotonic(), time.monotonic(), run.seconds
-    limit = minutes * 60
-    for batch in _batches(plan, tokenizer, run.step, n_workers, device):
-        progress = run.step / plan.n_steps
-        if by_clock:
-            progress = max(progress, run.seconds / limit)
-        stage, step_begun = plan.schedule.stage(run.step), time.monotonic()
-        losses = train_step(run.learner, run.optimizer, batch, stage, plan.schedule.rate(run.step, progress))
+def train_stage(run: StageRun, team: Team, sitting: Sitting) -> None:
+    """Train until the stage is done, the time is up, or somebody interrupts; the checkpoint is written in any case."""
+    stage, tokenizer = run.stage, NanoTokenizer(run.folder / TOKENIZER)
+    validation = _validation(run, tokenizer, sitting) if team.rank == 0 else []
+    limit = sitting.minutes * 60 * (stage.minutes if sitting.by_clock else 1.0)
+    stop, begun, before = _StopSignal(), time.monotonic(), run.seconds
+    saved, progress, parameters = begun, 0.0, list(run.learner.parameters())
+    for batch in _batches(run, tokenizer, team, sitting):
+        step_begun = time.monotonic()
+        losses = backward(run.learner, batch, run.name)
+        clock = (run.seconds if sitting.by_clock else step_begun - begun) / limit
+        asked, clock = team.average(parameters, float(stop.asked), clock)
+        progress = max(run.step / stage.n_steps, clock if sitting.by_clock else 0.0)
+        apply_gradients(run.optimizer, parameters, stage.rate(run.step, progress))
         run.step, run.seconds = run.step + 1, before + time.monotonic() - begun
         for name, value in losses.items():
             run.sums[name].append(value)
         run.sums["step_s"].append(time.monotonic() - step_begun)
-        if run.step % 50 == 0:
-            _report(run, stage)
-        if run.step % max(plan.n_steps // 20, 1) == 0:
-            validate(run, validation)
-        if time.monotonic() - saved > 240:
-            run.save()
-            saved = time.monotonic()
-        if stop.asked or (run.seconds if by_clock else time.monotonic() - begun) > limit:
+        if team.rank == 0:
+            if run.step % 50 == 0:
+                run.report()
+            if run.step % max(stage.n_steps // 20, 1) == 0:
+                validate(run, validation)
+            if time.monotonic() - saved > 240:
+                run.save()
+                saved = time.monotonic()
+        if asked or clock > 1:
             break
-    run.save()
-    validate(run, validation)
-
-
-def _report(run: Run, stage: str) -> None:
-    """The losses since the last report, and the pace."""
-    pace = run.plan.n_batch / statistics.median(run.sums.pop("step_s"))  # the median: others may halt this process
-    means = {name: float(torch.stack(values).mean()) for name, values in run.sums.items()}
-    run.log(stage=stage, pictures_per_s=round(pace, 1), **{name: round(mean, 4) for name, mean in means.items()})
-    run.sums.clear()
+    run.is_done = run.step >= stage.n_steps or (sitting.by_clock and clock > 1)
+    if team.rank == 0:
+        run.save()
+        validate(run, validation)
+    team.wait()
 
 
 class _StopSignal:
@@ -201,27 +119,27 @@ class _StopSignal:
         self.asked = True
 
 
-def _validation(plan: Plan, tokenizer: NanoTokenizer, n: int, device: str) -> list[Batch]:
-    batches = Batches(tokenizer, plan.sizes, Recipe(32, plan.n_tokens), n, VALIDATION.start)
-    return [batches[i].to(device) for i in range(n)]
+def _validation(run: StageRun, tokenizer: NanoTokenizer, sitting: Sitting) -> list[Batch]:
+    batches = Batches(tokenizer, run.plan.sizes, run.plan.recipe(run.name, 1), sitting.n_validation, VALIDATION.start)
+    return [batches[i].to(sitting.device) for i in range(sitting.n_validation)]
 
 
-def _batches(plan: Plan, tokenizer: NanoTokenizer, step: int, n_workers: int, device: str) -> Iterator[Batch]:
-    """The training batches from `step` on, in order."""
-    first_seed = TRAINING.start + plan.seed * 10**8
-    batches = Batches(tokenizer, plan.sizes, plan.recipe, plan.n_steps, first_seed)
+def _batches(run: StageRun, tokenizer: NanoTokenizer, team: Team, sitting: Sitting) -> Iterator[Batch]:
+    """The training batches of one process from its next step on, in order."""
+    plan, n = run.plan, run.stage.n_steps * team.n
+    batches = Batches(tokenizer, plan.sizes, plan.recipe(run.name, team.n), n, plan.first_seed(run.name))
     loader: torch.utils.data.DataLoader[Batch] = torch.utils.data.DataLoader(
         batches,
         batch_size=None,
-        sampler=range(step, plan.n_steps),
-        num_workers=n_workers,
-        prefetch_factor=2 if n_workers else None,
-        pin_memory=device == "cuda",
+        sampler=range(run.step * team.n + team.rank, n, team.n),
+        num_workers=sitting.n_workers,
+        prefetch_factor=2 if sitting.n_workers else None,
+        pin_memory=sitting.device == "cuda",
         worker_init_fn=_ignore_interrupts,
     )
     for batch in loader:
         batch.answers.clear()
-        yield batch.to(device)
+        yield batch.to(sitting.device)
 
 
 def _ignore_interrupts(_: int) -> None:
@@ -230,28 +148,86 @@ def _ignore_interrupts(_: int) -> None:
     torch.set_num_threads(1)
 
 
+# ---- all stages
+
+
+def train(plan: Plan, folder: Path, sitting: Sitting, n_processes: int) -> None:
+    """Train all stages that are not done yet; those that need not wait for each other run at the same time."""
+    for names in ORDER:
+        pending = [name for name in names if not _is_done(folder, name)]
+        n_each = max(1, n_processes // max(len(pending), 1)) if sitting.device == "cpu" else 1
+        with tempfile.TemporaryDirectory() as meeting:
+            jobs = [
+                (name, rank, n_each, Path(meeting) / name, plan, folder, sitting)
+                for name in pending
+                for rank in range(n_each)
+            ]
+            _run_all(_train_process, jobs, at_once=n_processes > 1 and sitting.device == "cpu")
+        if not all(_is_done(folder, name) for name in names):
+            return
+
+
+def _is_done(folder: Path, name: str) -> bool:
+    path = checkpoint_of(folder, name)
+    return path.exists() and torch.load(path, map_location="cpu", weights_only=True, mmap=True)["is_done"]
+
+
+def _run_all(work: Callable[..., None], jobs: list[Any], *, at_once: bool) -> None:
+    """Each job in a process of one thread, all at once; or here, one after the other."""
+    if not at_once:
+        for job in jobs:
+            work(*job)
+        return
+    context = torch.multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_alone, args=(work, *job)) for job in jobs]
+    for process in processes:
+        process.start()
+
+    def tell(number: int, _: object) -> None:
+        for process in processes:
+            if process.pid and number == signal.SIGTERM:  # a terminal sends SIGINT to all by itself
+                os.kill(process.pid, number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, tell)
+    for process in processes:
+        process.join()
+    if any(process.exitcode for process in processes):
+        raise click.ClickException("a process that trained failed, see above; the same command goes on")
+
+
+def _alone(work: Callable[..., None], *job: Any) -> None:
+    torch.set_num_threads(1)
+    work(*job)
+
+
+def _train_process(
+    name: str, rank: int, n: int, meeting_point: Path, plan: Plan, folder: Path, sitting: Sitting
+) -> None:
+    team = Team.join(rank, n, meeting_point)
+    run = StageRun.start(plan, name, folder, sitting.device)
+    if rank == 0:
+        click.echo(f"{name}: from step {run.step} of {run.stage.n_steps} on, {n} processes on {sitting.device}")
+    train_stage(run, team, sitting)
+    team.leave()
+
+
 @click.command()
 @click.option(
     "--out", "folder", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the run."
 )
-@click.option("--steps", "n_steps", type=int, default=Plan.n_steps, show_default=True)
-@click.option("--batch", "n_batch", type=int, default=Plan.n_batch, show_default=True, help="Pictures in a step.")
-@click.option("--learning-rate", type=float, default=Plan.learning_rate, show_default=True)
+@click.option("--steps", "factor", type=float, default=1.0, show_default=True, help="Times the plan's steps.")
 @click.option("--projector", type=click.Choice(["ldpnet", "mlp2x_gelu"]), default="ldpnet", show_default=True)
 @click.option("--image-languages", default="all", show_default=True, help="Codes, as en,hi: pictures in these only.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--minutes", type=float, default=float("inf"), help="Stop after so long; the same command goes on.")
-@click.option("--by-clock", is_flag=True, help="Let the learning rate end with --minutes, whatever the steps.")
+@click.option("--by-clock", is_flag=True, help="Let each stage end with its share of --minutes, whatever its steps.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option(
-    "--workers", "n_workers", type=int, default=None, help="Processes that draw.  [default: 1, GPU: cores - 1]"
-)
-@click.option("--threads", "n_threads", type=int, default=0, help="Threads that compute; 0 for all cores.")
+@click.option("--workers", "n_workers", type=int, default=None, help="Processes that draw.  [default: 0, GPU: cores - 1]")
+@click.option("--processes", "n_processes", type=int, default=0, help="Processes that compute; 0 for one on each core.")
 def main(
     folder: Path,
-    n_steps: int,
-    n_batch: int,
-    learning_rate: float,
+    factor: float,
     projector: str,
     image_languages: str,
     seed: int,
@@ -259,26 +235,22 @@ def main(
     by_clock: bool,
     device: str,
     n_workers: int | None,
-    n_threads: int,
+    n_processes: int,
 ) -> None:
     """Train PALO-Nano into a folder, or go on with the run that is there."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if n_threads:
-        torch.set_num_threads(n_threads)
+    n_cores = os.cpu_count() or 1
     if n_workers is None:
-        n_workers = max(1, (os.cpu_count() or 2) - 1) if device == "cuda" else 1
+        n_workers = max(1, n_cores - 1) if device == "cuda" else 0
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / TOKENIZER).exists():
         nano_tokenizer.train(folder / TOKENIZER)
-    languages = CODES if image_languages == "all" else tuple(image_languages.split(","))
     sizes = Sizes(projector=projector)
-    n_tokens = Plan.n_tokens + sizes.n_image_tokens - SIZES.n_image_tokens
-    plan = Plan(sizes, n_steps, n_batch, n_tokens, learning_rate, seed, languages)
-    run = Run.start(plan, folder, device)
-    n_parameters = sum(p.numel() for p in run.learner.nano.parameters())
-    click.echo(f"{n_parameters / 1e6:.2f} million parameters on {device}, from step {run.step} of {n_steps}")
-    train(run, device, n_workers=n_workers, minutes=minutes, by_clock=by_clock)
+    n_tokens = Plan.n_tokens + sizes.n_image_tokens - Sizes().n_image_tokens
+    languages = CODES if image_languages == "all" else tuple(image_languages.split(","))
+    plan = Plan(sizes, n_tokens=n_tokens, seed=seed, image_languages=languages).scaled(factor)
+    train(plan, folder, Sitting(device, n_workers, minutes, by_clock), n_processes or n_cores)
 
 
 if __name__ == "__main__":

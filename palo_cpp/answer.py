@@ -15,11 +15,14 @@ class Timings:
 
     Attributes:
         image_s: opening and preprocessing images, in seconds; 0 where that was done for an earlier question.
-        encode_s: vision tower and projector, or a look into the feature cache; 0 where the KV cache held the image.
+        encode_s: vision tower and projector, or a look into the feature cache, or the wait for one that was under way;
+            0 where the KV cache held the image.
         prefill_s: reading the prompt, without encode_s.
         decode_s: from the first token to the end.
         first_token_s: from the question to the first token.
-        n_images_encoded: images for which vision tower and projector ran; those that were known do not count.
+        early_s: what was done before the question came, from opening its images to reading ahead; in no other number.
+        n_images_encoded: images for which vision tower and projector ran in the question's own time; those that were
+            known or had been begun early do not count.
         n_prompt_tokens: tokens and image embeddings of the prompt.
         n_cached_tokens: those of them that stood in the KV cache already.
         n_generated: tokens of the answer.
@@ -30,6 +33,7 @@ class Timings:
     prefill_s: float = 0.0
     decode_s: float = 0.0
     first_token_s: float = 0.0
+    early_s: float = 0.0
     n_images_encoded: int = 0
     n_prompt_tokens: int = 0
     n_cached_tokens: int = 0
@@ -85,6 +89,7 @@ class Answer:
         language: code of the language that was asked for; None where none was.
         timings: what it cost.
         inputs: what the model was fed.
+        n_turns_dropped: the oldest turns, which left the conversation because the context was full.
     """
 
     text: str
@@ -93,6 +98,7 @@ class Answer:
     language: str | None
     timings: Timings
     inputs: Inputs
+    n_turns_dropped: int = 0
 
     def __str__(self) -> str:
         return self.text
@@ -143,9 +149,14 @@ class AnswerStream(Generator[Piece, None, Answer]):
         self._failed = False
         self.answer: Answer | None = None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will come: the answer is there, or an error was raised."""
+        return self.answer is not None or self._failed
+
     def send(self, _value: None) -> Piece:
         """The next piece."""
-        if self.answer is not None or self._failed:
+        if self.has_ended:
             raise StopIteration(self.answer)
         try:
             return Piece(next(self._pieces))
@@ -166,7 +177,7 @@ class AnswerStream(Generator[Piece, None, Answer]):
 
     def close(self) -> None:
         """Stop decoding; `answer` is what was said until now."""
-        if self.answer is None and not self._failed:
+        if not self.has_ended:
             self.answer = self._finish(True)
 
     def read(self) -> Answer:

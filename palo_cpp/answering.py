@@ -36,6 +36,9 @@ class Answering:
         self._decoding = engine.new_decoding(engine.model, request)
         self._encode_s = 0.0
         self._n_encoded = 0
+        early = request.early
+        self._early_s = early.elapsed_s + request.image_s if early else 0.0
+        self._image_s = 0.0 if early else request.image_s
         self._prefill_s = 0.0
         self._cursor: Cursor | None = None
 
@@ -53,13 +56,17 @@ class Answering:
         ]
         cursor = self._engine.cache.read(segments)
         self._prefill_s = time.perf_counter() - begun_at - self._encode_s
+        if self._request.early:
+            self._request.early.hand_over()
         return cursor
 
     def _timed(self, image: ImageSegment) -> ImageSegment:
+        early = self._request.early
+
         def embed() -> Features:
             logger.info("encoding the image")
             begun_at = time.perf_counter()
-            features = image.embed()
+            features = early.features(image) if early else image.embed()
             self._encode_s += time.perf_counter() - begun_at
             self._n_encoded += not features.is_cached
             logger.info("reading the prompt")
@@ -74,6 +81,8 @@ class Answering:
             was_cut: whether the user stopped it.
         """
         decoding = self._decoding
+        if self._cursor:
+            self._engine.cache.release(self._cursor)
         answer = Answer(
             text=decoding.text,
             token_ids=tuple(decoding.token_ids),
@@ -81,6 +90,7 @@ class Answering:
             language=self._request.language,
             timings=self._timings(),
             inputs=self._inputs(),
+            n_turns_dropped=self._request.n_turns_dropped,
         )
         if answer.token_ids or not was_cut:
             self._enter(replace(self._request.turn, answer=answer.text, answer_ids=answer.token_ids))
@@ -89,11 +99,12 @@ class Answering:
     def _timings(self) -> Timings:
         first_at, request = self._decoding.first_token_at, self._request
         return Timings(
-            image_s=request.image_s,
+            image_s=self._image_s,
             encode_s=self._encode_s,
             prefill_s=self._prefill_s,
             decode_s=time.perf_counter() - first_at if first_at else 0.0,
-            first_token_s=first_at - request.started_at + request.image_s if first_at else 0.0,
+            first_token_s=first_at - request.started_at + self._image_s if first_at else 0.0,
+            early_s=self._early_s,
             n_images_encoded=self._n_encoded,
             n_prompt_tokens=request.n_prompt,
             n_cached_tokens=self._cursor.n_cached if self._cursor else 0,

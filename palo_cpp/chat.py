@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,23 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 from palo_cpp.answer import Answer, AnswerStream
 from palo_cpp.answering import Answering
-from palo_cpp.decoding import DecodingOptions
+from palo_cpp.budget import ContextUse, context_use, fit
+from palo_cpp.decoding_options import DEFAULT_MAX_TOKENS, DecodingOptions
+from palo_cpp.early_start import EarlyStart
 from palo_cpp.engine import Engine, Request
 from palo_cpp.errors import ArgumentError
-from palo_cpp.kv_cache import check_fits
 from palo_cpp.languages import detect_language, get_language, question_in
-from palo_cpp.prompt import SYSTEM, ImageSegment, Segment, Turn, prompt_segments
+from palo_cpp.prompt import SYSTEM, ImageSegment, Segment, Turn, prompt_prefix
 from palo_cpp.session import Talk, save_talk
 
 if TYPE_CHECKING:
     from palo_cpp.image import ImageSource
+
+logger = logging.getLogger(__name__)
 
 
 class Chat:
     """One conversation; made by `Palo.chat`.
 
     Attributes:
-        turns: questions and answers so far, each with the images that were shown with it.
+        turns: questions and answers so far, each with the images that were shown with it. When the context is full, the
+            oldest leave, and their images move on to the next.
         pending_images: shown with the next question.
         lang: code of the language that answers come in where a question names no other; None lets the model choose.
 
@@ -48,8 +53,8 @@ class Chat:
     ) -> None:
         self._engine = engine
         self._system = system
-        self._origin = ""
         self._stream: AnswerStream | None = None
+        self._early: EarlyStart | None = None
         self._is_open = True
         self.lang = None if lang is None else get_language(lang).code
         engine.heed_language({self.lang} if self.lang else set())
@@ -63,15 +68,17 @@ class Chat:
         """Go on with a conversation that `load_talk` has read."""
         chat = cls(engine, lang=talk.lang, system=talk.system, turns=talk.turns)
         chat.pending_images[:] = talk.pending_images
-        chat._origin = talk.origin
         return chat
 
-    def ask(self, question: str | None = None, *, lang: str | None = None, **options: Any) -> Answer:
+    def ask(
+        self, question: str | None = None, *, lang: str | None = None, instead: bool = False, **options: Any
+    ) -> Answer:
         """Ask and wait for the whole answer.
 
         Args:
             question: in any language; None asks for a description of the image.
             lang: code or name of the answer's language; by default the conversation's.
+            instead: take the place of the last turn, and show its images again. The turn stays where no answer comes.
             **options: fields of `DecodingOptions`: max_tokens, temperature, top_k, top_p, min_p, seed, stop.
 
         Returns:
@@ -81,9 +88,11 @@ class Chat:
             ArgumentError: an option out of range, or a question that does not fit into the context.
         """
         with self._engine.cache.turn:
-            return self.stream(question, lang=lang, **options).read()
+            return self.stream(question, lang=lang, instead=instead, **options).read()
 
-    def stream(self, question: str | None = None, *, lang: str | None = None, **options: Any) -> AnswerStream:
+    def stream(
+        self, question: str | None = None, *, lang: str | None = None, instead: bool = False, **options: Any
+    ) -> AnswerStream:
         """Ask and read the answer as it comes; arguments as in `ask`.
 
         An earlier answer that is still coming is stopped first. What was said of an answer that was stopped stays
@@ -92,28 +101,77 @@ class Chat:
         started_at = time.perf_counter()
         self._check_open()
         self._finish_stream()
-        request = self._request(question, lang, options, started_at)
+        if instead and not self.turns:
+            raise ArgumentError("instead: expected a turn to take the place of, got an empty conversation; ask without")
+        request = self._request(question, lang, instead, decoding_options_from(options), started_at)
         answering = Answering(self._engine, request, lambda turn: self._enter(request.history, turn))
         self._stream = AnswerStream(answering.pieces(), answering.finish)
         return self._stream
 
-    def _request(self, question: str | None, lang: str | None, options: dict[str, Any], started_at: float) -> Request:
-        decoding_options = decoding_options_from(options)
+    def edit(self, question: str | None = None, **options: Any) -> Answer:
+        """`ask` instead of the last question."""
+        return self.ask(question, instead=True, **options)
+
+    def _request(
+        self, question: str | None, lang: str | None, instead: bool, options: DecodingOptions, started_at: float
+    ) -> Request:
         code = self.lang if lang is None else get_language(lang).code
-        turn = Turn(self._worded(question, code), images=tuple(self.pending_images))
+        history = self.turns[:-1] if instead else self.turns
+        images = (*(self.turns[-1].images if instead else ()), *self.pending_images)
+        turn = Turn(self._worded(question, code), images=images, asked=question or "")
         self._engine.heed_language(detect_language(question or "") if code is None else {code})
-        segments = self._segments([*self.turns, turn])
-        check_fits(segments, self._engine.model.n_ctx)
+        fitting = fit(self._engine.model, history, turn, system=self._system, max_tokens=options.max_tokens)
+        if fitting.n_dropped:
+            logger.warning(
+                "the context is full: the oldest %d of %d turns left the conversation; its images stay",
+                fitting.n_dropped,
+                len(history),
+            )
         return Request(
-            history=tuple(self.turns),
-            turn=turn,
+            history=fitting.history,
+            turn=fitting.turn,
             system=self._system,
-            segments=segments,
+            segments=fitting.segments,
             language=code,
-            options=decoding_options,
-            image_s=sum(image.elapsed_s for image in self.pending_images),
+            options=options,
+            image_s=sum(image.elapsed_s for image in images),
             started_at=started_at,
+            n_turns_dropped=fitting.n_dropped,
+            early=self._take_early(),
         )
+
+    def prepare(self) -> None:
+        """Begin in the background with what the next question will need, whatever it is; returns at once.
+
+        Its images are encoded, and the prompt is read up to where the question begins. The question takes over what is
+        done by then. Nothing happens while an answer is still coming. What goes wrong shows when the question is asked.
+        """
+        self._check_open()
+        if self._stream is not None and not self._stream.has_ended:
+            return
+        self._finish_stream()
+        segments = self._prefix()
+        if self._early is not None:
+            if self._early.segments == segments and not self._early.is_stopped:
+                return
+            self._early.stop()
+        self._early = EarlyStart(self._engine.cache, segments, self._early)
+
+    def _prefix(self) -> list[Segment]:
+        """The beginning of the next prompt, without the turns that will leave before it."""
+        model, turn = self._engine.model, Turn("", images=tuple(self.pending_images))
+        try:
+            fitting = fit(model, self.turns, turn, system=self._system, max_tokens=DEFAULT_MAX_TOKENS)
+        except ArgumentError:  # too many images; the question will say so
+            return []
+        return prompt_prefix(model, fitting.history, fitting.turn.images, system=self._system)
+
+    def _take_early(self) -> EarlyStart | None:
+        """What was begun for the question; kept until the question has really used it, for it may be interrupted."""
+        if self._early is None or self._early.is_used:
+            return None
+        self._early.stop()
+        return self._early
 
     def _enter(self, history: Sequence[Turn], turn: Turn) -> None:
         # Its images were opened for this question; asked again, they are at hand.
@@ -129,8 +187,7 @@ class Chat:
         """
         self._check_open()
         opened = [] if image is None else [self._engine.open_image(image)]
-        self._finish_stream()
-        self._origin = ""
+        self._interrupt()
         self.turns.clear()
         self.pending_images[:] = opened
 
@@ -142,15 +199,31 @@ class Chat:
         """
         self._check_open()
         opened = self._engine.open_image(image)
-        self._finish_stream()
+        self._interrupt()
         self.pending_images.append(opened)
 
     def clear(self) -> None:
         """Forget all turns; the images stay."""
-        self._finish_stream()
+        self._interrupt()
         self.pending_images[:0] = [image for turn in self.turns for image in turn.images]
-        self._origin = ""
         self.turns.clear()
+
+    def undo(self) -> Turn:
+        """Take back the last question and its answer; its images are shown with the next question.
+
+        Returns:
+            What was taken back.
+
+        Raises:
+            ArgumentError: nothing was said yet.
+        """
+        self._check_open()
+        self._interrupt()
+        if not self.turns:
+            raise ArgumentError("undo: expected a question to take back, got an empty conversation")
+        turn = self.turns.pop()
+        self.pending_images[:0] = turn.images
+        return turn
 
     def save(self, path: str | Path, *, with_kv: bool = True) -> None:
         """Write the conversation to a file, from which `Palo.load_chat` goes on; an answer still coming is stopped.
@@ -170,23 +243,27 @@ class Chat:
         """
         self._check_open()
         self._finish_stream()
-        save_talk(Path(path).expanduser(), self._talk(), self._engine, with_kv=with_kv)
-
-    def _talk(self) -> Talk:
-        return Talk(tuple(self.turns), tuple(self.pending_images), self.lang, self._system, self._origin)
-
-    def _segments(self, turns: Sequence[Turn]) -> list[Segment]:
-        return prompt_segments(self._engine.model, turns, system=self._system, origin=self._origin)
+        talk = Talk(tuple(self.turns), tuple(self.pending_images), self.lang, self._system)
+        save_talk(Path(path).expanduser(), talk, self._engine, with_kv=with_kv)
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of context that the conversation takes so far."""
-        return sum(map(len, self._segments(self.turns)))
+        """Tokens of context that the conversation takes so far, the images of the next question included."""
+        prefix = prompt_prefix(self._engine.model, self.turns, self.pending_images, system=self._system)
+        return sum(map(len, prefix))
 
     @property
     def n_ctx(self) -> int:
         """Tokens of context that there are."""
         return self._engine.model.n_ctx
+
+    def context_use(self, lang: str | None = None) -> ContextUse:
+        """How full the context is, in words of a language.
+
+        Args:
+            lang: code or name; by default the conversation's, else English.
+        """
+        return context_use(self._engine.model, self.n_tokens, lang or self.lang or "en")
 
     def _worded(self, question: str | None, code: str | None) -> str:
         if question is not None and not isinstance(question, str):
@@ -196,6 +273,12 @@ class Chat:
         if not self.pending_images and not any(turn.images for turn in self.turns):
             raise ArgumentError("question: expected text, got none and no image to describe; give one of them")
         return question_in(code or "en")
+
+    def _interrupt(self) -> None:
+        """What is under way was for a question that will not come like this."""
+        self._finish_stream()
+        if self._early is not None:
+            self._early.stop()
 
     def _finish_stream(self) -> None:
         if self._stream is not None:
@@ -208,7 +291,7 @@ class Chat:
 
     def close(self) -> None:
         """End the conversation; an answer that is still coming is stopped."""
-        self._finish_stream()
+        self._interrupt()
         self._is_open = False
 
     def __enter__(self) -> Chat:

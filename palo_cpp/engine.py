@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from palo_cpp.decoding import Decoding, DecodingOptions
+from palo_cpp.decoding import Decoding
+from palo_cpp.decoding_options import DecodingOptions
 from palo_cpp.prompt import ImageSegment, Segment, Turn
 
 if TYPE_CHECKING:
+    from palo_cpp.early_start import EarlyStart
     from palo_cpp.image import ImageSource
     from palo_cpp.kv_cache import Cursor, KvCache
     from palo_cpp.language_model import LanguageModel
@@ -29,6 +31,8 @@ class Request:
         options: how to decode.
         image_s: what opening its images took.
         started_at: time.perf_counter() when it was asked.
+        n_turns_dropped: the oldest turns, for which there was no room.
+        early: what was begun before it came.
     """
 
     history: tuple[Turn, ...]
@@ -39,6 +43,8 @@ class Request:
     options: DecodingOptions
     image_s: float
     started_at: float
+    n_turns_dropped: int = 0
+    early: EarlyStart | None = None
 
     @property
     def n_prompt(self) -> int:

@@ -8,7 +8,8 @@ context stay right: the one that finds its own prefix gone reads it again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,8 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.errors import ArgumentError, OutOfMemoryError
-from palo_cpp.prompt import Segment, TextSegment
+from palo_cpp.prompt import ImageSegment, Segment, TextSegment
 from palo_cpp.sequence_state import State
+
+# Rows that are read ahead at once. A question about something else waits for as many: on a slow machine a few seconds
+# of PALO-7B. Fewer would not keep the matrix kernels busy.
+N_AHEAD = 128
 
 # One position of the context: a token id, a row of an image, or a token whose keys and values came from elsewhere.
 Cell = int | tuple[str, int]
@@ -46,7 +51,7 @@ class Context(Protocol):
         ...
 
 
-@dataclass
+@dataclass(eq=False)
 class Cursor:
     """One conversation's place in the context.
 
@@ -99,9 +104,11 @@ def check_fits(segments: Sequence[Segment], n_ctx: int) -> int:
     n_tokens = sum(map(len, segments))
     n_over = n_tokens + 1 - n_ctx
     if n_over > 0:
+        n_images = sum(isinstance(segment, ImageSegment) for segment in segments)
+        show_fewer = ", show fewer images" if n_images > 1 else ""
         raise ArgumentError(
             f"question: expected a prompt of at most {n_ctx - 1} tokens, got {n_tokens}: {n_over} too many; "
-            "shorten the question, clear the conversation or choose a larger n_ctx"
+            f"shorten the question{show_fewer}, clear the conversation or choose a larger n_ctx"
         )
     return n_tokens
 
@@ -117,6 +124,7 @@ class KvCache:
     def __init__(self, model: Context) -> None:
         self._model = model
         self._cells: list[Cell] = []
+        self._answering: weakref.WeakSet[Cursor] = weakref.WeakSet()  # answers that nobody reads to the end die out
         self.turn = threading.RLock()
 
     def read(self, segments: list[Segment]) -> Cursor:
@@ -131,7 +139,47 @@ class KvCache:
         cursor = Cursor(segments, cells_of(segments))
         with self._model.lock:
             cursor.n_cached, cursor.logits = self._read(segments, cursor.cells)
+            self._answering.add(cursor)
         return cursor
+
+    def release(self, cursor: Cursor) -> None:
+        """The answer that began here has ended; what it left in the context stays."""
+        with self._model.lock:
+            self._answering.discard(cursor)
+
+    def images_to_read(self, segments: Sequence[Segment]) -> list[ImageSegment]:
+        """Those images of a prompt whose embeddings will be needed to read it, as the context is now."""
+        with self._model.lock:
+            n_cached, end = n_common(self._cells, cells_of(segments)), 0
+        images = []
+        for segment in segments:
+            end += len(segment)
+            if isinstance(segment, ImageSegment) and end > n_cached:
+                images.append(segment)
+        return images
+
+    def read_ahead(self, segments: Sequence[Segment], is_over: Callable[[], bool]) -> None:
+        """Read the beginning of a prompt that is still being typed, in pieces between which others get the context.
+
+        It gives way: it ends where an answer is being decoded or another prompt is read meanwhile.
+
+        Args:
+            segments: the beginning.
+            is_over: asked before each piece, whether to stop there.
+        """
+        cells = cells_of(segments)
+        mine: list[Cell] | None = None
+        while True:
+            with self._model.lock:
+                is_displaced = mine is not None and mine is not self._cells
+                if is_over() or is_displaced or len(self._answering) > 0:
+                    return
+                n_cached = n_common(self._cells, cells)
+                if n_cached == len(cells):
+                    return
+                self._cut(n_cached)
+                self._read_piece(segments, cells, N_AHEAD)
+                mine = self._cells
 
     def advance(self, cursor: Cursor, token: int) -> NDArray[np.float32]:
         """Append a token of the answer.
@@ -196,15 +244,26 @@ class KvCache:
     def _read(self, segments: Sequence[Segment], cells: list[Cell]) -> tuple[int, NDArray[np.float32]]:
         # The last position is decoded again even where it is cached: its logits are not.
         n_cached = min(n_common(self._cells, cells), len(cells) - 1)
-        self._model.remove(0, n_cached)
-        self._cells = self._cells[:n_cached]
-        logits, start = np.empty(0, np.float32), 0
-        for segment in segments:
-            end = start + len(segment)
-            if end > max(start, n_cached):
-                begin = max(start, n_cached)
-                logits = self._model.decode(segment.rows()[begin - start :], position=begin)
-                self._cells = self._cells + cells[begin:end]
-            start = end
+        self._cut(n_cached)
+        logits = np.empty(0, np.float32)
+        while len(self._cells) < len(cells):
+            logits = self._read_piece(segments, cells, len(cells))
         self._cells = cells
         return n_cached, logits
+
+    def _cut(self, n_cached: int) -> None:
+        self._model.remove(0, n_cached)
+        self._cells = self._cells[:n_cached]
+
+    def _read_piece(self, segments: Sequence[Segment], cells: list[Cell], n_most: int) -> NDArray[np.float32]:
+        """Decode what the context lacks of one segment, or the next `n_most` rows of that."""
+        begin = len(self._cells)
+        start = end = 0
+        for segment in segments:
+            start, end = end, end + len(segment)
+            if end > begin:
+                break
+        end = min(end, begin + n_most)
+        logits = self._model.decode(segment.rows()[begin - start : end - start], position=begin)
+        self._cells = self._cells + cells[begin:end]
+        return logits

@@ -310,6 +310,11 @@ def detect_language(text: str) -> set[str]:
     return {code for script, n in n_words.items() if n == most for code in _languages_of(script, text)}
 
 
+def count_words(text: str) -> float:
+    """How many words a text has; in scripts without spaces, two characters make about one."""
+    return sum(_words_per_script(unicodedata.normalize("NFKC", text).casefold().translate(_TRANSPARENT)).values())
+
+
 def _script(character: str) -> str:
     point = ord(character)
     return next((script for first, last, script in _BLOCKS if first <= point <= last), "")

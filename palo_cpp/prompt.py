@@ -104,12 +104,16 @@ class Turn:
         answer: the assistant's text; None for the question that is to be answered now.
         answer_ids: the answer's tokens, where the model itself said it: they go back in as they came out.
         images: shown with the question, before its text.
+        asked: what the user typed, where `question` is worded for a language; "" asked for a description.
+        origin: the `TextSegment.origin` of prompts that contain it.
     """
 
     question: str
     answer: str | None = None
     answer_ids: tuple[int, ...] | None = None
     images: tuple[ImageSegment, ...] = ()
+    asked: str | None = None
+    origin: str = ""
 
 
 def prompt_text(turns: Sequence[Turn], *, system: str = SYSTEM) -> str:
@@ -122,9 +126,7 @@ def prompt_text(turns: Sequence[Turn], *, system: str = SYSTEM) -> str:
     return text
 
 
-def prompt_segments(
-    tokenizer: Tokenizer, turns: Sequence[Turn], *, system: str = SYSTEM, origin: str = ""
-) -> list[Segment]:
+def prompt_segments(tokenizer: Tokenizer, turns: Sequence[Turn], *, system: str = SYSTEM) -> list[Segment]:
     """Lay out a conversation as the model was trained to see it.
 
     An image stands first in the turn that shows it, followed by a newline. Text before and after an image is tokenised
@@ -134,7 +136,6 @@ def prompt_segments(
         tokenizer: the language model.
         turns: earlier questions with their answers, and the one to answer now.
         system: the text that opens the prompt.
-        origin: of the first segment, and thereby of all that stand behind it.
 
     Returns:
         Segments in order.
@@ -143,48 +144,73 @@ def prompt_segments(
         >>> [len(s) for s in prompt_segments(model, [Turn("What is this?", images=(image,))])]  # doctest: +SKIP
         [38, 576, 13]
     """
-    layout = _Layout(tokenizer, origin)
-    layout.text(f"{system} ")
+    layout = _Layout(tokenizer, system, turns)
     for turn in turns:
-        layout.text("USER: ")
-        for image in turn.images:
-            layout.image(image)
-            layout.text(NEWLINE)
-        layout.text(f"{turn.question} ASSISTANT:")
-        if turn.answer_ids is not None:
-            layout.answer(turn.answer_ids)
-        elif turn.answer is not None:
-            layout.text(f" {turn.answer}")
-            layout.answer(())
+        layout.turn(turn)
     return layout.segments()
+
+
+def prompt_prefix(
+    tokenizer: Tokenizer, turns: Sequence[Turn], images: Sequence[ImageSegment], *, system: str = SYSTEM
+) -> list[Segment]:
+    """What every prompt begins with that goes on with one more question, whatever its text.
+
+    Args:
+        tokenizer: the language model.
+        turns: questions with their answers.
+        images: shown with the next question.
+        system: the text that opens the prompt.
+
+    Returns:
+        Segments in order. No piece spans the newline after an image or the space before a question, so their tokens
+        are those at the beginning of the whole prompt.
+    """
+    layout = _Layout(tokenizer, system, turns)
+    for turn in turns:
+        layout.turn(turn)
+    layout.opening(images)
+    return layout.segments(is_prefix=True)
 
 
 class _Layout:
     """Collects text and tokenises it in the largest stretches that the training tokenised at once."""
 
-    def __init__(self, tokenizer: Tokenizer, origin: str) -> None:
+    def __init__(self, tokenizer: Tokenizer, system: str, turns: Sequence[Turn]) -> None:
         self._tokenizer = tokenizer
-        self._origin = origin
+        # The first segment tells it for all that stand behind it.
+        self._origin = next((turn.origin for turn in turns if turn.origin), "")
         self._segments: list[Segment] = []
         self._tokens: list[int] = []
-        self._text = ""
+        self._text = f"{system} "
         self._is_first = True
         self._follows_end = False
 
-    def text(self, text: str) -> None:
-        self._text += text
+    def turn(self, turn: Turn) -> None:
+        self.opening(turn.images)
+        self._text += f"{turn.question} ASSISTANT:"
+        if turn.answer_ids is not None:
+            self._answer(turn.answer_ids)
+        elif turn.answer is not None:
+            self._text += f" {turn.answer}"
+            self._answer(())
 
-    def image(self, image: ImageSegment) -> None:
-        self._close_segment()
-        self._segments.append(image)
+    def opening(self, images: Sequence[ImageSegment]) -> None:
+        """What stands before a question."""
+        self._text += "USER: "
+        for image in images:
+            self._close_segment()
+            self._segments.append(image)
+            self._text = NEWLINE
 
-    def answer(self, tokens: tuple[int, ...]) -> None:
+    def _answer(self, tokens: tuple[int, ...]) -> None:
         """Tokens of an answer, if not given as text, and the `</s>` that ends it."""
         self._close_text()
         self._tokens += [*tokens, self._tokenizer.eos_id]
         self._follows_end = True
 
-    def segments(self) -> list[Segment]:
+    def segments(self, *, is_prefix: bool = False) -> list[Segment]:
+        if is_prefix:
+            self._text = self._text.rstrip(" ")
         self._close_segment()
         return self._segments
 

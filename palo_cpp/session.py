@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from palo_cpp.errors import ArgumentError, OutOfMemoryError, SessionError
 from palo_cpp.kv_cache import Cell
-from palo_cpp.prompt import ImageSegment, Segment, Turn, prompt_segments
+from palo_cpp.prompt import ImageSegment, Turn, prompt_prefix
 from palo_cpp.session_file import read_kv, read_session, write_session
 from palo_cpp.stored_session import StoredImage, StoredKv, StoredModel, StoredSession, StoredTurn
 
@@ -41,18 +41,12 @@ class Talk:
         pending_images: to be shown with the next question.
         lang: code of the language of the answers, or None.
         system: the text that opens the prompt.
-        origin: `TextSegment.origin` of its prompts.
     """
 
     turns: tuple[Turn, ...]
     pending_images: tuple[ImageSegment, ...]
     lang: str | None
     system: str
-    origin: str = ""
-
-    def segments(self, engine: Engine) -> list[Segment]:
-        """The prompt so far."""
-        return prompt_segments(engine.model, self.turns, system=self.system, origin=self.origin)
 
 
 def stored_model(files: ModelFiles) -> StoredModel:
@@ -75,7 +69,7 @@ def save_talk(path: Path, talk: Talk, engine: Engine, *, with_kv: bool) -> None:
         language=talk.lang,
         system=talk.system,
         turns=tuple(
-            StoredTurn(turn.question, turn.answer or "", turn.answer_ids, _numbers(turn.images, hashes))
+            StoredTurn(turn.question, turn.answer or "", turn.answer_ids, _numbers(turn.images, hashes), turn.asked)
             for turn in talk.turns
         ),
         images=tuple(_stored_image(by_hash[content_hash]) for content_hash in hashes),
@@ -102,8 +96,9 @@ def _stored_image(image: ImageSegment) -> StoredImage:
 
 
 def _stored_kv(talk: Talk, engine: Engine, hashes: list[str]) -> StoredKv | None:
-    # Without a turn only the system text stands there, and that is read faster than a file.
-    stored = engine.cache.stored(talk.segments(engine)) if talk.turns else None
+    if not talk.turns:  # only the system text may stand there, and that is read faster than a file
+        return None
+    stored = engine.cache.stored(prompt_prefix(engine.model, talk.turns, talk.pending_images, system=talk.system))
     if stored is None:
         return None
     cells, state = stored
@@ -120,26 +115,26 @@ def load_talk(path: Path, engine: Engine) -> Talk:
     """Read a conversation and put its keys and values back, where they fit; see `Palo.load_chat`."""
     session, own = read_session(path), _sessions(engine).model()
     images = [_sessions(engine).reopen_image(image) for image in session.images]
+    origin = f"session {secrets.token_hex(8)}"
     n_ids = engine.model.n_vocab if session.model.text_id == own.text_id else 0
     talk = Talk(
-        turns=tuple(_turn(turn, images, n_ids) for turn in session.turns),
+        turns=tuple(_turn(turn, images, n_ids, origin) for turn in session.turns),
         pending_images=tuple(images[i] for i in session.pending_images),
         lang=session.language,
         system=session.system,
-        origin=f"session {secrets.token_hex(8)}",
     )
-    reason = _difference(session.model, own) or _restored(path, session, talk, engine, images)
+    reason = _difference(session.model, own) or _restored(path, session, engine, images, origin)
     if reason:
         logger.warning("%s: %s; the conversation is read again with the next question", path.name, reason)
     return talk
 
 
-def _turn(turn: StoredTurn, images: list[ImageSegment], n_ids: int) -> Turn:
+def _turn(turn: StoredTurn, images: list[ImageSegment], n_ids: int, origin: str) -> Turn:
     # Other models have other tokens: there the text counts.
     ids = turn.answer_ids if n_ids else None
     if ids and max(ids) >= n_ids:
         raise SessionError(f"session: expected tokens 0 to {n_ids - 1} in the answers, got {max(ids)}; it is damaged")
-    return Turn(turn.question, turn.answer, ids, tuple(images[i] for i in turn.images))
+    return Turn(turn.question, turn.answer, ids, tuple(images[i] for i in turn.images), turn.asked, origin)
 
 
 def _difference(made_with: StoredModel, own: StoredModel) -> str | None:
@@ -157,7 +152,9 @@ def _shown(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text[:60])
 
 
-def _restored(path: Path, session: StoredSession, talk: Talk, engine: Engine, images: list[ImageSegment]) -> str | None:
+def _restored(
+    path: Path, session: StoredSession, engine: Engine, images: list[ImageSegment], origin: str
+) -> str | None:
     """Put the file's keys and values into the context; where it has some that do not fit there, says why."""
     model, n_cells = engine.model, session.n_cells
     if n_cells == 0:
@@ -166,7 +163,7 @@ def _restored(path: Path, session: StoredSession, talk: Talk, engine: Engine, im
         return f"it takes {n_cells} tokens of context, and there are {model.n_ctx}"
     try:
         kv = read_kv(path, session, model.n_state_bytes(n_cells))
-        engine.cache.restore(_cells(kv.cells, talk.origin, images), kv.state)
+        engine.cache.restore(_cells(kv.cells, origin, images), kv.state)
     except ArgumentError as error:
         raise SessionError(f"{path.name}: expected keys and values of this model, got others ({error})") from error
     except OutOfMemoryError as error:

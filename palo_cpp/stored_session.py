@@ -54,12 +54,13 @@ class StoredImage:
 
 @dataclass(frozen=True)
 class StoredTurn:
-    """One question and its answer; `images` are numbers of images."""
+    """A `prompt.Turn`; `images` are numbers of images."""
 
     question: str
     answer: str
     answer_ids: tuple[int, ...] | None
     images: tuple[int, ...] = ()
+    asked: str | None = None
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,8 @@ def _image(entry: _Entry, read_square: Callable[[], NDArray[np.uint8]]) -> Store
 
 def _turn(entry: _Entry, n_images: int) -> StoredTurn:
     ids = None if entry.value("answer_ids") is None else entry.numbers("answer_ids", 2**31)
-    return StoredTurn(entry.text("question"), entry.text("answer"), ids, entry.numbers("images", n_images))
+    images, asked = entry.numbers("images", n_images), entry.optional_text("asked")
+    return StoredTurn(entry.text("question"), entry.text("answer"), ids, images, asked)
 
 
 class _Entry:

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
+    from made_up_images import Images
     from numpy.typing import NDArray
 
     from palo_cpp import Palo
+    from palo_cpp.engine import Engine
     from palo_cpp.language_model import LanguageModel
 
 # A run started in the background inherits an ignored Ctrl-C, and so would every program that a test interrupts.
@@ -65,6 +67,23 @@ def language_model(text_gguf: Path) -> Iterator[LanguageModel]:
 
     with LanguageModel(text_gguf, n_threads=1) as model:
         yield model
+
+
+@pytest.fixture
+def images() -> Images:
+    """Opens images that are made up."""
+    from made_up_images import Images
+
+    return Images()
+
+
+@pytest.fixture
+def engine(language_model: LanguageModel, images: Images) -> Engine:
+    """What conversations share: the tiny LLaMA, an empty cache, images that are made up."""
+    from palo_cpp.engine import Engine
+    from palo_cpp.kv_cache import KvCache
+
+    return Engine(language_model, KvCache(language_model), images.open)
 
 
 @pytest.fixture(scope="session")

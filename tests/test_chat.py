@@ -2,53 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-
-import numpy as np
 import pytest
+from made_up_images import IMAGE_NAMES, content_hash
 
 from palo_cpp.answer import InputImage
 from palo_cpp.chat import Chat
-from palo_cpp.engine import Engine
 from palo_cpp.errors import ArgumentError, ImageError
-from palo_cpp.feature_cache import Features
-from palo_cpp.kv_cache import KvCache
 from palo_cpp.languages import LANGUAGES
-from palo_cpp.prompt import ImageSegment
-
-
-class Images:
-    """Images are names; their embeddings are random by name."""
-
-    def __init__(self) -> None:
-        self.n_encoded = 0
-
-    def open(self, name: str) -> ImageSegment:
-        if name == "broken":
-            raise ImageError("broken: expected an image, got noise; try another")
-        return ImageSegment(content_hash(name), 6, lambda: self._embed(name), (30, 20), "pad", elapsed_s=0.25)
-
-    def _embed(self, name: str) -> Features:
-        self.n_encoded += 1
-        rows = np.random.default_rng(list(name.encode())).standard_normal((6, 64)).astype(np.float32) * 0.5
-        return Features(rows, is_cached=name == "known")
-
-
-IMAGE_NAMES = ("cat", "dog", "bird")
-
-
-def content_hash(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()
-
-
-@pytest.fixture
-def images() -> Images:
-    return Images()
-
-
-@pytest.fixture
-def engine(language_model, images) -> Engine:
-    return Engine(language_model, KvCache(language_model), images.open)
 
 
 def test_an_answer_tells_everything(engine):

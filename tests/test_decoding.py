@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palo_cpp.decoding import Decoding, DecodingOptions, Sampler, TextStream
+from palo_cpp.decoding import Decoding
+from palo_cpp.decoding_options import DecodingOptions
 from palo_cpp.errors import ArgumentError, ModelFormatError
+from palo_cpp.sampler import Sampler
+from palo_cpp.text_stream import TextStream
 
 EOS = 256
 

@@ -1,0 +1,79 @@
+"""The optimizer: Muon for the matrices inside the layers, AdamW for everything else.
+
+Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) makes every step of a matrix orthogonal, so that rare
+directions learn as fast as common ones: half the pictures for the same loss here. torch.optim.Muon computes in bf16,
+which a CPU without it emulates fifty times slower; this one stays in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+# Newton-Schulz coefficients that push singular values near 1 in five steps.
+_A, _B, _C = 3.4445, -4.7750, 2.0315
+_N_STEPS = 5
+_MOMENTUM = 0.95
+_DECAY = 0.05
+# AdamW's learning rate for each of Muon's: a step of Muon has the size of the matrix's spectrum.
+_ADAM_SHARE = 0.1
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """The nearest matrix with singular values of about 1, [rows, columns] f32."""
+    x = matrix / (matrix.norm() + 1e-7)
+    is_tall = x.shape[0] > x.shape[1]
+    x = x.mT if is_tall else x
+    for _ in range(_N_STEPS):
+        square = x @ x.mT
+        x = _A * x + (_B * square + _C * square @ square) @ x
+    return x.mT if is_tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon for `matrices`, AdamW for `others`; one state, one `step`."""
+
+    def __init__(self, matrices: Iterable[nn.Parameter], others: Iterable[nn.Parameter]) -> None:
+        kept = list(others)
+        super().__init__([{"params": list(matrices), "lr": 0.0}], {})
+        groups = [
+            {"params": [p for p in kept if p.dim() >= 2], "weight_decay": _DECAY},
+            {"params": [p for p in kept if p.dim() < 2], "weight_decay": 0.0},
+        ]
+        self.adam = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), eps=1e-8)
+
+    def set_rate(self, rate: float) -> None:
+        """The learning rate of the next steps: Muon's, AdamW's in proportion."""
+        for group in self.param_groups:
+            group["lr"] = rate
+        for group in self.adam.param_groups:
+            group["lr"] = rate * _ADAM_SHARE
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One step of all parameters that have a gradient."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._step_matrix(parameter, parameter.grad, group["lr"])
+        self.adam.step()
+
+    def _step_matrix(self, parameter: nn.Parameter, grad: Tensor, rate: float) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        state["momentum"].lerp_(grad, 1 - _MOMENTUM)
+        update = orthogonal(grad.lerp(state["momentum"], _MOMENTUM))
+        rows, columns = parameter.shape
+        parameter.mul_(1 - rate * _DECAY).add_(update, alpha=-rate * max(1.0, rows / columns) ** 0.5)
+
+    def state_dict(self) -> dict[str, object]:  # type: ignore[override]
+        """Both states."""
+        return {"muon": super().state_dict(), "adam": self.adam.state_dict()}
+
+    def load_state_dict(self, state: dict[str, dict[str, object]]) -> None:  # type: ignore[override]
+        """The inverse of `state_dict`."""
+        super().load_state_dict(state["muon"])
+        self.adam.load_state_dict(state["adam"])

@@ -1,0 +1,59 @@
+"""The stages of the training, and the learning rate in each.
+
+PALO starts from a CLIP that sees and a LLaMA that reads, and trains in two stages: the projector, then everything. Nano
+has neither, so two stages stand before them: the tower learns what each patch shows, and the decoder answers about
+scenes that it is told patch by patch. Neither needs the other: they run side by side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TOWER, DECODER, PROJECTOR, ALL = "tower", "decoder", "projector", "all"
+# Those of one row run at the same time and start from all of the row before.
+ORDER = ((TOWER, DECODER), (PROJECTOR,), (ALL,))
+STAGES = (TOWER, DECODER, PROJECTOR, ALL)
+
+
+def stages_before(name: str) -> tuple[str, ...]:
+    """The stages that one starts from."""
+    row = next(i for i, names in enumerate(ORDER) if name in names)
+    return ORDER[row - 1] if row else ()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage.
+
+    Attributes:
+        name: one of `STAGES`.
+        n_steps: in all.
+        n_batch: pictures in a step, over all processes.
+        learning_rate: while it is constant; it rises over the first `n_rise` steps and falls to 0 over the last share
+            `decay`.
+        curriculum: over this share of the steps the pictures grow from easy ones to all that there are.
+        minutes: share of a run whose minutes are given.
+    """
+
+    name: str
+    n_steps: int
+    n_batch: int
+    learning_rate: float
+    decay: float
+    curriculum: float
+    minutes: float
+    n_rise: int = 50
+
+    def rate(self, step: int, progress: float) -> float:
+        """The learning rate; `progress` of the stage is by steps or by the clock."""
+        rise = min(1.0, (step + 1) / self.n_rise)
+        return self.learning_rate * rise * min(1.0, max(0.0, (1.0 - progress) / self.decay))
+
+
+# What two cores do in an evening; a tower sees four times the pictures, for they cost little without text.
+DEFAULT_STAGES = (
+    Stage(TOWER, n_steps=4000, n_batch=48, learning_rate=0.02, decay=0.4, curriculum=0.2, minutes=0.45),
+    Stage(DECODER, n_steps=2000, n_batch=16, learning_rate=0.02, decay=0.4, curriculum=0.0, minutes=0.45),
+    Stage(PROJECTOR, n_steps=100, n_batch=16, learning_rate=0.02, decay=0.5, curriculum=0.0, minutes=0.05, n_rise=10),
+    Stage(ALL, n_steps=2000, n_batch=32, learning_rate=0.01, decay=0.6, curriculum=0.0, minutes=0.5),
+)

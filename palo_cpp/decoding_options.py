@@ -1,0 +1,56 @@
+"""How an answer is decoded: the options that a caller may set, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from palo_cpp.errors import ArgumentError
+
+# What PALO's evaluation allows an answer (palo/eval/model_vqa.py, max_new_tokens).
+DEFAULT_MAX_TOKENS = 1024
+SEED_MAX = 2**32 - 2  # 2**32 - 1 asks llama.cpp for a random seed
+
+
+@dataclass(frozen=True)
+class DecodingOptions:
+    """How an answer is decoded. The default is greedy: the same question has the same answer.
+
+    Attributes:
+        max_tokens: tokens after which the answer is cut.
+        temperature: 0 is greedy; higher is more random.
+        top_k: keep the k likeliest tokens; 0 keeps all.
+        top_p: keep the likeliest tokens that together have this probability; 1 keeps all.
+        min_p: keep tokens with at least this share of the likeliest one's probability; 0 keeps all.
+        seed: of the random choices; None draws one.
+        stop: text that ends the answer and is not part of it.
+    """
+
+    max_tokens: int = DEFAULT_MAX_TOKENS
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()))
+        self._check_number("max_tokens", 1, 2**31 - 1, whole=True)
+        self._check_number("temperature", 0.0, 100.0)
+        self._check_number("top_k", 0, 2**31 - 1, whole=True)
+        self._check_number("top_p", 0.0, 1.0)
+        self._check_number("min_p", 0.0, 1.0)
+        if self.seed is not None:
+            self._check_number("seed", 0, SEED_MAX, whole=True)
+        for text in self.stop:
+            if not isinstance(text, str) or not text:
+                raise ArgumentError(f"stop: expected texts that are not empty, got {text!r}")
+
+    def _check_number(self, name: str, low: float, high: float, *, whole: bool = False) -> None:
+        value = getattr(self, name)
+        kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+            kind = "a whole number" if whole else "a number"
+            raise ArgumentError(f"{name}: expected {kind} from {low} to {high}, got {value!r}")
