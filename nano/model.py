@@ -286,8 +286,9 @@ class Nano(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Normal 0.03, and less for what adds to the residual stream, by depth (GPT-2's way); the tower's attention as
-        a trained one looks.
+        """Normal 0.03, and less for what adds to the residual stream, by depth (GPT-2's way).
+
+        The tower's positions and attention begin as trained ones look.
         """
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:

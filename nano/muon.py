@@ -52,7 +52,7 @@ class Muon(torch.optim.Optimizer):
             group["lr"] = rate * _ADAM_SHARE
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002  # torch's signature
         """One step of all parameters that have a gradient."""
         for group in self.param_groups:
             for parameter in group["params"]:

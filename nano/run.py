@@ -39,9 +39,7 @@ class Plan:
 
     def scaled(self, factor: float) -> Plan:
         """The same with so many times the steps."""
-        return replace(
-            self, stages=tuple(replace(s, n_steps=max(2, round(s.n_steps * factor))) for s in self.stages)
-        )
+        return replace(self, stages=tuple(replace(s, n_steps=max(2, round(s.n_steps * factor))) for s in self.stages))
 
     def recipe(self, name: str, n_processes: int) -> Recipe:
         """How the batches of one process are made."""

@@ -1,5 +1,6 @@
-"""Processes of one thread each that train one model together: two threads that wait for each other at every operation
-get less done than two processes that meet once a step.
+"""Processes of one thread each that train one model together.
+
+Two threads that wait for each other at every operation get less done than two processes that meet once a step.
 """
 
 from __future__ import annotations

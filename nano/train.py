@@ -223,7 +223,9 @@ def _train_process(
 @click.option("--minutes", type=float, default=float("inf"), help="Stop after so long; the same command goes on.")
 @click.option("--by-clock", is_flag=True, help="Let each stage end with its share of --minutes, whatever its steps.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--workers", "n_workers", type=int, default=None, help="Processes that draw.  [default: 0, GPU: cores - 1]")
+@click.option(
+    "--workers", "n_workers", type=int, default=None, help="Processes that draw.  [default: 0, GPU: cores - 1]"
+)
 @click.option("--processes", "n_processes", type=int, default=0, help="Processes that compute; 0 for one on each core.")
 def main(
     folder: Path,

@@ -11,7 +11,11 @@ from palo_cpp.gguf_header import GgufHeader, read_header
 from palo_cpp.language_model_checks import check_language_model
 
 MMPROJ_PREFIX = "mmproj-"
-PUBLISHED = ("nano", "mobile", "7b", "13b")
+# PALO-Nano, the demo that comes with the package (nano/ trains it).
+NANO = "nano"
+NANO_FOLDER = Path(__file__).with_name("models") / NANO
+NANO_NAME = "PALO-Nano"
+PUBLISHED = ("mobile", "7b", "13b")
 _CHECKPOINT_FILES = ("*.safetensors", "*.bin", "*.safetensors.index.json", "*.bin.index.json")
 
 
@@ -32,7 +36,8 @@ def find_model(model: str | Path) -> ModelFiles:
     """Find the pair of files that a model is made of, and check that they belong together.
 
     Args:
-        model: a folder, or either of the two GGUF files.
+        model: "nano" for the demo that comes with the package (a folder of that name is `./nano`), a folder, or either
+            of the two GGUF files.
 
     Returns:
         Headers of both.
@@ -42,7 +47,7 @@ def find_model(model: str | Path) -> ModelFiles:
         ModelFormatError: a file is damaged, or the two were not made together.
         ArgumentError: several models, and nothing says which.
     """
-    path = Path(model).expanduser()
+    path = NANO_FOLDER if model == NANO else Path(model).expanduser()
     if "\0" in str(path) or not str(model):
         raise ArgumentError(f"model: expected a folder or a GGUF file, got {str(model)!r}")
     if path.is_dir():
@@ -50,6 +55,16 @@ def find_model(model: str | Path) -> ModelFiles:
     if path.is_file():
         return _checked(*_pair_of(read_header(path)))
     raise _not_found(str(model))
+
+
+def demo_notice(text: GgufHeader) -> str | None:
+    """What a user must know of the demo; None about any other model."""
+    if text.metadata.get("general.name") != NANO_NAME:
+        return None
+    return (
+        f"{NANO_NAME} is only the demo: it knows simple drawings of ten kinds of things, no photos; "
+        "for PALO itself run `palo-cpp convert CHECKPOINT -o FOLDER` and give -m FOLDER"
+    )
 
 
 def _not_found(name: str) -> ModelNotFoundError:

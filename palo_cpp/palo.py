@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +29,7 @@ from palo_cpp.language_advice import LanguageAdvice
 from palo_cpp.language_model import LanguageModel, default_n_ctx
 from palo_cpp.languages import LANGUAGES, get_language
 from palo_cpp.machine import check_memory_fits, estimate_memory, memory_available
-from palo_cpp.model_files import ModelFiles, find_model
+from palo_cpp.model_files import ModelFiles, demo_notice, find_model
 from palo_cpp.prompt import SYSTEM, ImageSegment
 from palo_cpp.session import load_talk, stored_model
 from palo_cpp.vision import Precision, VisionEncoder
@@ -36,6 +37,8 @@ from palo_cpp.vision import Precision, VisionEncoder
 if TYPE_CHECKING:
     from palo_cpp.image import ImageSource
     from palo_cpp.stored_session import StoredImage
+
+logger = logging.getLogger(__name__)
 
 # Images encoded in one call, while as many are read: more would only let the first ones wait.
 _N_BATCH_IMAGES = 2
@@ -73,7 +76,8 @@ class Palo:
         """Load a model.
 
         Args:
-            model: a folder that `palo-cpp convert` wrote, or one of the two GGUF files in it.
+            model: "nano" (the demo that comes with the package), a folder that `palo-cpp convert` wrote, or one of the
+                two GGUF files in it.
             n_ctx: tokens of context; 0 takes what the model was trained with, 4096 at most.
             n_threads: threads that compute; 0 takes the physical cores this process may use.
             preprocess: "pad" makes an image square by padding, "crop" by cutting off; None does what the model's
@@ -96,6 +100,8 @@ class Palo:
             raise ArgumentError(f"preprocess: expected 'pad', 'crop' or None, got {preprocess!r}")
         self._features = FeatureCache(feature_cache_dir, memory_mib=feature_cache_mib, disk_mib=feature_cache_disk_mib)
         self.files: ModelFiles = find_model(model)
+        if notice := demo_notice(self.files.text):
+            logger.warning(notice)
         n_ctx_used = n_ctx or default_n_ctx(self.files.text)
         estimate = estimate_memory(
             self.files.text, self.files.mmproj, n_ctx=n_ctx_used, vision_precision=vision_precision

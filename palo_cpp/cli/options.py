@@ -81,8 +81,8 @@ def option(*names: str, env: str, **attributes: Any) -> Callable[[Function], Fun
 model_option = option(
     *("-m", "--model"),
     env="MODEL",
-    default=".",
-    show_default="the current folder",
+    default="nano",
+    show_default="nano, the demo, which knows simple drawings only",
     metavar="PATH",
     help="A folder that `palo-cpp convert` wrote, or the GGUF file of the language model in it.",
 )
