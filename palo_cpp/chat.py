@@ -191,16 +191,26 @@ class Chat:
         self.turns.clear()
         self.pending_images[:] = opened
 
-    def add_image(self, image: ImageSource) -> None:
+    def add_image(self, image: ImageSource, *, if_new: bool = False) -> bool:
         """Show one more image: it stands in the next question, and what was said so far stays.
+
+        Args:
+            image: as in `Palo.ask`.
+            if_new: not where the conversation shows these very pixels already.
+
+        Returns:
+            Whether it was added.
 
         Raises:
             ImageError: it cannot be read; the conversation stays as it was.
         """
         self._check_open()
         opened = self._engine.open_image(image)
+        if if_new and opened in (*self.pending_images, *(shown for turn in self.turns for shown in turn.images)):
+            return False
         self._interrupt()
         self.pending_images.append(opened)
+        return True
 
     def clear(self) -> None:
         """Forget all turns; the images stay."""
