@@ -171,8 +171,7 @@ class KvCache:
         mine: list[Cell] | None = None
         while True:
             with self._model.lock:
-                is_displaced = mine is not None and mine is not self._cells
-                if is_over() or is_displaced or len(self._answering) > 0:
+                if is_over() or (mine is not None and mine is not self._cells) or len(self._answering) > 0:
                     return
                 n_cached = n_common(self._cells, cells)
                 if n_cached == len(cells):

@@ -194,7 +194,7 @@ def test_ask_as_json(code):
     assert result.stdout.count("\n") == 1
     assert ANSWERS[code] in result.stdout  # readable, not escaped
     said = json.loads(result.stdout)
-    assert set(said) == {"text", "token_ids", "finish_reason", "language", "timings", "inputs"}
+    assert set(said) == {"text", "token_ids", "finish_reason", "language", "timings", "inputs", "n_turns_dropped"}
     assert (said["text"], said["language"], said["finish_reason"]) == (ANSWERS[code], code, "stop")
     assert said["inputs"]["images"][0]["size"] == [640, 480]
 

@@ -70,6 +70,7 @@ def print_timings(answer: Answer) -> None:
     timings = answer.timings
     n_new = timings.n_prompt_tokens - timings.n_cached_tokens
     stages = [
+        f"{timings.early_s:.2f} s beforehand" if timings.early_s >= 0.005 else "",
         f"image {timings.image_s + timings.encode_s:.2f} s" if timings.encode_s else "",
         f"prompt {timings.prefill_s:.2f} s for {n_new} tokens",
         f"answer {timings.decode_s:.2f} s for {timings.n_generated} tokens ({timings.tokens_per_s:.1f}/s)",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from textwrap import indent
+
 import click
 
 from palo_cpp.cli import opening
+from palo_cpp.cli.chat_commands import commands_help
 from palo_cpp.cli.conversation import Conversation
 from palo_cpp.cli.line_input import LineInput
 from palo_cpp.cli.options import (
@@ -18,14 +21,8 @@ from palo_cpp.cli.options import (
     timings_option,
 )
 
+COMMANDS = "\b\nCommands:\n" + indent(commands_help(), "  ")
 EXAMPLES = """\b
-Commands:
-  /image PATH      talk about another image
-  /lang LANGUAGE   answer in another language
-  /clear           forget the conversation, keep the image
-  /bye             leave
-
-\b
 Examples:
   palo-cpp chat photo.jpg --lang hi
   palo-cpp chat photo.jpg -m models/PALO-7B-Q4_K_M.gguf --temp 0.2
@@ -33,7 +30,7 @@ Examples:
 """
 
 
-@click.command("chat", epilog=EXAMPLES)
+@click.command("chat", epilog=f"{COMMANDS}\n\n{EXAMPLES}")
 @click.argument("image", required=False)
 @language_option
 @model_options
