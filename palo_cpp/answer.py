@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-FINISH_REASONS = ("stop", "stop_string", "length", "context", "cancelled")
+from palo_cpp.language_detection import identify_language, is_in_language, only_language
+
+FINISH_REASONS = ("stop", "stop_string", "repetition", "length", "context", "cancelled")
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,14 @@ class Timings:
         decode_s: from the first token to the end.
         first_token_s: from the question to the first token.
         early_s: what was done before the question came, from opening its images to reading ahead; in no other number.
+        retry_s: decoding an answer in another language that was thrown away; reading its question is in prefill_s, and
+            both in first_token_s.
+        n_retries: how many attempts were thrown away, 1 at most.
         n_images_encoded: images for which vision tower and projector ran in the question's own time; those that were
             known or had been begun early do not count.
         n_prompt_tokens: tokens and image embeddings of the prompt.
         n_cached_tokens: those of them that stood in the KV cache already.
-        n_generated: tokens of the answer.
+        n_generated: tokens that were decoded for the answer.
     """
 
     image_s: float = 0.0
@@ -34,6 +39,8 @@ class Timings:
     decode_s: float = 0.0
     first_token_s: float = 0.0
     early_s: float = 0.0
+    retry_s: float = 0.0
+    n_retries: int = 0
     n_images_encoded: int = 0
     n_prompt_tokens: int = 0
     n_cached_tokens: int = 0
@@ -83,13 +90,17 @@ class Answer:
 
     Attributes:
         text: what the model said, without space around it; right where it was cut, no character is broken.
-        token_ids: the tokens it chose, without the `</s>` at the end.
-        finish_reason: "stop" (the model ended it), "stop_string", "length" (max_tokens), "context" (the context is
-            full) or "cancelled".
+        token_ids: the tokens it chose, without the `</s>` at the end. A character that was not finished and the rounds
+            of a loop, which the text leaves out, are left out here too.
+        finish_reason: "stop" (the model ended it), "stop_string", "repetition" (it began to say the same thing over and
+            over: the text ends before, with a whole sentence if there is one that had not been shown further already),
+            "length" (max_tokens), "context" (the context is full) or "cancelled".
         language: code of the language that was asked for; None where none was.
         timings: what it cost.
         inputs: what the model was fed.
         n_turns_dropped: the oldest turns, which left the conversation because the context was full.
+        language_detected: code of the language that the text is in; None where that cannot be told, as of a number.
+        language_ok: whether that is the language that was asked for; None where none was, or it cannot be told.
     """
 
     text: str
@@ -99,6 +110,15 @@ class Answer:
     timings: Timings
     inputs: Inputs
     n_turns_dropped: int = 0
+    language_detected: str | None = field(init=False)
+    language_ok: bool | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Where nobody asked for a language, only what the rules tell at once: the model takes a second to load.
+        detected = only_language(self.text) if self.language is None else identify_language(self.text)
+        is_ok = None if self.language is None else is_in_language(self.text, self.language)
+        object.__setattr__(self, "language_detected", detected)
+        object.__setattr__(self, "language_ok", is_ok)
 
     def __str__(self) -> str:
         return self.text

@@ -74,6 +74,15 @@ class Answering:
 
         return replace(image, embed=embed)
 
+    def discard(self) -> None:
+        """Give up what was answered so far: nothing was said."""
+        self._release()
+        self._decoding = self._engine.new_decoding(self._engine.model, self._request)
+
+    def _release(self) -> None:
+        if self._cursor:
+            self._engine.cache.release(self._cursor)
+
     def finish(self, was_cut: bool) -> Answer:
         """Make the answer and enter it into the conversation.
 
@@ -81,14 +90,13 @@ class Answering:
             was_cut: whether the user stopped it.
         """
         decoding = self._decoding
-        if self._cursor:
-            self._engine.cache.release(self._cursor)
+        self._release()
         answer = Answer(
             text=decoding.text,
             token_ids=tuple(decoding.token_ids),
             finish_reason=decoding.finish_reason if not was_cut else "cancelled",
             language=self._request.language,
-            timings=self._timings(),
+            timings=self.timings(),
             inputs=self._inputs(),
             n_turns_dropped=self._request.n_turns_dropped,
         )
@@ -96,7 +104,8 @@ class Answering:
             self._enter(replace(self._request.turn, answer=answer.text, answer_ids=answer.token_ids))
         return answer
 
-    def _timings(self) -> Timings:
+    def timings(self) -> Timings:
+        """What it cost until now."""
         first_at, request = self._decoding.first_token_at, self._request
         return Timings(
             image_s=self._image_s,
@@ -108,7 +117,7 @@ class Answering:
             n_images_encoded=self._n_encoded,
             n_prompt_tokens=request.n_prompt,
             n_cached_tokens=self._cursor.n_cached if self._cursor else 0,
-            n_generated=len(self._decoding.token_ids),
+            n_generated=self._decoding.n_generated,
         )
 
     def _inputs(self) -> Inputs:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from palo_cpp.kv_cache import check_fits
-from palo_cpp.languages import LANGUAGES, count_words, get_language
+from palo_cpp.language_detection import count_words
+from palo_cpp.languages import LANGUAGES, get_language
 from palo_cpp.prompt import Segment, Tokenizer, Turn, prompt_segments
 from palo_cpp.text_samples import ARTICLE_1
 

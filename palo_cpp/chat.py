@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,9 @@ from palo_cpp.decoding_options import DEFAULT_MAX_TOKENS, DecodingOptions
 from palo_cpp.early_start import EarlyStart
 from palo_cpp.engine import Engine, Request
 from palo_cpp.errors import ArgumentError
-from palo_cpp.languages import detect_language, get_language, question_in
+from palo_cpp.kept_language import KeptLanguage, is_told_by_script
+from palo_cpp.language_detection import detect_language
+from palo_cpp.languages import get_language, question_in
 from palo_cpp.prompt import SYSTEM, ImageSegment, Segment, Turn, prompt_prefix
 from palo_cpp.session import Talk, save_talk
 
@@ -79,7 +82,8 @@ class Chat:
             question: in any language; None asks for a description of the image.
             lang: code or name of the answer's language; by default the conversation's.
             instead: take the place of the last turn, and show its images again. The turn stays where no answer comes.
-            **options: fields of `DecodingOptions`: max_tokens, temperature, top_k, top_p, min_p, seed, stop.
+            **options: fields of `DecodingOptions`: max_tokens, temperature, top_k, top_p, min_p, seed, stop,
+                lang_mode.
 
         Returns:
             The answer; it is part of the conversation now.
@@ -88,7 +92,7 @@ class Chat:
             ArgumentError: an option out of range, or a question that does not fit into the context.
         """
         with self._engine.cache.turn:
-            return self.stream(question, lang=lang, instead=instead, **options).read()
+            return self._begin(question, lang, instead, options, shows_at_once=False).read()
 
     def stream(
         self, question: str | None = None, *, lang: str | None = None, instead: bool = False, **options: Any
@@ -96,29 +100,52 @@ class Chat:
         """Ask and read the answer as it comes; arguments as in `ask`.
 
         An earlier answer that is still coming is stopped first. What was said of an answer that was stopped stays
-        in the conversation.
+        in the conversation. Unless `lang_mode` is "off", text comes when its language is certain: eight words late at
+        most where several of the ten languages share the script (see `kept_language`).
         """
+        return self._begin(question, lang, instead, options, shows_at_once=True)
+
+    def _begin(
+        self, question: str | None, lang: str | None, instead: bool, options: dict[str, Any], *, shows_at_once: bool
+    ) -> AnswerStream:
         started_at = time.perf_counter()
         self._check_open()
         self._finish_stream()
         if instead and not self.turns:
             raise ArgumentError("instead: expected a turn to take the place of, got an empty conversation; ask without")
-        request = self._request(question, lang, instead, decoding_options_from(options), started_at)
-        answering = Answering(self._engine, request, lambda turn: self._enter(request.history, turn))
-        self._stream = AnswerStream(answering.pieces(), answering.finish)
+        begin = partial(self._request, question, lang, instead, decoding_options_from(options), started_at)
+        request = begin()
+        answering, code = self._answering(request), request.language
+        if code is None or request.options.lang_mode == "off" or is_told_by_script(code):
+            self._stream = AnswerStream(answering.pieces(), answering.finish)
+        else:
+            kept = KeptLanguage(
+                answering, code, lambda: self._answering(begin(insist=True)), shows_at_once=shows_at_once
+            )
+            self._stream = AnswerStream(kept.pieces(), kept.finish)
         return self._stream
+
+    def _answering(self, request: Request) -> Answering:
+        return Answering(self._engine, request, lambda turn: self._enter(request.history, turn))
 
     def edit(self, question: str | None = None, **options: Any) -> Answer:
         """`ask` instead of the last question."""
         return self.ask(question, instead=True, **options)
 
     def _request(
-        self, question: str | None, lang: str | None, instead: bool, options: DecodingOptions, started_at: float
+        self,
+        question: str | None,
+        lang: str | None,
+        instead: bool,
+        options: DecodingOptions,
+        started_at: float,
+        *,
+        insist: bool = False,
     ) -> Request:
         code = self.lang if lang is None else get_language(lang).code
         history = self.turns[:-1] if instead else self.turns
         images = (*(self.turns[-1].images if instead else ()), *self.pending_images)
-        turn = Turn(self._worded(question, code), images=images, asked=question or "")
+        turn = Turn(self._worded(question, code, insist), images=images, asked=question or "")
         self._engine.heed_language(detect_language(question or "") if code is None else {code})
         fitting = fit(self._engine.model, history, turn, system=self._system, max_tokens=options.max_tokens)
         if fitting.n_dropped:
@@ -275,14 +302,14 @@ class Chat:
         """
         return context_use(self._engine.model, self.n_tokens, lang or self.lang or "en")
 
-    def _worded(self, question: str | None, code: str | None) -> str:
+    def _worded(self, question: str | None, code: str | None, insist: bool) -> str:
         if question is not None and not isinstance(question, str):
             raise ArgumentError(f"question: expected text, got {type(question).__name__}")
         if question is not None and question.strip():
-            return question if code is None else question_in(code, question)
+            return question if code is None else question_in(code, question, insist=insist)
         if not self.pending_images and not any(turn.images for turn in self.turns):
             raise ArgumentError("question: expected text, got none and no image to describe; give one of them")
-        return question_in(code or "en")
+        return question_in(code or "en", insist=insist)
 
     def _interrupt(self) -> None:
         """What is under way was for a question that will not come like this."""

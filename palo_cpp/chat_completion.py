@@ -14,11 +14,18 @@ from palo_cpp.engine import Engine
 from palo_cpp.errors import ArgumentError
 from palo_cpp.prompt import SYSTEM, Turn
 
-_OPTIONS = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "seed", "stop")
+_OPTIONS = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "seed", "stop", "lang_mode")
 # Accepted because clients send them by habit, where the value asks for nothing that is not done anyway.
 _HARMLESS = {"n": (None, 1), "frequency_penalty": (None, 0), "presence_penalty": (None, 0), "logprobs": (None, False)}
 _IGNORED = ("model", "user")
-_FINISH_REASONS = {"stop": "stop", "stop_string": "stop", "length": "length", "context": "length", "cancelled": "stop"}
+_FINISH_REASONS = {
+    "stop": "stop",
+    "stop_string": "stop",
+    "cancelled": "stop",
+    "length": "length",
+    "context": "length",
+    "repetition": "length",  # OpenAI has no word for it, and "stop" would say that the model meant to end there
+}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,18 +12,8 @@ from palo_cpp.decoding_options import DecodingOptions
 from palo_cpp.sampler import Sampler
 from palo_cpp.text_stream import TextStream
 from palo_cpp.token_constraint import TokenConstraint, allowed_by_all
-
-
-class Vocabulary(Protocol):
-    """What decoding needs of a language model."""
-
-    def token_bytes(self, token: int) -> bytes:
-        """The bytes that a token stands for."""
-        ...
-
-    def ends_generation(self, token: int) -> bool:
-        """True for `</s>` and its like."""
-        ...
+from palo_cpp.token_table import Vocabulary
+from palo_cpp.utf8_constraint import Utf8Constraint
 
 
 class Decoding:
@@ -32,9 +21,12 @@ class Decoding:
 
     Attributes:
         sampler: chooses the tokens.
-        token_ids: tokens chosen so far, without the one that ended the answer.
+        token_ids: tokens chosen so far, without the one that ended the answer. Once the answer has ended, those that
+            its text stands on: without a character that was not finished, without the rounds of a loop.
+        n_generated: tokens chosen so far, those among them that were dropped.
         text: text given out so far.
-        finish_reason: "stop" (the model ended it), "stop_string", "length", "context"; "" while it goes on.
+        finish_reason: "stop" (the model ended it), "stop_string", "repetition" (it repeated itself), "length",
+            "context"; "" while it goes on.
         first_token_at: time.perf_counter() when the first token was known.
 
     Example:
@@ -53,14 +45,16 @@ class Decoding:
         Args:
             vocabulary: of the model whose logits come.
             options: how to choose and when to stop.
-            constraints: which tokens may come, the most important first; they belong to this answer alone.
+            constraints: which tokens may come, the most important first; they belong to this answer alone. That its
+                bytes are UTF-8 comes before them all.
         """
-        self._vocabulary = vocabulary
+        self._table = vocabulary.token_table
         self._options = options
-        self._constraints = tuple(constraints)
+        self._constraints = (Utf8Constraint(self._table.utf8), *constraints)
         self._stream = TextStream(options.stop)
         self.sampler = Sampler(options)
         self.token_ids: list[int] = []
+        self.n_generated = 0
         self.text = ""
         self.finish_reason = ""
         self.first_token_at: float | None = None
@@ -74,7 +68,7 @@ class Decoding:
         """Choose the next token and record it.
 
         Args:
-            logits: [n_vocab] f32 that follow the prompt and `token_ids`; not to be called once the answer has ended.
+            logits: [n_vocab] f32 that follow the prompt and `token_ids`.
 
         Returns:
             Text that may be shown now: whole characters, often "".
@@ -84,13 +78,14 @@ class Decoding:
         """
         token = self.sampler.pick(logits, allowed_by_all(self._constraints))
         self.first_token_at = self.first_token_at or time.perf_counter()
-        if self._vocabulary.ends_generation(token):
+        if self._table.ends_generation[token]:
             self.finish_reason = "stop"
             return ""
         for constraint in self._constraints:
             constraint.accept(token)
         self.token_ids.append(token)
-        shown = self._stream.push(self._vocabulary.token_bytes(token))
+        self.n_generated += 1
+        shown = self._stream.push(self._table.pieces[token])
         self.finish_reason = self._reason_to_end()
         self.text += shown
         return shown
@@ -107,6 +102,9 @@ class Decoding:
         """Text that was held back for what did not come; call it once, at the end."""
         held = self._stream.finish()
         self.text += held
+        if self._stream.repeats:  # perhaps only now, by the text that was held back
+            self.finish_reason = "repetition"
+        self._drop_tokens_without_text()
         return held
 
     def pieces(
@@ -135,6 +133,20 @@ class Decoding:
             yield held
 
     def _reason_to_end(self) -> str:
+        if self._stream.repeats:
+            return "repetition"
         if self._stream.stopped:
             return "stop_string"
         return "length" if len(self.token_ids) >= self._options.max_tokens else ""
+
+    def _drop_tokens_without_text(self) -> None:
+        """Let `token_ids` end where the text does: it goes back into the conversation, and a loop would go on there."""
+        pieces = [self._table.pieces[token] for token in self.token_ids]
+        data = b"".join(pieces)
+        n_bytes = len(data) - self._stream.n_unfinished
+        if self.finish_reason == "repetition":
+            text = data.decode(errors="ignore")
+            n_bytes = len(text[: len(text) - len(text.lstrip())].encode()) + len(self.text.encode())
+        while pieces and len(data) - len(pieces[-1]) >= n_bytes:
+            data = data[: len(data) - len(pieces.pop())]
+        del self.token_ids[len(pieces) :]

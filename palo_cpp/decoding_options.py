@@ -10,6 +10,9 @@ from palo_cpp.errors import ArgumentError
 
 # What PALO's evaluation allows an answer (palo/eval/model_vqa.py, max_new_tokens).
 DEFAULT_MAX_TOKENS = 1024
+LANG_MODES = ("strict", "prefer", "off")
+# `lang` is a promise that is kept, but a Hindi answer may still say which name a sign in the photo bears.
+DEFAULT_LANG_MODE = "prefer"
 SEED_MAX = 2**32 - 2  # 2**32 - 1 asks llama.cpp for a random seed
 
 
@@ -25,6 +28,9 @@ class DecodingOptions:
         min_p: keep tokens with at least this share of the likeliest one's probability; 0 keeps all.
         seed: of the random choices; None draws one.
         stop: text that ends the answer and is not part of it.
+        lang_mode: where an answer's language was asked for, how it is kept: "strict" lets only its script through,
+            "prefer" also names and quoted words in others, "off" nothing but the request. Unless off, an answer that
+            begins in another language is thrown away and asked for once more.
     """
 
     max_tokens: int = DEFAULT_MAX_TOKENS
@@ -34,6 +40,7 @@ class DecodingOptions:
     min_p: float = 0.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    lang_mode: str = DEFAULT_LANG_MODE
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()))
@@ -44,6 +51,8 @@ class DecodingOptions:
         self._check_number("min_p", 0.0, 1.0)
         if self.seed is not None:
             self._check_number("seed", 0, SEED_MAX, whole=True)
+        if self.lang_mode not in LANG_MODES:
+            raise ArgumentError(f"lang_mode: expected {', '.join(LANG_MODES)}, got {self.lang_mode!r}; choose one")
         for text in self.stop:
             if not isinstance(text, str) or not text:
                 raise ArgumentError(f"stop: expected texts that are not empty, got {text!r}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from palo_cpp.kv_cache import Cursor, KvCache
     from palo_cpp.language_model import LanguageModel
     from palo_cpp.stored_session import StoredImage, StoredModel
+    from palo_cpp.token_constraint import TokenConstraint
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,15 @@ class Request:
         return sum(map(len, self.segments))
 
 
-def decoding_for(model: LanguageModel, request: Request) -> Decoding:
-    """A decoding that the options alone decide."""
-    return Decoding(model, request.options)
+def decoding_for(model: LanguageModel, request: Request, constraints: Sequence[TokenConstraint] = ()) -> Decoding:
+    """A decoding that the options decide, and what else is known of the request.
+
+    Args:
+        model: whose logits come.
+        request: the question.
+        constraints: which tokens may come.
+    """
+    return Decoding(model, request.options, constraints)
 
 
 def decode_by_tokens(cache: KvCache, cursor: Cursor, decoding: Decoding, n_room: int) -> Iterator[str]:

@@ -25,6 +25,7 @@ from palo_cpp.llama_context import N_OUTPUTS_MAX, N_SEQ_MAX, free, load_model, m
 from palo_cpp.llama_library import llama_library
 from palo_cpp.machine import n_physical_cores
 from palo_cpp.sequence_state import State, StateLayout, check_state, put_back, taken_out
+from palo_cpp.token_table import TokenTable
 from palo_cpp.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -136,6 +137,12 @@ class LanguageModel:
         """True for `</s>` and every other token that ends an answer."""
         with self.lock:
             return self._opened().ends_generation(token)
+
+    @property
+    def token_table(self) -> TokenTable:
+        """What every token stands for; looked up when first asked for."""
+        with self.lock:
+            return self._opened().token_table
 
     def _opened(self) -> Vocabulary:
         self._check_open()

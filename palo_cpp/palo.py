@@ -17,12 +17,13 @@ from palo_cpp import chat_completion
 from palo_cpp.answer import Answer, AnswerStream
 from palo_cpp.backend import BackendMode, BackendUse
 from palo_cpp.chat import Chat
-from palo_cpp.engine import Engine, Sessions
+from palo_cpp.engine import Engine, Sessions, decoding_for
 from palo_cpp.errors import ArgumentError, ModelFormatError
 from palo_cpp.feature_cache import DEFAULT_DISK_MIB, DEFAULT_MEMORY_MIB, FeatureCache, encoder_id
 from palo_cpp.image_embedder import ImageEmbedder
 from palo_cpp.kv_cache import KvCache
 from palo_cpp.language_advice import LanguageAdvice
+from palo_cpp.language_constraint import LanguageConstraints
 from palo_cpp.language_model import LanguageModel, default_n_ctx
 from palo_cpp.languages import LANGUAGES, get_language
 from palo_cpp.machine import check_memory_fits, estimate_memory, memory_available
@@ -119,11 +120,15 @@ class Palo:
             mode=self.preprocess,
         )
         advice = LanguageAdvice(self.files.text)
+        constraints = LanguageConstraints(self.language_model)
         self._engine = Engine(
             self.language_model,
             KvCache(self.language_model),
             self._embedder.open,
             advice.heed,
+            lambda model, request: decoding_for(
+                model, request, constraints.of(request.language, request.options.lang_mode)
+            ),
             sessions=Sessions(partial(stored_model, self.files), self._embedder.reopen),
         )
 
@@ -163,7 +168,8 @@ class Palo:
             lang: language of the answer: code, English name or own name (`hi`, `Hindi`, `हिन्दी`). None leaves it to
                 the model.
             system: the text that opens the prompt; the model was trained with the default.
-            **options: fields of `DecodingOptions`: max_tokens, temperature, top_k, top_p, min_p, seed, stop.
+            **options: fields of `DecodingOptions`: max_tokens, temperature, top_k, top_p, min_p, seed, stop,
+                lang_mode.
 
         Returns:
             The answer.

@@ -7,8 +7,11 @@ import functools
 import re
 from typing import Any
 
+import numpy as np
+
 from palo_cpp.errors import ArgumentError, ModelFormatError
 from palo_cpp.language_model_checks import checked_tokens
+from palo_cpp.token_table import TokenTable
 
 # Bytes of a token's text: almost all fit into the first, none that llama.cpp loads is longer than the last.
 _PIECE_SIZES = (64, 4096, 1 << 16, 1 << 20)
@@ -30,7 +33,6 @@ class Vocabulary:
         self.n_tokens: int = llama.llama_vocab_n_tokens(self._vocab)
         self.bos_id: int = llama.llama_vocab_bos(self._vocab)
         self.eos_id: int = llama.llama_vocab_eos(self._vocab)
-        self._pieces = functools.cache(self._piece)
 
     def tokenize(self, text: str, *, parse_special: bool = False) -> list[int]:
         """Split text into tokens as SentencePiece would, with its dummy prefix space.
@@ -89,21 +91,33 @@ class Vocabulary:
     def token_bytes(self, token: int) -> bytes:
         """The bytes that a token stands for: one byte of a character, a piece of text, nothing for control tokens."""
         (checked,) = checked_tokens([token], self.n_tokens)
-        return self._pieces(int(checked))
-
-    def _piece(self, token: int) -> bytes:
-        for size in _PIECE_SIZES:
-            buffer = ctypes.create_string_buffer(size)
-            with self._lock:
-                n = self._llama.llama_token_to_piece(self._vocab, token, buffer, size, 0, False)
-            if n >= 0:
-                return buffer.raw[:n]
-        raise ModelFormatError(f"{self._name}: expected tokens below 1 MiB, got a longer one; convert the model anew")
+        return self.token_table.pieces[int(checked)]
 
     def ends_generation(self, token: int) -> bool:
         """True for `</s>` and every other token that ends an answer."""
         (checked,) = checked_tokens([token], self.n_tokens)
-        return bool(self._llama.llama_vocab_is_eog(self._vocab, int(checked)))
+        return bool(self.token_table.ends_generation[int(checked)])
+
+    @functools.cached_property
+    def token_table(self) -> TokenTable:
+        """All tokens, looked up when first asked for."""
+        with self._lock:
+            buffer = ctypes.create_string_buffer(_PIECE_SIZES[0])
+            pieces = tuple(self._piece(token, buffer) for token in range(self.n_tokens))
+            is_end = self._llama.llama_vocab_is_eog
+            ends = np.fromiter((is_end(self._vocab, token) for token in range(self.n_tokens)), np.bool_, self.n_tokens)
+        return TokenTable(pieces, ends)
+
+    def _piece(self, token: int, buffer: ctypes.Array[ctypes.c_char]) -> bytes:
+        n = self._llama.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
+        if n >= 0:
+            return buffer.raw[:n]
+        if len(buffer) == _PIECE_SIZES[-1]:
+            raise ModelFormatError(
+                f"{self._name}: expected tokens below 1 MiB, got a longer one; convert the model anew"
+            )
+        size = next(size for size in _PIECE_SIZES if size > len(buffer))
+        return self._piece(token, ctypes.create_string_buffer(size))
 
 
 def _utf8(text: str) -> bytes:

@@ -16,7 +16,7 @@ def test_an_answer_tells_everything(engine):
     assert answer.finish_reason == "length"
     assert len(answer.token_ids) == 12 == answer.timings.n_generated
     data = b"".join(map(engine.model.token_bytes, answer.token_ids))
-    assert answer.text == data.decode("utf-8", "replace").strip() or "\ufffd" in data.decode("utf-8", "replace")
+    assert answer.text == data.decode().strip()
     assert answer.language is None
     assert answer.inputs.prompt.endswith("USER: <image>\nWhat is this? ASSISTANT:")
     assert answer.inputs.images == (InputImage((30, 20), "pad", 6, content_hash("cat")),)

@@ -139,7 +139,10 @@ def answer(text: str, finish_reason: str) -> Answer:
 
 @pytest.mark.parametrize(
     ("reason", "told"),
-    [("stop", "stop"), ("stop_string", "stop"), ("length", "length"), ("context", "length"), ("cancelled", "stop")],
+    [
+        *(("stop", "stop"), ("stop_string", "stop"), ("cancelled", "stop")),
+        *(("length", "length"), ("context", "length"), ("repetition", "length")),
+    ],
 )
 def test_whole_reply(reason, told):
     reply = Reply("PALO").whole(answer("नमस्ते", reason))

@@ -285,7 +285,13 @@ def test_ctrl_c_before_the_first_word_ends_at_once(palo):
 
 
 @pytest.mark.parametrize(
-    ("reason", "warning"), [("length", "cut at 2 tokens"), ("context", "context is full"), ("stop_string", "")]
+    ("reason", "warning"),
+    [
+        ("length", "cut at 2 tokens"),
+        ("context", "context is full"),
+        ("repetition", "only repeated itself"),
+        ("stop_string", ""),
+    ],
 )
 def test_an_answer_that_was_cut_is_said_to_be(palo, reason, warning):
     palo.pieces, palo.finish_reason = ["One ", "two"], reason

@@ -1,52 +1,18 @@
-"""Choosing tokens, whole characters, stopping: with a fake language model that says what a test wants."""
+"""An answer, token by token: whole characters, stopping, loops, and the tokens that its text stands on."""
 
 from __future__ import annotations
 
-import itertools
-import unicodedata
-
 import numpy as np
 import pytest
-from hypothesis import given
+import regex
+from fake_vocabulary import EOS, FakeModel, decode
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_repetition import STUCK
 
 from palo_cpp.decoding import Decoding
 from palo_cpp.decoding_options import DecodingOptions
-from palo_cpp.errors import ArgumentError, ModelFormatError
-from palo_cpp.sampler import Sampler
-from palo_cpp.text_stream import TextStream
-
-EOS = 256
-
-
-class FakeModel:
-    """A vocabulary of the 256 bytes, `</s>` and words."""
-
-    def __init__(self, words: tuple[bytes, ...] = ()) -> None:
-        self.words = words
-
-    def token_bytes(self, token: int) -> bytes:
-        return bytes([token]) if token < EOS else b"" if token == EOS else self.words[token - EOS - 1]
-
-    def ends_generation(self, token: int) -> bool:
-        return token == EOS
-
-    def logits(self, token: int) -> np.ndarray:
-        logits = np.zeros(EOS + 1 + len(self.words), np.float32)
-        logits[token] = 10
-        return logits
-
-
-def decode(tokens: list[int], model: FakeModel | None = None, n_room: int = 10_000, **options):
-    """Let a model say `tokens`, then `</s>` for ever."""
-    model = model or FakeModel()
-    script = itertools.chain(tokens, itertools.repeat(EOS))
-    decoding = Decoding(model, DecodingOptions(**options))
-    pieces = list(decoding.pieces(model.logits(next(script)), lambda _: model.logits(next(script)), n_room))
-    assert decoding.text == "".join(pieces)
-    assert "" not in pieces
-    return decoding, pieces
-
+from palo_cpp.errors import ModelFormatError
 
 # ---- whole characters
 
@@ -55,55 +21,85 @@ def test_characters_split_over_tokens_come_whole_in_ten_languages(sentences):
     for text in [*sentences.values(), "🇮🇳👨‍👩‍👧 ok"]:
         decoding, pieces = decode(list(text.encode()))
         assert decoding.text == text
-        assert all("\ufffd" not in piece for piece in pieces)
-        assert len(pieces) > len(text) / 2  # it streams, and does not wait for the end
+        assert len(pieces) > len(regex.findall(r"\X", text)) / 2  # it streams, and does not wait for the end
         assert decoding.token_ids == list(text.encode())
         assert decoding.finish_reason == "stop"
 
 
-def test_a_character_cut_off_by_the_end_is_left_out():
-    for text in ("नमस्ते", "日本", "🐕"):
+def test_a_character_cut_off_by_the_end_is_left_out_of_text_and_tokens():
+    for text in ("नमस्ते", "日本", "🐕", "é"):
         data = text.encode()
         for n in range(1, len(data)):
-            decoding, _ = decode(list(data[:n]))
+            decoding, _ = decode(data, max_tokens=n)
             assert decoding.text == data[:n].decode("utf-8", "ignore")
+            assert bytes(decoding.token_ids).decode() == decoding.text
+            assert (decoding.finish_reason, decoding.n_generated) == ("length", n)
 
 
-def test_bytes_that_are_no_text_are_replaced_and_go_on():
-    decoding, _ = decode([0xFF, 0x41, 0xE0, 0x42, 0xC3, 0xA9])
-    assert decoding.text == "\ufffdA\ufffdBé"
+def test_a_model_that_means_broken_bytes_says_text():
+    decoding, _ = decode([ord("A"), 0xC3, 0x42, 0x42])
+    assert decoding.token_ids == [0x41, 0xC3, 0x80, 0x42]  # of what may follow C3, the likeliest
+    assert decoding.text == "AÀB"
+    decoding, _ = decode([0x41, 0xFF, 0x41])
+    assert (decoding.text, decoding.finish_reason) == ("A", "stop")  # the second likeliest is the end
 
 
-@given(st.binary(max_size=60), st.lists(st.integers(1, 7), max_size=60))
-def test_any_bytes_in_any_pieces(data, sizes):
-    """Hostile streams: never an error, and the pieces joined do not depend on how the bytes were cut."""
-    stream, pieces, rest = TextStream(), [], data
-    for size in sizes:
-        pieces.append(stream.push(rest[:size]))
-        rest = rest[size:]
-    pieces += [stream.push(rest), stream.finish()]
-    whole = TextStream()
-    expected = whole.push(data) + whole.finish()
-    assert "".join(pieces) == expected
-    assert expected == expected.strip()
-
-
-@given(st.text(max_size=40))
-def test_text_in_single_bytes_comes_back_stripped(text):
-    data = text.encode("utf-8", "ignore")
-    stream = TextStream()
-    pieces = [stream.push(bytes([byte])) for byte in data] + [stream.finish()]
-    assert "".join(pieces) == data.decode().strip()
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@settings(deadline=None)  # the first answer loads llama.cpp for its samplers
+@given(st.lists(st.integers(0, EOS + 6), max_size=50))
+def test_hostile_tokens(temperature, tokens):
+    words = (b"\xe0\xa4", b"\xa8 a", "\ufffd".encode(), b"\xed\xa0\x80", "क्ष".encode(), b"\xf0\x9f\x90")
+    decoding, pieces = decode(tokens, FakeModel(words), temperature=temperature, seed=1, max_tokens=60)
+    assert "\ufffd" not in decoding.text
+    ends, at = {match.end() for match in regex.finditer(r"\X", decoding.text)}, 0
     for piece in pieces:
-        assert all(unicodedata.category(character) != "Cs" for character in piece)
+        at += len(piece)
+        assert at in ends
+    said = b"".join(FakeModel(words).token_table.pieces[token] for token in decoding.token_ids)
+    assert decoding.finish_reason == "repetition" or said.decode("utf-8", "ignore").strip() == decoding.text
 
 
-def test_space_around_the_answer_is_stripped_as_it_streams():
-    model = FakeModel((b" The", b" dog", b" \n", b"  "))
-    words = [EOS + 1, EOS + 2, EOS + 3, EOS + 2, EOS + 4, EOS + 3]
-    decoding, pieces = decode(words, model)
-    assert pieces == ["The", " dog", " \n dog"]
-    assert decoding.text == " The dog \n dog   \n".strip()
+def test_a_good_answer_is_not_changed(sentences):
+    """The likeliest token is taken wherever it can be: the masks cost nothing but what would be broken."""
+    for text in sentences.values():
+        data = text.encode()
+        model = FakeModel()
+        decoding = Decoding(model, DecodingOptions())
+        for byte in data:
+            assert model.logits(byte).argmax() == byte
+            decoding.take(model.logits(byte, 0x41))
+        assert decoding.token_ids == list(data)
+
+
+# ---- step by step
+
+
+def test_steps_and_the_plain_loop_agree(sentences):
+    text = sentences["bn"]
+    model, data = FakeModel(), [*text.encode(), EOS]
+    decoding = Decoding(model, DecodingOptions())
+    shown = ""
+    for token in data:
+        assert not decoding.is_finished
+        shown += decoding.take(model.logits(token))
+    assert decoding.is_finished and decoding.finish_reason == "stop"
+    assert shown + decoding.finish() == text == decoding.text
+    assert decoding.first_token_at is not None
+
+
+def test_an_answer_ended_from_outside_keeps_the_first_reason():
+    decoding = Decoding(FakeModel(), DecodingOptions(max_tokens=1))
+    decoding.take(FakeModel().logits(0x41))
+    decoding.end("context")
+    assert decoding.finish_reason == "length"
+    other = Decoding(FakeModel(), DecodingOptions())
+    other.end("context")
+    assert (other.finish_reason, other.finish(), other.is_finished) == ("context", "", True)
+
+
+def test_damaged_weights_are_said():
+    with pytest.raises(ModelFormatError, match="weights are damaged"):
+        Decoding(FakeModel(), DecodingOptions()).take(np.full(EOS + 1, np.nan, np.float32))
 
 
 # ---- stopping
@@ -121,24 +117,6 @@ def test_text_that_only_began_like_a_stop_string_comes_out():
     assert decoding.text == "a##b"
     decoding, _ = decode(list(b"a##"), stop=["###"])
     assert (decoding.text, decoding.finish_reason) == ("a##", "stop")
-
-
-def test_first_stop_string_to_be_complete_wins_however_the_text_is_cut():
-    for sizes in ([1] * 6, [6], [2, 4], [3, 3]):
-        data, stream, text = b"xabcde", TextStream(("abcd", "bc")), ""
-        for size in sizes:
-            text, data = text + stream.push(data[:size]), data[size:]
-        assert stream.stopped
-        assert text + stream.finish() == "xa"
-
-
-@given(st.text("ab#", max_size=30), st.lists(st.text("ab#", min_size=1, max_size=4), min_size=1, max_size=3))
-def test_stop_strings_against_a_plain_search(text, stops):
-    stream = TextStream(tuple(stops))
-    shown = "".join(stream.push(character.encode()) for character in text) + stream.finish()
-    ends = [(at + len(stop), at) for stop in stops if (at := text.find(stop)) >= 0]
-    assert stream.stopped == bool(ends)
-    assert shown == (text[: min(ends)[1]] if ends else text)
 
 
 def test_stop_string_in_a_language_of_split_characters():
@@ -160,84 +138,33 @@ def test_text_held_back_comes_out_where_max_tokens_ends_the_answer():
     assert (decoding.text, decoding.finish_reason) == ("ab##", "length")
 
 
-# ---- choosing
+# ---- loops
 
 
-def test_greedy_takes_the_likeliest_and_the_first_of_equals():
-    sampler = Sampler(DecodingOptions())
-    assert sampler.seed is None
-    assert sampler.pick(np.array([0.0, 3.0, 3.0, -1.0], np.float32)) == 1
+@pytest.mark.parametrize("code", STUCK)
+def test_a_loop_is_cut_from_text_and_tokens(code):
+    before, sentence = STUCK[code]
+    text = f" {before}{sentence}"
+    decoding, _ = decode((text + sentence * 40).encode(), max_tokens=5000)
+    assert (decoding.text, decoding.finish_reason) == (text.strip(), "repetition")
+    assert bytes(decoding.token_ids).decode() == text.rstrip()
+    assert len(decoding.token_ids) < decoding.n_generated < len((text + sentence * 12).encode())
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_logits_that_are_not_numbers_mean_damaged_weights(temperature, bad):
-    with pytest.raises(ModelFormatError, match="weights are damaged"):
-        Sampler(DecodingOptions(temperature=temperature)).pick(np.array([0.0, bad, 1.0], np.float32))
+def test_a_token_that_spans_the_cut_stays():
+    words = tuple(part.encode() for part in ("It is", " red. I", "t is"))
+    decoding, _ = decode([EOS + 1, *([EOS + 2, EOS + 3] * 60)], FakeModel(words))
+    assert (decoding.text, decoding.finish_reason) == ("It is red.", "repetition")
+    assert decoding.token_ids == [EOS + 1, EOS + 2]
 
 
-def draws(n: int, logits: list[float], **options) -> list[int]:
-    sampler = Sampler(DecodingOptions(**options))
-    return [sampler.pick(np.array(logits, np.float32)) for _ in range(n)]
+def test_a_loop_found_at_the_end_of_the_answer_is_cut_too():
+    text = "It is so: " + "no " * 17
+    reasons = {decode(text[:n].encode())[0].finish_reason for n in range(50, len(text))}
+    assert reasons == {"stop", "repetition"}
 
 
-def test_seed_decides_and_none_differs():
-    logits = list(np.linspace(0, 1, 50))
-    assert draws(20, logits, temperature=1.0, seed=7) == draws(20, logits, temperature=1.0, seed=7)
-    assert draws(20, logits, temperature=1.0, seed=7) != draws(20, logits, temperature=1.0, seed=8)
-    assert draws(20, logits, temperature=1.0) != draws(20, logits, temperature=1.0)
-
-
-def test_frequencies_follow_the_softmax():
-    logits = np.log([0.6, 0.3, 0.1])
-    counts = np.bincount(draws(3000, list(logits), temperature=1.0, seed=1), minlength=3) / 3000
-    np.testing.assert_allclose(counts, [0.6, 0.3, 0.1], atol=0.03)
-    hot = np.bincount(draws(3000, list(logits), temperature=2.0, seed=1), minlength=3) / 3000
-    expected = np.sqrt([0.6, 0.3, 0.1]) / np.sqrt([0.6, 0.3, 0.1]).sum()
-    np.testing.assert_allclose(hot, expected, atol=0.03)
-
-
-@pytest.mark.parametrize(
-    ("options", "allowed"),
-    [
-        ({"top_k": 1}, {3}),
-        ({"top_k": 2}, {3, 1}),
-        ({"top_k": 0}, {0, 1, 2, 3}),
-        ({"top_p": 0.5}, {3}),  # probabilities 0.1, 0.25, 0.05, 0.6
-        ({"top_p": 0.8}, {3, 1}),
-        ({"min_p": 0.4}, {3, 1}),
-        ({"min_p": 1.0}, {3}),
-    ],
-)
-def test_filters_keep_what_they_should(options, allowed):
-    logits = list(np.log([0.1, 0.25, 0.05, 0.6]))
-    assert set(draws(400, logits, temperature=1.0, seed=3, **options)) == allowed
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"max_tokens": 0},
-        {"max_tokens": 1.5},
-        {"max_tokens": True},
-        {"temperature": -1},
-        {"temperature": float("nan")},
-        {"temperature": "hot"},
-        {"top_k": -1},
-        {"top_p": 1.1},
-        {"min_p": -0.1},
-        {"seed": -1},
-        {"seed": 2**32 - 1},
-        {"stop": ("",)},
-        {"stop": (3,)},
-    ],
-)
-def test_options_out_of_range(options):
-    (name,) = options
-    with pytest.raises(ArgumentError, match=f"^{name}: expected"):
-        DecodingOptions(**options)
-
-
-def test_one_stop_string_may_be_given_as_text():
-    assert DecodingOptions(stop="END").stop == ("END",)
-    assert DecodingOptions(stop=None).stop == ()
+def test_space_without_end_ends():
+    decoding, _ = decode(b"A dog." + b"\n" * 1000)
+    assert (decoding.text, decoding.finish_reason) == ("A dog.", "repetition")
+    assert decoding.token_ids == list(b"A dog.")

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palo_cpp.errors import ArgumentError
-from palo_cpp.languages import LANGUAGES, detect_language, get_language, question_in
+from palo_cpp.language_detection import detect_language
+from palo_cpp.languages import LANGUAGES, get_language, question_in
 
 CODES = ["en", "zh", "hi", "es", "fr", "ar", "bn", "ru", "ur", "ja"]
 

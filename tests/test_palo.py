@@ -68,8 +68,8 @@ def test_warm_answers_equal_cold_ones(palo, picture, other_picture):
 
 def test_follow_up_reads_only_what_is_new(palo, picture):
     with palo.chat(picture, lang="fr") as chat:
-        first = chat.ask("Que voyez-vous sur cette image ?", max_tokens=6)
-        second = chat.ask("Et quoi d'autre y a-t-il ?", max_tokens=6)
+        first = chat.ask("Que voyez-vous sur cette image ?", max_tokens=6, lang_mode="off")
+        second = chat.ask("Et quoi d'autre y a-t-il ?", max_tokens=6, lang_mode="off")
     assert second.timings.n_cached_tokens == first.timings.n_prompt_tokens + 5
     assert second.timings.encode_s == 0
 

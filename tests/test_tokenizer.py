@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import random
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import llama_cpp
+import numpy as np
 import pytest
 import sentencepiece
 from checkpoints import DATA, Size, write_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from llama_vocabulary import VECTORS, load_vocabulary
 from palo_cpp.convert import convert
 
 from palo_cpp.language_model import LanguageModel
-from palo_cpp.llama_library import llama_library
-from palo_cpp.vocabulary import Vocabulary
 
 SentencePiece = sentencepiece.SentencePieceProcessor
 
@@ -129,6 +127,12 @@ def test_bytes_join_to_the_text(model: LanguageModel) -> None:
         assert joined.decode() == (f" {text}" if text else "").replace("▁", " "), text
 
 
+def test_all_tokens_at_once_equal_one_by_one(model: LanguageModel) -> None:
+    table = model.token_table
+    assert [*table.pieces] == [model.token_bytes(token) for token in range(model.n_vocab)]
+    assert np.flatnonzero(table.ends_generation).tolist() == [2] and model.ends_generation(2)
+
+
 def test_control_tokens_in_text(model: LanguageModel) -> None:
     """What a user types never ends the conversation; only where it is asked for is `</s>` the token."""
     for text in ("</s>", "a</s>b", "<s>", "<unk>", "x <s> y</s>"):
@@ -154,11 +158,6 @@ def test_added_tokens(tmp_path: Path, sentence_piece: SentencePiece) -> None:
             assert model.tokenize(text) == encode(text), text
 
 
-# Texts and ids made with LLaMA's own 32000 pieces (llama.cpp's vocabulary tests). They lie beside the checkout where
-# the project is developed and are no part of it: elsewhere there is none to check.
-VECTORS = sorted(Path(__file__).parents[2].glob("shared/data/*-vocab.inp.txt"))
-
-
 def test_vectors_of_llama() -> None:
     for path in VECTORS:
         texts = path.read_bytes().decode().split("\n__ggml_vocab_test__\n")
@@ -169,13 +168,3 @@ def test_vectors_of_llama() -> None:
                 assert vocabulary.tokenize(text) == [int(token) for token in line.split()], text
         finally:
             free()
-
-
-def load_vocabulary(path: Path) -> tuple[Vocabulary, Callable[[], None]]:
-    """The tokenizer of a GGUF file without weights."""
-    library = llama_library()
-    parameters = llama_cpp.llama_model_default_params()
-    parameters.vocab_only = True
-    model = library.llama_model_load_from_file(str(path).encode(), parameters)
-    assert model
-    return Vocabulary(library, model, path.name, threading.Lock()), lambda: library.llama_model_free(model)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from palo_cpp.cli.console import AnswerWriter, Status, notice, warn
 from palo_cpp.cli.interrupt import InterruptWatch
 from palo_cpp.cli.log import shown_stages
-from palo_cpp.languages import LANGUAGES, detect_language
+from palo_cpp.language_detection import detect_language
+from palo_cpp.languages import LANGUAGES
 
 if TYPE_CHECKING:
     from palo_cpp import Answer
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 # What to say about an answer that the model did not end itself.
 CUT_SHORT = {
+    "repetition": "the answer was cut because the model only repeated itself; ask differently or try --temp 0.7",
     "length": "the answer was cut at {n} tokens; -n allows more",
     "context": "the answer was cut because the context is full; -c allows more, in chat /clear makes room",
 }
@@ -63,6 +65,13 @@ def warn_if_cut(answer: Answer) -> None:
     """Say so on stderr where something else than the model ended the answer."""
     if answer.finish_reason in CUT_SHORT:
         warn(CUT_SHORT[answer.finish_reason].format(n=len(answer.token_ids)))
+
+
+def warn_if_in_another_language(answer: Answer) -> None:
+    """Say so on stderr where the answer is not in the language that was asked for."""
+    if answer.language_ok is False and answer.language:
+        detected = f", but in {LANGUAGES[answer.language_detected]}" if answer.language_detected else ""
+        warn(f"the answer is not in {LANGUAGES[answer.language]}{detected}")
 
 
 def print_timings(answer: Answer) -> None:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import click
 
 from palo_cpp.cli import opening
-from palo_cpp.cli.answering import direction_for, print_answer, print_timings, to_json, warn_if_cut
+from palo_cpp.cli.answering import (
+    direction_for,
+    print_answer,
+    print_timings,
+    to_json,
+    warn_if_cut,
+    warn_if_in_another_language,
+)
 from palo_cpp.cli.console import Status
 from palo_cpp.cli.group import EXIT_INTERRUPTED
 from palo_cpp.cli.options import (
@@ -65,6 +72,7 @@ def command(
     if answer is None:
         return EXIT_INTERRUPTED
     warn_if_cut(answer)
+    warn_if_in_another_language(answer)
     if as_json:
         click.echo(to_json(answer.to_dict()))
     elif show_timings:

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 import click
 
 from palo_cpp.cli import opening
-from palo_cpp.cli.answering import direction_for, print_answer, print_timings, to_json, warn_if_cut
+from palo_cpp.cli.answering import (
+    direction_for,
+    print_answer,
+    print_timings,
+    to_json,
+    warn_if_cut,
+    warn_if_in_another_language,
+)
 from palo_cpp.cli.chat_commands import run_command
 from palo_cpp.cli.console import Status, notice
 from palo_cpp.cli.group import EXIT_FAILED, EXIT_INTERRUPTED, print_error
@@ -136,6 +143,7 @@ class Conversation:
             notice("(stopped)")
             return
         warn_if_cut(answer)
+        warn_if_in_another_language(answer)
         if self._as_json:
             click.echo(to_json(answer.to_dict()))
         elif self._show_timings:

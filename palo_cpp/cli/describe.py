@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from palo_cpp.cli import opening
-from palo_cpp.cli.answering import direction_for, print_answer, print_timings, to_json, warn_if_cut
+from palo_cpp.cli.answering import (
+    direction_for,
+    print_answer,
+    print_timings,
+    to_json,
+    warn_if_cut,
+    warn_if_in_another_language,
+)
 from palo_cpp.cli.console import AnswerWriter, Status
 from palo_cpp.cli.group import EXIT_FAILED, print_error
 from palo_cpp.cli.options import (
@@ -124,6 +131,7 @@ class _Describing:
         if answer is None:
             raise KeyboardInterrupt
         warn_if_cut(answer)
+        warn_if_in_another_language(answer)
         if self._show_timings:
             print_timings(answer)
 
@@ -134,3 +142,4 @@ class _Describing:
             writer.write(answer.text)
             writer.finish()
             warn_if_cut(answer)
+            warn_if_in_another_language(answer)

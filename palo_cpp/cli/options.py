@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 import click
 from click.types import StringParamType
 
+from palo_cpp.decoding_options import DEFAULT_LANG_MODE, LANG_MODES
 from palo_cpp.errors import ArgumentError
 from palo_cpp.languages import LANGUAGES, get_language
 
@@ -41,6 +42,7 @@ class SamplingOptions:
     min_p: float | None
     seed: int | None
     stop: tuple[str, ...]
+    lang_mode: str | None
 
     def given(self) -> dict[str, Any]:
         """What the user asked for, by the names of `Palo.stream`."""
@@ -195,6 +197,14 @@ _SAMPLING = (
         multiple=True,
         metavar="TEXT",
         help="End the answer before this text; may be given several times.",
+    ),
+    option(
+        "--lang-mode",
+        env="LANG_MODE",
+        type=click.Choice(LANG_MODES),
+        default=None,
+        show_default=f"{DEFAULT_LANG_MODE}: its script, and names in others",
+        help="How --lang is kept: only the language's script, also names and quoted words, or by the request alone.",
     ),
 )
 

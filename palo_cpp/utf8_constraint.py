@@ -1,0 +1,40 @@
+"""The rule that an answer's bytes are UTF-8 (RFC 3629); always in force."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palo_cpp.character_automaton import DEAD, CharacterAutomaton
+from palo_cpp.vocabulary_masks import VocabularyMasks
+
+_BETWEEN_CHARACTERS = 1
+# The sign of broken text. Vocabularies hold it because their training texts were broken: no answer means it.
+_REPLACEMENT = 0xFFFD
+_SURROGATES = slice(0xD800, 0xE000)
+
+
+@functools.cache
+def utf8_automaton() -> CharacterAutomaton:
+    """Every character may come, but U+FFFD."""
+    targets = np.full((1, 0x110000), _BETWEEN_CHARACTERS, np.uint8)
+    targets[0, _SURROGATES] = targets[0, _REPLACEMENT] = DEAD
+    return CharacterAutomaton(targets)
+
+
+class Utf8Constraint:
+    """The rule for one answer; a `TokenConstraint`."""
+
+    def __init__(self, masks: VocabularyMasks) -> None:
+        self._masks = masks
+        self._state = _BETWEEN_CHARACTERS
+
+    def allowed(self) -> NDArray[np.bool_]:
+        """Tokens that may come next [n_vocab] bool; not to be written into."""
+        return self._masks.mask(self._state)
+
+    def accept(self, token: int) -> None:
+        """Go along with a token; the bytes of one that was refused are lost."""
+        self._state = self._masks.after(self._state, token) or _BETWEEN_CHARACTERS

@@ -1,0 +1,107 @@
+"""Choosing tokens: greedy, by chance, under a mask; and the options for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from palo_cpp.decoding_options import DecodingOptions
+from palo_cpp.errors import ArgumentError, ModelFormatError
+from palo_cpp.sampler import Sampler
+
+
+def test_greedy_takes_the_likeliest_and_the_first_of_equals():
+    sampler = Sampler(DecodingOptions())
+    assert sampler.seed is None
+    assert sampler.pick(np.array([0.0, 3.0, 3.0, -1.0], np.float32)) == 1
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_logits_that_are_not_numbers_mean_damaged_weights(temperature, bad):
+    with pytest.raises(ModelFormatError, match="weights are damaged"):
+        Sampler(DecodingOptions(temperature=temperature)).pick(np.array([0.0, bad, 1.0], np.float32))
+
+
+def draws(n: int, logits: list[float], **options) -> list[int]:
+    sampler = Sampler(DecodingOptions(**options))
+    return [sampler.pick(np.array(logits, np.float32)) for _ in range(n)]
+
+
+def test_seed_decides_and_none_differs():
+    logits = list(np.linspace(0, 1, 50))
+    assert draws(20, logits, temperature=1.0, seed=7) == draws(20, logits, temperature=1.0, seed=7)
+    assert draws(20, logits, temperature=1.0, seed=7) != draws(20, logits, temperature=1.0, seed=8)
+    assert draws(20, logits, temperature=1.0) != draws(20, logits, temperature=1.0)
+
+
+def test_frequencies_follow_the_softmax():
+    logits = np.log([0.6, 0.3, 0.1])
+    counts = np.bincount(draws(3000, list(logits), temperature=1.0, seed=1), minlength=3) / 3000
+    np.testing.assert_allclose(counts, [0.6, 0.3, 0.1], atol=0.03)
+    hot = np.bincount(draws(3000, list(logits), temperature=2.0, seed=1), minlength=3) / 3000
+    expected = np.sqrt([0.6, 0.3, 0.1]) / np.sqrt([0.6, 0.3, 0.1]).sum()
+    np.testing.assert_allclose(hot, expected, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("options", "allowed"),
+    [
+        ({"top_k": 1}, {3}),
+        ({"top_k": 2}, {3, 1}),
+        ({"top_k": 0}, {0, 1, 2, 3}),
+        ({"top_p": 0.5}, {3}),  # probabilities 0.1, 0.25, 0.05, 0.6
+        ({"top_p": 0.8}, {3, 1}),
+        ({"min_p": 0.4}, {3, 1}),
+        ({"min_p": 1.0}, {3}),
+    ],
+)
+def test_filters_keep_what_they_should(options, allowed):
+    logits = list(np.log([0.1, 0.25, 0.05, 0.6]))
+    assert set(draws(400, logits, temperature=1.0, seed=3, **options)) == allowed
+
+
+def test_under_a_mask_the_likeliest_of_what_is_allowed():
+    sampler = Sampler(DecodingOptions())
+    logits = np.array([0.0, 3.0, 2.0, -1.0], np.float32)
+    assert sampler.pick(logits, np.array([True, False, True, True])) == 2
+    assert sampler.pick(logits, np.array([True, True, True, True])) == 1
+    logits[2:] = -np.inf
+    assert sampler.pick(logits, np.array([False, False, True, True])) == 2  # though the model rules them out
+
+
+def test_under_a_mask_chance_draws_from_what_is_allowed():
+    sampler = Sampler(DecodingOptions(temperature=1.0, seed=1))
+    mask = np.array([True, False, True, False])
+    drawn = [sampler.pick(np.log(np.array([0.1, 0.6, 0.2, 0.1], np.float32)), mask) for _ in range(1000)]
+    assert set(drawn) == {0, 2}
+    assert abs(np.mean(np.array(drawn) == 2) - 2 / 3) < 0.05
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_tokens": 0},
+        {"max_tokens": 1.5},
+        {"max_tokens": True},
+        {"temperature": -1},
+        {"temperature": float("nan")},
+        {"temperature": "hot"},
+        {"top_k": -1},
+        {"top_p": 1.1},
+        {"min_p": -0.1},
+        {"seed": -1},
+        {"seed": 2**32 - 1},
+        {"stop": ("",)},
+        {"stop": (3,)},
+    ],
+)
+def test_options_out_of_range(options):
+    (name,) = options
+    with pytest.raises(ArgumentError, match=f"^{name}: expected"):
+        DecodingOptions(**options)
+
+
+def test_one_stop_string_may_be_given_as_text():
+    assert DecodingOptions(stop="END").stop == ("END",)
+    assert DecodingOptions(stop=None).stop == ()
