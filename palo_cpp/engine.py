@@ -84,7 +84,7 @@ class Sessions:
     """What conversations with one model need to be saved and loaded.
 
     Attributes:
-        model: tells the model's files; reads a few megabytes of them.
+        model: tells the model's files; reads a few megabytes of them, once.
         reopen_image: makes of an image's pixels what `Engine.open_image` made of the image.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -129,7 +129,7 @@ class Palo:
             lambda model, request: decoding_for(
                 model, request, constraints.of(request.language, request.options.lang_mode)
             ),
-            sessions=Sessions(partial(stored_model, self.files), self._embedder.reopen),
+            sessions=Sessions(cache(partial(stored_model, self.files)), self._embedder.reopen),
         )
 
     def _check_widths(self) -> None:

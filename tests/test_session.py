@@ -119,6 +119,23 @@ def test_several_images_and_one_that_was_not_asked_about_yet(palo, picture, othe
     assert answer.timings.n_cached_tokens == expected.timings.n_cached_tokens
 
 
+def test_an_image_is_added_only_if_it_is_new(palo, picture, other_picture, path):
+    with palo.load_chat(path) as chat:
+        assert not chat.add_image(picture, if_new=True) and chat.pending_images == []
+        assert chat.add_image(other_picture, if_new=True)
+        assert not chat.add_image(other_picture, if_new=True) and len(chat.pending_images) == 1
+        assert chat.add_image(picture) and len(chat.pending_images) == 2
+
+
+def test_saving_stops_an_answer_that_is_still_coming(palo, picture, tmp_path):
+    with palo.chat(picture) as chat:
+        stream = chat.stream("What?", max_tokens=500)
+        next(stream)
+        chat.save(tmp_path / "a.palo")
+        assert stream.answer.finish_reason == "cancelled"
+    assert palo.load_chat(tmp_path / "a.palo").turns[0].answer == stream.answer.text
+
+
 def test_an_empty_conversation(palo, tmp_path):
     with palo.chat(system="Be brief.") as chat:
         chat.save(tmp_path / "a.palo")
