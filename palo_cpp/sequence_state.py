@@ -7,7 +7,7 @@ exactly what llama.cpp would have written for this model:
 
     u32 magic, i32 sequence, u32 streams = 1, u32 n_cells
     n_cells times: i32 position, u32 sequences = 1, i32 sequence
-    u32 values transposed = 0, u32 n_layer
+    u32 values transposed = 0 (so it is with flash attention, which all CPUs have), u32 n_layer
     n_layer times: i32 type = f16, u64 bytes of a row, keys [n_cells, row] f16
     n_layer times: the same for the values
 """
@@ -82,6 +82,7 @@ def check_state(state: State, layout: StateLayout, n_expected: int | None = None
     Raises:
         ArgumentError: it is cut short or longer, of another model, or damaged.
     """
+    state = np.ascontiguousarray(state)
     n_cells = _checked_n_cells(state, layout)
     if n_expected not in (None, n_cells):
         raise _wrong(f"{n_expected} positions", str(n_cells))
