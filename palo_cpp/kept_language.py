@@ -117,7 +117,10 @@ class KeptLanguage:
 
 
 def with_retry(kept: Timings, thrown_away: Timings) -> Timings:
-    """What an answer cost that was the second attempt: reading and encoding of both, the decoding apart."""
+    """What an answer cost that was the second attempt: reading and encoding of both, the decoding apart.
+
+    What stood in the KV cache is what stood there when the question came.
+    """
     return replace(
         kept,
         image_s=thrown_away.image_s,
@@ -127,4 +130,5 @@ def with_retry(kept: Timings, thrown_away: Timings) -> Timings:
         retry_s=thrown_away.decode_s,
         n_retries=1,
         n_images_encoded=thrown_away.n_images_encoded + kept.n_images_encoded,
+        n_cached_tokens=thrown_away.n_cached_tokens,
     )
