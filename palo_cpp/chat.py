@@ -7,20 +7,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from palo_cpp.answer import Answer, AnswerStream
 from palo_cpp.answering import Answering
 from palo_cpp.budget import ContextUse, context_use, fit
-from palo_cpp.decoding_options import DEFAULT_MAX_TOKENS, DecodingOptions
+from palo_cpp.decoding_options import DEFAULT_LANG_MODE, DEFAULT_MAX_TOKENS, DecodingOptions
 from palo_cpp.early_start import EarlyStart
-from palo_cpp.engine import Engine, Request
+from palo_cpp.engine import Engine, Plan, Request
 from palo_cpp.errors import ArgumentError
-from palo_cpp.kept_language import KeptLanguage, is_told_by_script
+from palo_cpp.kept_language import KeptLanguage, needs_check
 from palo_cpp.language_detection import detect_language
 from palo_cpp.languages import get_language, question_in
 from palo_cpp.prompt import SYSTEM, ImageSegment, Segment, Turn, prompt_prefix
+from palo_cpp.session import Talk, save_talk
 
 if TYPE_CHECKING:
     from palo_cpp.image import ImageSource
@@ -36,6 +38,7 @@ class Chat:
             oldest leave, and their images move on to the next.
         pending_images: shown with the next question.
         lang: code of the language that answers come in where a question names no other; None lets the model choose.
+        lang_mode: how that is kept where a question says nothing else, as in `DecodingOptions`.
 
     Example:
         >>> with palo.chat("photo.jpg", lang="ar") as chat:  # doctest: +SKIP
@@ -49,6 +52,7 @@ class Chat:
         image: ImageSource | None = None,
         *,
         lang: str | None = None,
+        lang_mode: str = DEFAULT_LANG_MODE,
         system: str = SYSTEM,
         turns: Sequence[Turn] = (),
     ) -> None:
@@ -58,11 +62,19 @@ class Chat:
         self._early: EarlyStart | None = None
         self._is_open = True
         self.lang = None if lang is None else get_language(lang).code
+        self.lang_mode = DecodingOptions(lang_mode=lang_mode).lang_mode
         engine.heed_language({self.lang} if self.lang else set())
         self.turns: list[Turn] = list(turns)
         self.pending_images: list[ImageSegment] = []
         if image is not None:
             self.add_image(image)
+
+    @classmethod
+    def from_talk(cls, engine: Engine, talk: Talk) -> Chat:
+        """Go on with a conversation that `load_talk` has read."""
+        chat = cls(engine, lang=talk.lang, system=talk.system, turns=talk.turns)
+        chat.pending_images[:] = talk.pending_images
+        return chat
 
     def ask(
         self, question: str | None = None, *, lang: str | None = None, instead: bool = False, **options: Any
@@ -104,17 +116,34 @@ class Chat:
         self._finish_stream()
         if instead and not self.turns:
             raise ArgumentError("instead: expected a turn to take the place of, got an empty conversation; ask without")
-        begin = partial(self._request, question, lang, instead, decoding_options_from(options), started_at)
-        request = begin()
-        answering, code = self._answering(request), request.language
-        if code is None or request.options.lang_mode == "off" or is_told_by_script(code):
+        decoding_options = decoding_options_from({"lang_mode": self.lang_mode, **options})
+        request, insist = self._plan(question, lang, instead, decoding_options, started_at)
+        answering = self._answering(request)
+        if insist is None or request.language is None:
             self._stream = AnswerStream(answering.pieces(), answering.finish)
         else:
             kept = KeptLanguage(
-                answering, code, lambda: self._answering(begin(insist=True)), shows_at_once=shows_at_once
+                answering, request.language, lambda: self._answering(insist()), shows_at_once=shows_at_once
             )
             self._stream = AnswerStream(kept.pieces(), kept.finish)
         return self._stream
+
+    def plan(self, question: str | None = None, *, lang: str | None = None, **options: Any) -> Plan:
+        """What `ask` would ask of the model, without asking; arguments as in `ask`."""
+        started_at = time.perf_counter()
+        self._check_open()
+        self._finish_stream()
+        decoding_options = decoding_options_from({"lang_mode": self.lang_mode, **options})
+        return self._plan(question, lang, False, decoding_options, started_at)
+
+    def _plan(
+        self, question: str | None, lang: str | None, instead: bool, options: DecodingOptions, started_at: float
+    ) -> Plan:
+        begin = partial(self._request, question, lang, instead, options, started_at)
+        request = begin()
+        code = request.language
+        may_insist = code is not None and needs_check(code, options.lang_mode)
+        return Plan(request, partial(begin, insist=True) if may_insist else None)
 
     def _answering(self, request: Request) -> Answering:
         return Answering(self._engine, request, lambda turn: self._enter(request.history, turn))
@@ -209,16 +238,26 @@ class Chat:
         self.turns.clear()
         self.pending_images[:] = opened
 
-    def add_image(self, image: ImageSource) -> None:
+    def add_image(self, image: ImageSource, *, if_new: bool = False) -> bool:
         """Show one more image: it stands in the next question, and what was said so far stays.
+
+        Args:
+            image: as in `Palo.ask`.
+            if_new: not where the conversation shows these very pixels already.
+
+        Returns:
+            Whether it was added.
 
         Raises:
             ImageError: it cannot be read; the conversation stays as it was.
         """
         self._check_open()
         opened = self._engine.open_image(image)
+        if if_new and opened in (*self.pending_images, *(shown for turn in self.turns for shown in turn.images)):
+            return False
         self._interrupt()
         self.pending_images.append(opened)
+        return True
 
     def clear(self) -> None:
         """Forget all turns; the images stay."""
@@ -242,6 +281,27 @@ class Chat:
         turn = self.turns.pop()
         self.pending_images[:0] = turn.images
         return turn
+
+    def save(self, path: str | Path, *, with_kv: bool = True) -> None:
+        """Write the conversation to a file, from which `Palo.load_chat` goes on; an answer still coming is stopped.
+
+        The file holds questions, answers, the language, and the images as PALO sees them, so that the photos
+        themselves are not needed again. It appears whole or not at all, and only its owner may read it.
+
+        Args:
+            path: where; an older file is replaced.
+            with_kv: keep the language model's keys and values too, so that the next question is answered at once
+                (192 KiB a token for MobilePALO, 512 for 7B). Without them the file has some 200 KB an image, and the
+                conversation is read again.
+
+        Raises:
+            ArgumentError: the path names a folder or a device.
+            PaloError: no room, or it cannot be written there.
+        """
+        self._check_open()
+        self._finish_stream()
+        talk = Talk(tuple(self.turns), tuple(self.pending_images), self.lang, self._system)
+        save_talk(Path(path).expanduser(), talk, self._engine, with_kv=with_kv)
 
     @property
     def n_tokens(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from palo_cpp.decoding import Decoding
 from palo_cpp.decoding_options import DecodingOptions
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from palo_cpp.image import ImageSource
     from palo_cpp.kv_cache import Cursor, KvCache
     from palo_cpp.language_model import LanguageModel
+    from palo_cpp.stored_session import StoredImage, StoredModel
     from palo_cpp.token_constraint import TokenConstraint
 
 
@@ -52,6 +53,19 @@ class Request:
         return sum(map(len, self.segments))
 
 
+class Plan(NamedTuple):
+    """What to ask, and what instead where the answer comes in another language.
+
+    Attributes:
+        request: the question.
+        insist: makes the request that asks more strongly, an `ArgumentError` where there is no room for it; None where
+            the language need not be checked.
+    """
+
+    request: Request
+    insist: Callable[[], Request] | None
+
+
 def decoding_for(model: LanguageModel, request: Request, constraints: Sequence[TokenConstraint] = ()) -> Decoding:
     """A decoding that the options decide, and what else is known of the request.
 
@@ -79,6 +93,19 @@ def decode_by_tokens(cache: KvCache, cursor: Cursor, decoding: Decoding, n_room:
 
 
 @dataclass(frozen=True)
+class Sessions:
+    """What conversations with one model need to be saved and loaded.
+
+    Attributes:
+        model: tells the model's files; reads a few megabytes of them, once.
+        reopen_image: makes of an image's pixels what `Engine.open_image` made of the image.
+    """
+
+    model: Callable[[], StoredModel]
+    reopen_image: Callable[[StoredImage], ImageSegment]
+
+
+@dataclass(frozen=True)
 class Engine:
     """What every conversation with one model shares.
 
@@ -89,6 +116,7 @@ class Engine:
         heed_language: is told before each answer the code of its language, or of all that it may be.
         new_decoding: makes what chooses an answer's tokens; constraints come in here.
         decode: advances the context to the answer's end; drafts come in here.
+        sessions: what conversations need to be saved and loaded; None where they cannot be.
     """
 
     model: LanguageModel
@@ -97,3 +125,4 @@ class Engine:
     heed_language: Callable[[set[str]], None] = lambda _codes: None
     new_decoding: Callable[[LanguageModel, Request], Decoding] = decoding_for
     decode: Callable[[KvCache, Cursor, Decoding, int], Iterator[str]] = decode_by_tokens
+    sessions: Sessions | None = None

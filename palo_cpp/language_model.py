@@ -5,12 +5,10 @@ llama.cpp ends the process where an assertion fails, so everything is checked he
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import os
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,22 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.backend import BackendMode, BackendUse, checked_mode, loading
-from palo_cpp.errors import ArgumentError, ModelFormatError, OutOfMemoryError
+from palo_cpp.decode_rows import DecodeRows, joined, rows_of_sequence
+from palo_cpp.errors import ArgumentError, OutOfMemoryError
 from palo_cpp.gguf_header import GgufHeader, Scalar, read_header
 from palo_cpp.language_model_checks import check_language_model, checked_embeddings, checked_tokens
-from palo_cpp.llama_library import llama_library, recorded_errors
+from palo_cpp.llama_context import N_OUTPUTS_MAX, N_SEQ_MAX, free, load_model, make_context, warm_up
+from palo_cpp.llama_library import llama_library
 from palo_cpp.machine import n_physical_cores
+from palo_cpp.sequence_lengths import SequenceLengths
+from palo_cpp.sequence_state import State, StateLayout, check_state, put_back, taken_out
 from palo_cpp.token_table import TokenTable
 from palo_cpp.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
-# One piece of a prefill: 512 rows keep the matrix kernels busy, and Ctrl-C is seen between two pieces.
-N_BATCH = 512
-# Ten languages and a few more can share one context; an unused sequence costs nothing.
-N_SEQ_MAX = 16
-# Rows of logits made at once where all positions are asked for; llama.cpp reserves a buffer of this many.
-N_OUTPUTS_MAX = 64
 # A KV cache for more than this is not taken without being asked for: 4096 tokens of PALO-7B are 2 GiB.
 DEFAULT_N_CTX_MAX = 4096
 N_CTX_MIN, N_CTX_MAX = 16, 1 << 20
@@ -100,13 +96,13 @@ class LanguageModel:
         self.lock = threading.RLock()
         self._llama = llama_library()
         with loading(mode) as placed:
-            self._model = _load_model(self._llama, self.path)
+            self._model = load_model(self._llama, self.path)
         self.backend: BackendUse = placed.use
         logger.debug("%s: %s", self.path.name, self.backend)
-        self._context = _make_context(self._llama, self._model, self.n_ctx, self.n_threads)
-        self._close = weakref.finalize(self, _free, self._llama, self._model, self._context)
+        self._context = make_context(self._llama, self._model, self.n_ctx, self.n_threads)
+        self._close = weakref.finalize(self, free, self._llama, self._model, self._context)
         if self.backend.is_active:
-            _warm_up(self._llama, self._model, self._context)
+            warm_up(self._llama, self._model, self._context)
         self._read_sizes()
 
     def _read_sizes(self) -> None:
@@ -117,8 +113,7 @@ class LanguageModel:
         self.n_embd: int = llama.llama_model_n_embd(self._model)
         self.n_layer: int = llama.llama_model_n_layer(self._model)
         self._n_batch: int = llama.llama_n_batch(self._context)
-        self._n_cached = [0] * N_SEQ_MAX
-        self._n_shared = [0] * N_SEQ_MAX  # of these, cells that belong to the sequence it was copied from
+        self._lengths = SequenceLengths(N_SEQ_MAX)
 
     # ---- text
 
@@ -183,70 +178,85 @@ class LanguageModel:
         Raises:
             ArgumentError: an input or position that llama.cpp could not take; nothing was decoded.
         """
-        rows = self._checked_inputs(inputs)
         with self.lock:
             self._check_open()
-            self._check_room(len(rows), position, seq_id)
-            try:
-                logits = self._decode_pieces(rows, position, seq_id, all_logits)
-            except BaseException:  # Ctrl-C between two pieces, too: leave no half of the inputs behind
-                self.remove(seq_id, position)
-                raise
+            _check_seq_id(seq_id)
+            self._check_position(position, seq_id)
+            values = self._checked_inputs(inputs)
+            rows = rows_of_sequence(values, position=position, seq_id=seq_id, all_logits=all_logits)
+            n_piece = min(self._n_batch, N_OUTPUTS_MAX) if all_logits else self._n_batch
+            logits = self._decode_rows(rows, n_piece)
         return logits if all_logits else logits[-1]
+
+    def decode_many(self, tokens: Mapping[int, Sequence[int]]) -> NDArray[np.float32]:
+        """Append tokens to several sequences at once: the weights are read once for all of them.
+
+        Args:
+            tokens: seq_id -> token ids that follow what stands in that sequence.
+
+        Returns:
+            A copy of the logits after the last token of each, [n_sequences, n_vocab] f32, in the order given. Against
+            `decode`, sums may be taken in another order: they differ in the last bits.
+
+        Raises:
+            ArgumentError: no sequence, or tokens that llama.cpp could not take; nothing was decoded.
+        """
+        if not tokens:
+            raise ArgumentError("tokens: expected at least one sequence, got none")
+        with self.lock:
+            self._check_open()
+            for seq_id in tokens:
+                _check_seq_id(seq_id)
+            rows = [
+                rows_of_sequence(
+                    checked_tokens(ids, self.n_vocab), position=self._lengths[seq_id], seq_id=seq_id, all_logits=False
+                )
+                for seq_id, ids in tokens.items()
+            ]
+            return self._decode_rows(joined(rows), self._n_batch)
 
     def _checked_inputs(self, inputs: Sequence[int] | NDArray[Any]) -> NDArray[Any]:
         if isinstance(inputs, np.ndarray) and inputs.ndim != 1:
             return checked_embeddings(inputs, self.n_embd)
         return checked_tokens(inputs, self.n_vocab)
 
-    def _check_room(self, n_tokens: int, position: int, seq_id: int) -> None:
-        _check_seq_id(seq_id)
-        if position != self._n_cached[seq_id]:
-            raise ArgumentError(f"position: expected {self._n_cached[seq_id]}, got {position}; decode in order")
-        n_left = self.n_ctx - (sum(self._n_cached) - sum(self._n_shared))
-        if n_tokens > n_left:
+    def _check_position(self, position: int, seq_id: int) -> None:
+        if position != self._lengths[seq_id]:
+            raise ArgumentError(f"position: expected {self._lengths[seq_id]}, got {position}; decode in order")
+
+    def _check_fits(self, n_tokens: int, n_free: int) -> None:
+        if n_tokens > n_free:
             raise ArgumentError(
-                f"context: expected at most {n_left} more tokens, got {n_tokens}: {n_tokens - n_left} too many of "
+                f"context: expected at most {n_free} more tokens, got {n_tokens}: {n_tokens - n_free} too many of "
                 f"{self.n_ctx}; shorten the text or choose a larger n_ctx"
             )
 
-    def _decode_pieces(self, rows: NDArray[Any], position: int, seq_id: int, all_logits: bool) -> NDArray[np.float32]:
-        n_piece = min(self._n_batch, N_OUTPUTS_MAX) if all_logits else self._n_batch
-        pieces = []
-        for start in range(0, len(rows), n_piece):
-            piece = rows[start : start + n_piece]
-            wanted = np.zeros(len(piece), np.int8)
-            wanted[0 if all_logits else -1 :] = all_logits or start + n_piece >= len(rows)
-            self._decode_batch(piece, position + start, seq_id, wanted)
-            if wanted.any():
-                pieces.append(self._logits(int(wanted.sum())))
-        return np.concatenate(pieces)
+    def _decode_rows(self, rows: DecodeRows, n_piece: int) -> NDArray[np.float32]:
+        """Decode in pieces; the logits asked for, [n_wanted, n_vocab]. After a failure all is as it was."""
+        self._check_fits(len(rows), self.n_free)
+        before = {int(seq_id): self._lengths[seq_id] for seq_id in np.unique(rows.seq_ids)}
+        logits = []
+        try:
+            for piece in rows.pieces(n_piece):
+                self._decode_batch(piece)
+                if piece.wanted.any():
+                    logits.append(self._logits(int(piece.wanted.sum())))
+        except BaseException:  # Ctrl-C between two pieces, too: leave no half of the inputs behind
+            for seq_id, length in before.items():
+                self.remove(seq_id, length)
+            raise
+        return np.concatenate(logits)
 
-    def _decode_batch(self, rows: NDArray[Any], position: int, seq_id: int, wanted: NDArray[np.int8]) -> None:
-        """Hand one piece, rows [n] i32 or [n, n_embd] f32, to llama.cpp."""
-        n = len(rows)
-        positions = np.arange(position, position + n, dtype=np.int32)
-        counts = np.ones(n, np.int32)
-        sequence = ctypes.c_int32(seq_id)
-        sequences = (ctypes.POINTER(ctypes.c_int32) * n)(*[ctypes.pointer(sequence)] * n)
-        batch = self._llama.llama_batch(
-            n_tokens=n,
-            pos=_pointer(positions, ctypes.c_int32),
-            n_seq_id=_pointer(counts, ctypes.c_int32),
-            seq_id=ctypes.cast(sequences, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
-            logits=_pointer(wanted, ctypes.c_int8),
-        )
-        if rows.ndim == 1:
-            batch.token = _pointer(rows, ctypes.c_int32)
-        else:
-            batch.embd = _pointer(rows, ctypes.c_float)
-        status = self._llama.llama_decode(self._context, batch)
+    def _decode_batch(self, rows: DecodeRows) -> None:
+        """Hand one piece to llama.cpp."""
+        status = self._llama.llama_decode(self._context, rows.to_llama(self._llama))
         if status != 0:
             raise OutOfMemoryError(
-                f"{self.path.name}: expected llama.cpp to decode {n} tokens, got status {status}; "
+                f"{self.path.name}: expected llama.cpp to decode {len(rows)} tokens, got status {status}; "
                 "see the log of palo_cpp.llama, free memory or choose a smaller n_ctx"
             )
-        self._n_cached[seq_id] = position + n
+        for seq_id, n in zip(*np.unique(rows.seq_ids, return_counts=True), strict=True):
+            self._lengths.append(int(seq_id), int(n))
 
     def _logits(self, n_rows: int) -> NDArray[np.float32]:
         data = self._llama.llama_get_logits(self._context)
@@ -255,7 +265,12 @@ class LanguageModel:
     def n_tokens(self, seq_id: int = 0) -> int:
         """How many tokens and embeddings stand in a sequence."""
         _check_seq_id(seq_id)
-        return self._n_cached[seq_id]
+        return self._lengths[seq_id]
+
+    @property
+    def n_free(self) -> int:
+        """Tokens that still fit into the context; what sequences share counts once."""
+        return self.n_ctx - self._lengths.n_used
 
     def remove(self, seq_id: int, start: int = 0, end: int = -1) -> None:
         """Drop what stands in a sequence from `start` to its end (`end` < 0, or its length).
@@ -266,13 +281,12 @@ class LanguageModel:
         _check_seq_id(seq_id)
         with self.lock:
             self._check_open()
-            length = self._n_cached[seq_id]
+            length = self._lengths[seq_id]
             if start < 0 or 0 <= end < length:
                 raise ArgumentError(f"range: expected start >= 0 and the sequence's end {length}, got {start}:{end}")
             memory = self._llama.llama_get_memory(self._context)
             self._llama.llama_memory_seq_rm(memory, seq_id, start, -1)
-            self._n_cached[seq_id] = min(length, start)
-            self._n_shared[seq_id] = min(self._n_shared[seq_id], start)
+            self._lengths.truncate(seq_id, start)
 
     def copy(self, source: int, target: int) -> None:
         """Make sequence `target` what `source` is; the cells are shared until they differ."""
@@ -284,7 +298,72 @@ class LanguageModel:
             self.remove(target)
             memory = self._llama.llama_get_memory(self._context)
             self._llama.llama_memory_seq_cp(memory, source, target, -1, -1)
-            self._n_cached[target] = self._n_shared[target] = self._n_cached[source]
+            self._lengths.copy(source, target)
+
+    # ---- sequences kept outside
+
+    def sequence_state(self, seq_id: int = 0, *, end: int | None = None) -> State:
+        """What stands in a sequence, for `set_sequence_state` of this model in this or another process.
+
+        Args:
+            seq_id: which sequence, 0 to 15.
+            end: copy no more than so many positions.
+
+        Returns:
+            Bytes [n]: keys and values in f16, 192 KiB a position for MobilePALO, 512 for 7B.
+
+        Raises:
+            ArgumentError: nothing stands there.
+            OutOfMemoryError: no memory for the copy.
+        """
+        _check_seq_id(seq_id)
+        with self.lock:
+            self._check_open()
+            length = self._lengths[seq_id]
+            n_cells = length if end is None else min(end, length)
+            if n_cells <= 0:
+                raise ArgumentError("sequence state: expected a sequence that something stands in, got an empty one")
+            if n_cells == length:
+                return taken_out(self._llama, self._context, seq_id)
+            spare = next((i for i in range(N_SEQ_MAX) if not self._lengths[i]), None)
+            if spare is None:
+                raise ArgumentError("sequence state: expected a sequence that is free, got none; remove one")
+            # Sequences share cells, so the shorter copy costs nothing.
+            self.copy(seq_id, spare)
+            self.remove(spare, n_cells)
+            try:
+                return taken_out(self._llama, self._context, spare)
+            finally:
+                self.remove(spare)
+
+    def set_sequence_state(self, state: State, seq_id: int = 0, *, n_expected: int | None = None) -> int:
+        """Put back what `sequence_state` returned; what stood in the sequence is dropped.
+
+        Args:
+            state: bytes [n], from anywhere: they are checked first (sequence_state.py).
+            seq_id: which sequence, 0 to 15.
+            n_expected: how many positions there must be in it.
+
+        Returns:
+            How many positions stand there now.
+
+        Raises:
+            ArgumentError: damaged, of another model, or too long for the context; nothing has changed.
+            OutOfMemoryError: llama.cpp did not take it; the sequence is empty.
+        """
+        _check_seq_id(seq_id)
+        n_cells = check_state(state, StateLayout.of(self._header), n_expected)
+        with self.lock:
+            self._check_open()
+            self._check_fits(n_cells, self.n_ctx - self._lengths.n_used_without(seq_id))
+            self.remove(seq_id)
+            put_back(self._llama, self._context, seq_id, state)
+            self._lengths.append(seq_id, n_cells)
+        return n_cells
+
+    def n_state_bytes(self, n_tokens: int) -> int:
+        """Size of `sequence_state` for so many tokens and embeddings."""
+        return StateLayout.of(self._header).n_bytes(n_tokens)
 
     # ---- end of life
 
@@ -311,10 +390,6 @@ class LanguageModel:
         self.close()
 
 
-def _pointer(array: NDArray[Any], c_type: Any) -> Any:
-    return array.ctypes.data_as(ctypes.POINTER(c_type))
-
-
 def _check_seq_id(seq_id: int) -> None:
     if not 0 <= seq_id < N_SEQ_MAX:
         raise ArgumentError(f"seq_id: expected 0 to {N_SEQ_MAX - 1}, got {seq_id}")
@@ -333,47 +408,3 @@ def _checked_n_threads(n_threads: int) -> int:
     if not 0 <= n_threads <= 512:  # ggml's GGML_MAX_N_THREADS
         raise ArgumentError(f"n_threads: expected 0 (all physical cores) to 512, got {n_threads}")
     return n_threads or n_physical_cores()
-
-
-def _load_model(llama: Any, path: Path) -> Any:
-    params = llama.llama_model_default_params()
-    params.n_gpu_layers = 0
-    params.load_mode = llama.LLAMA_LOAD_MODE_MMAP
-    with recorded_errors() as errors:
-        model = llama.llama_model_load_from_file(os.fsencode(path), params)
-    if not model:
-        reason = errors[0] if errors else "llama.cpp gave no reason"
-        raise ModelFormatError(
-            f"{path.name}: expected a LLaMA that llama.cpp loads, got an error ({reason}); make it anew"
-        )
-    return model
-
-
-def _make_context(llama: Any, model: Any, n_ctx: int, n_threads: int) -> Any:
-    params = llama.llama_context_default_params()
-    params.n_ctx = n_ctx
-    params.n_batch = params.n_ubatch = N_BATCH
-    params.n_seq_max = N_SEQ_MAX
-    params.n_outputs_max = N_OUTPUTS_MAX
-    params.kv_unified = True  # sequences share their common prefix: one image, ten questions
-    params.n_threads = params.n_threads_batch = n_threads
-    params.no_perf = True
-    context = llama.llama_init_from_model(model, params)
-    if not context:
-        llama.llama_model_free(model)
-        raise OutOfMemoryError(
-            f"n_ctx: expected memory for {n_ctx} tokens of context, got none; choose a smaller n_ctx"
-        )
-    return context
-
-
-def _warm_up(llama: Any, model: Any, context: Any) -> None:
-    """Decode one token and forget it: our backend takes whole graphs from a context's second one on, to equal bits."""
-    token = (llama.llama_token * 1)(llama.llama_vocab_bos(llama.llama_model_get_vocab(model)))
-    llama.llama_decode(context, llama.llama_batch_get_one(token, 1))
-    llama.llama_memory_clear(llama.llama_get_memory(context), True)
-
-
-def _free(llama: Any, model: Any, context: Any) -> None:
-    llama.llama_free(context)
-    llama.llama_model_free(model)

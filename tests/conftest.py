@@ -52,6 +52,19 @@ def sentences() -> dict[str, str]:
     return SENTENCES
 
 
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person at stdin who reads stderr, while stdout goes to a file."""
+    from palo_cpp.cli import console, line_input
+
+    def is_terminal(stream: object) -> bool:
+        return stream in (sys.stdin, sys.stderr)
+
+    monkeypatch.setattr(console, "is_terminal", is_terminal)
+    monkeypatch.setattr(line_input, "is_terminal", is_terminal)
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
 @pytest.fixture(scope="session")
 def text_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random LLaMA, without conversion."""

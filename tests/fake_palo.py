@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import pickle
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from palo_cpp.answer import Answer, AnswerStream, InputImage, Inputs, Timings
+from palo_cpp.budget import ContextUse
 from palo_cpp.cli import opening
-from palo_cpp.errors import ImageError
+from palo_cpp.errors import ImageError, PaloError, SessionError
 from palo_cpp.languages import LANGUAGES
+from palo_cpp.prompt import Turn
 
 # One answer in each language: combining marks, joiners, right-to-left text with Latin words and digits in it.
 ANSWERS = {
@@ -46,6 +50,10 @@ class FakePalo:
     options: Any = None
     is_closed: bool = False
     n_cleared: int = 0
+    n_prepared: int = 0
+    name: str = "Fake & <Palo>"
+    loaded: list[Any] = field(default_factory=list)
+    saved: list[Any] = field(default_factory=list)
 
     def __enter__(self) -> FakePalo:
         return self
@@ -60,7 +68,16 @@ class FakePalo:
 
     def chat(self, image: Any = None, *, lang: str | None = None) -> FakeChat:
         self.open_image(image)
-        return FakeChat(self, lang)
+        return FakeChat(self, lang, pending_images=[] if image is None else [image])
+
+    def load_chat(self, path: Path) -> FakeChat:
+        """What `FakeChat.save` wrote: a pickle, for it is a test's own."""
+        try:
+            lang, turns, pending_images, with_kv = pickle.loads(path.read_bytes())
+        except (OSError, pickle.UnpicklingError):
+            raise SessionError(f"{path}: expected a session file, got another") from None
+        self.loaded.append((path.name, with_kv))
+        return FakeChat(self, lang, turns, pending_images)
 
     def stream(
         self, image: Any, question: str | None = None, *, lang: str | None = None, **options: Any
@@ -74,8 +91,12 @@ class FakePalo:
 
 @dataclass
 class FakeChat:
+    """Stands where `Chat` stands; what was cut off stays a turn here, too."""
+
     palo: FakePalo
     lang: str | None
+    turns: list[Turn] = field(default_factory=list)
+    pending_images: list[Any] = field(default_factory=list)
 
     def __enter__(self) -> FakeChat:
         return self
@@ -83,9 +104,13 @@ class FakeChat:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def stream(self, question: str | None = None, *, lang: str | None = None, **options: Any) -> AnswerStream:
+    def stream(
+        self, question: str | None = None, *, lang: str | None = None, instead: bool = False, **options: Any
+    ) -> AnswerStream:
         code = lang or self.lang
-        self.palo.asked.append({"question": question, "lang": code, **options})
+        self.palo.asked.append(
+            {"question": question, "lang": code, **options, **({"instead": True} if instead else {})}
+        )
         pieces = self.palo.pieces if self.palo.pieces is not None else list(ANSWERS[code or "en"])
         said: list[str] = []
 
@@ -98,15 +123,45 @@ class FakeChat:
 
         def finish(was_cut: bool) -> Answer:
             reason = "cancelled" if was_cut else self.palo.finish_reason
+            if said:
+                self.turns[len(self.turns) - instead :] = [Turn(question or "", "".join(said), asked=question)]
+                self.pending_images.clear()
             return replace(answer("".join(said), code), finish_reason=reason, token_ids=tuple(range(len(said))))
 
         return AnswerStream(speak(), finish)
 
     def set_image(self, image: Any) -> None:
         self.palo.open_image(image)
+        self.turns, self.pending_images = [], [image]
+
+    def add_image(self, image: Any, *, if_new: bool = False) -> bool:
+        self.palo.open_image(image)
+        if if_new and image in self.pending_images:
+            return False
+        self.pending_images.append(image)
+        return True
+
+    def save(self, path: Path, *, with_kv: bool) -> None:
+        if path.name == "full.palo":
+            raise PaloError(f"{path.name}: cannot write (No space left on device)")
+        path.write_bytes(pickle.dumps((self.lang, self.turns, self.pending_images, with_kv)))
+        self.palo.saved.append((path.name, with_kv))
+
+    def close(self) -> None:
+        pass
+
+    def undo(self) -> Turn:
+        return self.turns.pop()
 
     def clear(self) -> None:
         self.palo.n_cleared += 1
+        self.turns.clear()
+
+    def prepare(self) -> None:
+        self.palo.n_prepared += 1
+
+    def context_use(self, lang: str | None = None) -> ContextUse:
+        return ContextUse(100 * len(self.turns), 2048, lang or "en", 300)
 
 
 def answer(text: str, code: str | None) -> Answer:

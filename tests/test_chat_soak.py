@@ -20,4 +20,4 @@ def test_each_answer_follows_its_own_image_and_memory_stays_flat(model_dir):
     told = json.loads(done.stdout)
     assert (told["n_wrong_rows"], told["n_repeated"], told["n_unlike_cold"]) == (0, 0, 0)
     assert told["n_different_answers"] > 30  # observed 54 of 120: of a few tokens each, by a random model
-    assert told["growth_mib"] < 8  # observed 1.2
+    assert told["growth_mib"] < 8  # observed 1.2; over 1,000 images 3.0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 
 import numpy as np
 import pytest
 
+import palo_cpp.kv_cache as kv_cache
 from palo_cpp.errors import ArgumentError
 from palo_cpp.feature_cache import Features
 from palo_cpp.kv_cache import KvCache, cells_of, check_fits, n_common
@@ -115,6 +117,61 @@ def test_an_interrupted_read_leaves_a_prefix():
     model.fails = False
     assert cache.read([text(1, 5)]).n_cached == 1
     assert model.cells == [1, 5]
+
+
+def test_reading_ahead_goes_in_pieces_and_is_a_prefix(monkeypatch):
+    monkeypatch.setattr(kv_cache, "N_AHEAD", 2)
+    model = CountingModel()
+    cache = KvCache(model)
+    beginning = [text(1, 2, 3), image("a")]
+    cache.read_ahead(beginning, lambda: False)
+    assert model.decoded == [2, 1, 2, 1] and model.cells == [1, 2, 3, 1, 1, 1]
+    assert cache.read([*beginning, text(4)]).n_cached == 6
+    cache.read_ahead(beginning, lambda: False)  # it is there: nothing is cut off or decoded
+    assert model.cells == [1, 2, 3, 1, 1, 1, 4] and model.decoded == [2, 1, 2, 1, 1]
+
+
+def test_reading_ahead_ends_when_told_when_displaced_and_where_an_answer_is_decoded(monkeypatch):
+    monkeypatch.setattr(kv_cache, "N_AHEAD", 1)
+    model = CountingModel()
+    cache = KvCache(model)
+    over = iter([False, False, True])
+    cache.read_ahead([text(1, 2, 3, 4)], lambda: next(over))
+    assert model.cells == [1, 2]
+
+    def displace() -> bool:
+        if len(model.cells) == 3:
+            cache.release(cache.read([text(8)]))
+        return False
+
+    cache.read_ahead([text(1, 2, 3, 4)], displace)
+    assert model.cells == [8]
+    cursor = cache.read([text(9)])
+    cache.read_ahead([text(1, 2)], lambda: False)
+    assert model.cells == [9]
+    cache.release(cursor)
+    cache.read_ahead([text(1, 2)], lambda: False)
+    assert model.cells == [1, 2]
+
+
+def test_an_answer_that_nobody_holds_any_more_is_no_answer():
+    model = CountingModel()
+    cache = KvCache(model)
+    cursor = cache.read([text(9)])
+    del cursor
+    gc.collect()
+    cache.read_ahead([text(1, 2)], lambda: False)
+    assert model.cells == [1, 2]
+
+
+def test_images_that_will_be_needed():
+    cache = KvCache(CountingModel())
+    a, b = image("a"), image("b")
+    assert cache.images_to_read([text(1), a, text(2), b]) == [a, b]
+    cache.read([text(1), a, text(2)])
+    assert cache.images_to_read([text(1), a, text(2), b]) == [b]
+    assert cache.images_to_read([text(1), a]) == []
+    assert cache.images_to_read([text(3), a]) == [a]
 
 
 def test_clear():

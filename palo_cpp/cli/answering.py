@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from palo_cpp.cli.console import AnswerWriter, Status, notice, warn
@@ -14,6 +15,7 @@ from palo_cpp.languages import LANGUAGES
 if TYPE_CHECKING:
     from palo_cpp import Answer
     from palo_cpp.answer import AnswerStream
+    from palo_cpp.cli.bidi import BidiChoice
 
 # What to say about an answer that the model did not end itself.
 CUT_SHORT = {
@@ -30,19 +32,22 @@ def direction_for(language: str | None, question: str | None) -> str:
     return "rtl" if directions == {"rtl"} else "ltr"
 
 
-def print_answer(stream: AnswerStream, direction: str, status: Status, *, silent: bool = False) -> Answer | None:
+def print_answer(
+    stream: AnswerStream, direction: str, status: Status, *, bidi: BidiChoice = "auto", silent: bool = False
+) -> Answer | None:
     """Print an answer as it comes.
 
     Args:
         stream: what `Palo.stream` or `Chat.stream` gave.
         direction: "ltr" or "rtl".
         status: the line of stages on stderr; gone when the first piece comes.
+        bidi: what `--bidi` says.
         silent: print nothing; the caller prints the whole answer another way.
 
     Returns:
         The answer; None where Ctrl-C ended it.
     """
-    writer = AnswerWriter(direction)
+    writer = AnswerWriter(direction, bidi)
     try:
         status.show("thinking")
         with InterruptWatch() as watch, shown_stages(status.show), stream:
@@ -67,6 +72,15 @@ def warn_if_cut(answer: Answer) -> None:
         warn(CUT_SHORT[answer.finish_reason].format(n=len(answer.token_ids)))
 
 
+def warn_if_any_cut(answers: Mapping[str, Answer]) -> None:
+    """`warn_if_cut` for answers in several languages: one line for each reason."""
+    for reason, text in CUT_SHORT.items():
+        cut = {code: answer for code, answer in answers.items() if answer.finish_reason == reason}
+        if cut:
+            n_tokens = max(len(answer.token_ids) for answer in cut.values())
+            warn(f"{', '.join(cut)}: {text.format(n=n_tokens)}")
+
+
 def warn_if_in_another_language(answer: Answer) -> None:
     """Say so on stderr where the answer is not in the language that was asked for."""
     if answer.language_ok is False and answer.language:
@@ -79,6 +93,7 @@ def print_timings(answer: Answer) -> None:
     timings = answer.timings
     n_new = timings.n_prompt_tokens - timings.n_cached_tokens
     stages = [
+        f"{timings.early_s:.2f} s beforehand" if timings.early_s >= 0.005 else "",
         f"image {timings.image_s + timings.encode_s:.2f} s" if timings.encode_s else "",
         f"prompt {timings.prefill_s:.2f} s for {n_new} tokens",
         f"answer {timings.decode_s:.2f} s for {timings.n_generated} tokens ({timings.tokens_per_s:.1f}/s)",

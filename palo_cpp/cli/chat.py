@@ -2,52 +2,76 @@
 
 from __future__ import annotations
 
+from textwrap import indent
+from typing import TYPE_CHECKING
+
 import click
 
 from palo_cpp.cli import opening
+from palo_cpp.cli.chat_commands import commands_help
 from palo_cpp.cli.conversation import Conversation
+from palo_cpp.cli.keeping import Keeping
 from palo_cpp.cli.line_input import LineInput
 from palo_cpp.cli.options import (
     ModelOptions,
     SamplingOptions,
+    bidi_option,
     debug_option,
     json_option,
     language_option,
     model_options,
+    option,
     sampling_options,
     timings_option,
 )
 
-EXAMPLES = """\b
-Commands:
-  /image PATH      talk about another image
-  /lang LANGUAGE   answer in another language
-  /clear           forget the conversation, keep the image
-  /bye             leave
+if TYPE_CHECKING:
+    from palo_cpp.cli.bidi import BidiChoice
 
-\b
+COMMANDS = "\b\nCommands:\n" + indent(commands_help(), "  ")
+EXAMPLES = """\b
 Examples:
   palo-cpp chat photo.jpg --lang hi
   palo-cpp chat photo.jpg -m models/PALO-7B-Q4_K_M.gguf --temp 0.2
+  palo-cpp chat photo.jpg --session holiday.palo
   printf 'What is this?\\nWhere is it?\\n' | palo-cpp chat photo.jpg
 """
 
 
-@click.command("chat", epilog=EXAMPLES)
+@click.command("chat", epilog=f"{COMMANDS}\n\n{EXAMPLES}")
 @click.argument("image", required=False)
 @language_option
 @model_options
 @sampling_options
+@bidi_option
 @json_option
 @timings_option
+@option(
+    "--session",
+    env="SESSION",
+    default=None,
+    metavar="FILE",
+    help="Go on with the conversation in FILE, where there is one, and keep it there.",
+)
+@option(
+    "--session-kv/--no-session-kv",
+    "with_kv",
+    env="SESSION_KV",
+    default=True,
+    show_default=True,
+    help="Keep the model's memory in the file too: some MB, and it goes on at once; else it is read again.",
+)
 @debug_option
 def command(
     image: str | None,
     language: str | None,
     model: ModelOptions,
     sampling: SamplingOptions,
+    bidi: BidiChoice,
     as_json: bool,
     show_timings: bool,
+    session: str | None,
+    with_kv: bool,
 ) -> int:
     """Talk about an image in the terminal.
 
@@ -58,5 +82,7 @@ def command(
     """
     if image == opening.STDIN:
         raise click.UsageError("stdin brings the questions; give the image as a file")
-    with Conversation(model, sampling, language, as_json, show_timings) as conversation, LineInput() as lines:
+    keeping = Keeping(session, with_kv=with_kv)
+    conversation = Conversation(model, sampling, language, as_json, show_timings, keeping, bidi)
+    with conversation, LineInput() as lines:
         return conversation.run(image, lines)

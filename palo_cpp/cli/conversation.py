@@ -1,9 +1,8 @@
-"""One conversation in the terminal: questions, the commands that begin with a slash, and what Ctrl-C and Ctrl-D do."""
+"""One conversation in the terminal: questions, commands, and what Ctrl-C and Ctrl-D do."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable
+import contextlib
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -20,23 +19,18 @@ from palo_cpp.cli.answering import (
     warn_if_cut,
     warn_if_in_another_language,
 )
+from palo_cpp.cli.chat_commands import run_command
 from palo_cpp.cli.console import Status, notice
 from palo_cpp.cli.group import EXIT_FAILED, EXIT_INTERRUPTED, print_error
+from palo_cpp.cli.keeping import Keeping
 from palo_cpp.cli.line_input import LineInput
 from palo_cpp.cli.options import ModelOptions, SamplingOptions
 from palo_cpp.errors import PaloError
-from palo_cpp.languages import LANGUAGES, get_language
 
 if TYPE_CHECKING:
-    from palo_cpp import Chat
+    from palo_cpp import Chat, Palo
+    from palo_cpp.cli.bidi import BidiChoice
 
-LEAVING = ("/bye", "/exit", "/quit")
-HELP = '''/image PATH      talk about another image
-/lang LANGUAGE   answer in another language: a code (hi), an English name (Hindi) or its own name (हिन्दी)
-/clear           forget the conversation, keep the image
-/help            show this
-/bye             leave (also Ctrl-D)
-""" begins a question of several lines and ends it; Ctrl-C stops an answer.'''
 HOW_TO_LEAVE = "To leave, type /bye or press Ctrl-D."
 
 
@@ -49,20 +43,42 @@ class Conversation:
         language: code of the language of the answers, or None.
         as_json: print answers as JSON, one object to a line.
         show_timings: say after each answer what it cost.
+        keeping: the file that the conversation is kept in, if any.
+        bidi: what `--bidi` says.
+
+    Attributes:
+        chat: the conversation.
+        keeping: likewise.
+        lines: where questions and commands come from.
+        language: code of the language of the answers, or None.
+        is_over: whether the user has said goodbye.
     """
 
+    chat: Chat
+    lines: LineInput
+    _palo: Palo
+
     def __init__(
-        self, model: ModelOptions, sampling: SamplingOptions, language: str | None, as_json: bool, show_timings: bool
+        self,
+        model: ModelOptions,
+        sampling: SamplingOptions,
+        language: str | None,
+        as_json: bool,
+        show_timings: bool,
+        keeping: Keeping,
+        bidi: BidiChoice = "auto",
     ) -> None:
         self._model = model
         self._sampling = sampling
-        self._language = language
+        self.language = language
+        self.keeping = keeping
+        self.is_over = False
         self._as_json = as_json
         self._show_timings = show_timings
+        self._bidi = bidi
         self._open = ExitStack()
         self._exit_code = 0
-        self._is_fresh = True
-        self._chat: Chat
+        self._was_stopped = False
 
     def __enter__(self) -> Conversation:
         return self
@@ -78,97 +94,101 @@ class Conversation:
         """
         with Status() as status:
             status.show("loading the model")
-            palo = self._open.enter_context(opening.open_palo(self._model))
+            self._palo = self._open.enter_context(opening.open_palo(self._model))
             status.show("reading the image")
-            self._chat = self._open.enter_context(palo.chat(image))
+            self.chat = self._open.enter_context(self.keeping.begin(self._palo, image))
+        self.language = self.language or self.chat.lang
+        self.lines = lines
         if lines.is_interactive:
             self._greet(image)
-        while (text := self._next(lines)) not in (None, *LEAVING):
-            if not self._take(text or "", lines.is_interactive):
-                return EXIT_INTERRUPTED
+        try:
+            self._converse()
+        finally:
+            self._keep(is_leaving=True)
         return self._exit_code
 
+    def _converse(self) -> None:
+        while not self.is_over and (text := self._next()) is not None:
+            self._take(text)
+            self._keep(is_leaving=False)
+            if self._was_stopped and not self.lines.is_interactive:  # and nobody is there to ask more
+                self._exit_code = EXIT_INTERRUPTED
+                return
+
+    def _keep(self, *, is_leaving: bool) -> None:
+        self.chat.lang = self.language
+        try:
+            self.keeping.keep(self.chat, is_leaving=is_leaving)
+        except PaloError as error:
+            print_error(str(error))
+            self._exit_code = self._exit_code or EXIT_FAILED
+
+    def go_on_with(self, path: Path) -> None:
+        """Leave this conversation for one in a file.
+
+        Raises:
+            SessionError: no such file, or a damaged one; this conversation goes on.
+        """
+        self._keep(is_leaving=True)
+        chat = self.keeping.load(self._palo, path)
+        self.chat.close()
+        self.chat = self._open.enter_context(chat)
+        self.language = chat.lang
+
     def _greet(self, image: str | None) -> None:
-        if image is None:
+        if image is None and not self.chat.turns:
             notice("No image yet: show one with /image PATH. /help lists the commands.")
-        else:
+        elif image is not None:
             notice(f"{Path(image).name} is open. Ask, or press Enter for a description; /help lists the commands.")
 
-    def _next(self, lines: LineInput) -> str | None:
+    def _next(self) -> str | None:
         while True:
             try:
-                return lines.read()
+                self._prepare()
+                return self.lines.read()
             except KeyboardInterrupt:
-                if not lines.is_interactive:
+                if not self.lines.is_interactive:
                     raise
                 notice(f"\n{HOW_TO_LEAVE}")
 
-    def _take(self, text: str, is_interactive: bool) -> bool:
-        """Do what one line says; False where Ctrl-C ended the answer and nobody is there to ask more."""
+    def _prepare(self) -> None:
+        """Let the model read ahead while somebody types; a pipe's questions are there at once."""
+        if self.lines.is_interactive:
+            with contextlib.suppress(PaloError):  # the question will say what is wrong
+                self.chat.prepare()
+
+    def _take(self, text: str) -> None:
         try:
             if text.startswith("/"):
-                self._command(*text.partition(" ")[::2])
-            elif text or (is_interactive and self._is_fresh):
-                return self._ask(text or None) or is_interactive
+                run_command(self, text)
+            elif text or (self.lines.is_interactive and self._shows_something_new()):
+                self.ask(text or None)
         except PaloError as error:
             print_error(str(error))
-            self._exit_code = 0 if is_interactive else EXIT_FAILED
-        return True
+            self._exit_code = 0 if self.lines.is_interactive else EXIT_FAILED
 
-    def _ask(self, question: str | None) -> bool:
-        self._is_fresh = False
+    def _shows_something_new(self) -> bool:
+        return bool(self.chat.pending_images) or not self.chat.turns
+
+    def ask(self, question: str | None, *, instead: bool = False) -> None:
+        """Ask and print the answer.
+
+        Args:
+            question: None asks for a description.
+            instead: in place of the last question.
+        """
         with Status() as status:
-            stream = self._chat.stream(question, lang=self._language, **self._sampling.given())
-            answer = print_answer(stream, direction_for(self._language, question), status, silent=self._as_json)
+            stream = self.chat.stream(question, lang=self.language, instead=instead, **self._sampling.given())
+            answer = print_answer(
+                stream, direction_for(self.language, question), status, bidi=self._bidi, silent=self._as_json
+            )
+        self._was_stopped = answer is None
         if answer is None:
             notice("(stopped)")
-            return False
+            return
         warn_if_cut(answer)
         warn_if_in_another_language(answer)
         if self._as_json:
             click.echo(to_json(answer.to_dict()))
         elif self._show_timings:
             print_timings(answer)
-        return True
-
-    def _command(self, name: str, argument: str) -> None:
-        commands: dict[str, Callable[[str], None]] = {
-            "/image": self._show_image,
-            "/lang": self._set_language,
-            "/clear": self._clear,
-            "/help": lambda _: notice(HELP),
-            "/?": lambda _: notice(HELP),
-        }
-        if name in commands:
-            commands[name](argument.strip())
-        else:
-            notice(f"{name} is no command; /help lists them")
-
-    def _show_image(self, argument: str) -> None:
-        if not argument:
-            notice("usage: /image PATH")
-            return
-        path = unquoted(argument)
-        self._chat.set_image(path)
-        self._is_fresh = True
-        notice(f"{Path(path).name} is open; the conversation begins anew.")
-
-    def _set_language(self, argument: str) -> None:
-        if argument:
-            self._language = get_language(argument).code
-        notice(f"Answers come in {LANGUAGES[self._language]}." if self._language else "Answers follow the question.")
-
-    def _clear(self, _argument: str) -> None:
-        self._chat.clear()
-        self._is_fresh = True
-        notice("The conversation is forgotten.")
-
-
-def unquoted(argument: str) -> str:
-    """A path as typed or as a terminal drops it: perhaps quoted, with escaped spaces, or beginning with ~."""
-    if not Path(argument).exists():
-        try:
-            argument = " ".join(shlex.split(argument))
-        except ValueError:  # a lone quotation mark, which then is part of the name
-            return argument
-    return str(Path(argument).expanduser())

@@ -66,6 +66,23 @@ class LineInput:
             text += "\n" + more
         return text.rstrip()[: -len(QUOTES)].strip()
 
+    def edit(self, text: str) -> str | None:
+        """Let the user change a text.
+
+        Returns:
+            What became of it, "" where the user gave up; None where nothing can be edited here.
+        """
+        readline = self._readline
+        if readline is None:
+            return None
+        readline.set_startup_hook(lambda: readline.insert_text(" ".join(text.split())))
+        try:
+            return (self._line(PROMPT) or "").strip()
+        except KeyboardInterrupt:
+            return ""
+        finally:
+            readline.set_startup_hook()
+
     def _line(self, prompt: str) -> str | None:
         if self._edits:
             try:
