@@ -259,6 +259,17 @@ def test_answers_are_identified_or_left_open_and_never_mistaken(code):
 
 
 @pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("n_words", [2, 3])
+def test_a_few_words_are_left_open_rather_than_mistaken(code, n_words):
+    words = list(UDHR[code]) if code in ("zh", "ja") else UDHR[code].split()
+    n, space = (2 * n_words, "") if code in ("zh", "ja") else (n_words, " ")
+    stretches = [space.join(words[i : i + n]) for i in range(len(words) - n + 1)]
+    assert [text for text in stretches if is_in_language(text, code) is False] == []
+    told = [identify_language(text) == code for text in stretches]
+    assert sum(told) >= (0.7, 0.9)[n_words - 2] * len(told)
+
+
+@pytest.mark.parametrize("code", CODES)
 def test_another_language_is_told(code):
     for other in CODES:
         verdicts = [is_in_language(text, other) for text in (UDHR[code], *SENTENCES[code])]
