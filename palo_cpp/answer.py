@@ -90,8 +90,8 @@ class Answer:
 
     Attributes:
         text: what the model said, without space around it; right where it was cut, no character is broken.
-        token_ids: the tokens it chose, without the `</s>` at the end. A character that was not finished and the rounds
-            of a loop, which the text leaves out, are left out here too.
+        token_ids: the tokens it chose, without the `</s>` at the end. What the text leaves out is left out here too: a
+            character that was not finished, the rounds of a loop, what was not shown yet when the user stopped it.
         finish_reason: "stop" (the model ended it), "stop_string", "repetition" (it began to say the same thing over and
             over: the text ends before, with a whole sentence if there is one that had not been shown further already),
             "length" (max_tokens), "context" (the context is full) or "cancelled".

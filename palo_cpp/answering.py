@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from palo_cpp.answer import Answer, InputImage, Inputs, Timings
-from palo_cpp.engine import Engine, Request
+from palo_cpp.engine import Engine, Request, decoding_for
 from palo_cpp.prompt import ImageSegment, Turn, prompt_text
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Answering:
     def discard(self) -> None:
         """Give up what was answered so far: nothing was said."""
         self._release()
-        self._decoding = self._engine.new_decoding(self._engine.model, self._request)
+        self._decoding = decoding_for(self._engine.model, self._request)
 
     def _release(self) -> None:
         if self._cursor:
@@ -90,11 +90,13 @@ class Answering:
             was_cut: whether the user stopped it.
         """
         decoding = self._decoding
+        if was_cut:
+            decoding.abandon()
         self._release()
         answer = Answer(
             text=decoding.text,
             token_ids=tuple(decoding.token_ids),
-            finish_reason=decoding.finish_reason if not was_cut else "cancelled",
+            finish_reason=decoding.finish_reason,
             language=self._request.language,
             timings=self.timings(),
             inputs=self._inputs(),

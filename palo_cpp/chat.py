@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from palo_cpp.answer import Answer, AnswerStream
 from palo_cpp.answering import Answering
 from palo_cpp.budget import ContextUse, context_use, fit
-from palo_cpp.decoding_options import DEFAULT_MAX_TOKENS, DecodingOptions
+from palo_cpp.decoding_options import DEFAULT_LANG_MODE, DEFAULT_MAX_TOKENS, DecodingOptions
 from palo_cpp.early_start import EarlyStart
 from palo_cpp.engine import Engine, Request
 from palo_cpp.errors import ArgumentError
-from palo_cpp.kept_language import KeptLanguage, is_told_by_script
+from palo_cpp.kept_language import KeptLanguage, needs_check
 from palo_cpp.language_detection import detect_language
 from palo_cpp.languages import get_language, question_in
 from palo_cpp.prompt import SYSTEM, ImageSegment, Segment, Turn, prompt_prefix
@@ -38,6 +38,7 @@ class Chat:
             oldest leave, and their images move on to the next.
         pending_images: shown with the next question.
         lang: code of the language that answers come in where a question names no other; None lets the model choose.
+        lang_mode: how that is kept where a question says nothing else, as in `DecodingOptions`.
 
     Example:
         >>> with palo.chat("photo.jpg", lang="ar") as chat:  # doctest: +SKIP
@@ -51,6 +52,7 @@ class Chat:
         image: ImageSource | None = None,
         *,
         lang: str | None = None,
+        lang_mode: str = DEFAULT_LANG_MODE,
         system: str = SYSTEM,
         turns: Sequence[Turn] = (),
     ) -> None:
@@ -60,6 +62,7 @@ class Chat:
         self._early: EarlyStart | None = None
         self._is_open = True
         self.lang = None if lang is None else get_language(lang).code
+        self.lang_mode = DecodingOptions(lang_mode=lang_mode).lang_mode
         engine.heed_language({self.lang} if self.lang else set())
         self.turns: list[Turn] = list(turns)
         self.pending_images: list[ImageSegment] = []
@@ -69,7 +72,7 @@ class Chat:
     @classmethod
     def from_talk(cls, engine: Engine, talk: Talk) -> Chat:
         """Go on with a conversation that `load_talk` has read."""
-        chat = cls(engine, lang=talk.lang, system=talk.system, turns=talk.turns)
+        chat = cls(engine, lang=talk.lang, lang_mode=talk.lang_mode, system=talk.system, turns=talk.turns)
         chat.pending_images[:] = talk.pending_images
         return chat
 
@@ -113,10 +116,11 @@ class Chat:
         self._finish_stream()
         if instead and not self.turns:
             raise ArgumentError("instead: expected a turn to take the place of, got an empty conversation; ask without")
-        begin = partial(self._request, question, lang, instead, decoding_options_from(options), started_at)
+        decoding_options = decoding_options_from({"lang_mode": self.lang_mode, **options})
+        begin = partial(self._request, question, lang, instead, decoding_options, started_at)
         request = begin()
         answering, code = self._answering(request), request.language
-        if code is None or request.options.lang_mode == "off" or is_told_by_script(code):
+        if code is None or not needs_check(code, request.options.lang_mode):
             self._stream = AnswerStream(answering.pieces(), answering.finish)
         else:
             kept = KeptLanguage(
@@ -280,7 +284,7 @@ class Chat:
         """
         self._check_open()
         self._finish_stream()
-        talk = Talk(tuple(self.turns), tuple(self.pending_images), self.lang, self._system)
+        talk = Talk(tuple(self.turns), tuple(self.pending_images), self.lang, self.lang_mode, self._system)
         save_talk(Path(path).expanduser(), talk, self._engine, with_kv=with_kv)
 
     @property

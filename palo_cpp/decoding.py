@@ -26,7 +26,7 @@ class Decoding:
         n_generated: tokens chosen so far, those among them that were dropped.
         text: text given out so far.
         finish_reason: "stop" (the model ended it), "stop_string", "repetition" (it repeated itself), "length",
-            "context"; "" while it goes on.
+            "context", "cancelled"; "" while it goes on.
         first_token_at: time.perf_counter() when the first token was known.
 
     Example:
@@ -107,6 +107,11 @@ class Decoding:
         self._drop_tokens_without_text()
         return held
 
+    def abandon(self) -> None:
+        """End an answer that the user stopped: it is the text that was given out, and what is held back never comes."""
+        self.finish_reason = "cancelled"
+        self._drop_tokens_without_text()
+
     def pieces(
         self, logits: NDArray[np.float32], advance: Callable[[int], NDArray[np.float32]], n_room: int
     ) -> Iterator[str]:
@@ -144,7 +149,7 @@ class Decoding:
         pieces = [self._table.pieces[token] for token in self.token_ids]
         data = b"".join(pieces)
         n_bytes = len(data) - self._stream.n_unfinished
-        if self.finish_reason == "repetition":
+        if self.finish_reason in ("repetition", "cancelled"):
             text = data.decode(errors="ignore")
             n_bytes = len(text[: len(text) - len(text.lstrip())].encode()) + len(self.text.encode())
         while pieces and len(data) - len(pieces[-1]) >= n_bytes:

@@ -1,13 +1,14 @@
 """Keeps the promise of `--lang`: an answer that begins in another language is thrown away, and asked for once more.
 
-What was shown cannot be taken back, so nothing is shown before the language can be told. Where the mask over the
-vocabulary decides it already (a script that no other of the ten languages is written in), text comes at once.
-Otherwise the beginning is held back: three words where they are certainly in the language, eight at most. A caller that
-waits for the whole answer anyway has all of it checked.
+What was shown cannot be taken back, so nothing is shown before the language can be told. Under `strict`, a language
+whose script no other of the ten has needs no check: the mask over the vocabulary decides it. Under `prefer`, its first
+word tells. Otherwise the beginning is held back: three words where they are certainly in the language, eight at most. A
+caller that waits for the whole answer anyway has all of it checked.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from palo_cpp.errors import ArgumentError
 from palo_cpp.language_detection import count_words, detect_language, is_in_language
 from palo_cpp.languages import LANGUAGES
+from palo_cpp.scripts import ACCENT
 
 if TYPE_CHECKING:
     from palo_cpp.answer import Answer, Timings
@@ -23,9 +25,15 @@ if TYPE_CHECKING:
 _MIN_WORDS, _MAX_WORDS = 3, 8
 
 
+def needs_check(code: str, mode: str) -> bool:
+    """Whether an answer in a language may turn out to be in another, which `lang_mode` does not leave alone."""
+    return mode == "prefer" or (mode == "strict" and not is_told_by_script(code))
+
+
+@functools.cache
 def is_told_by_script(code: str) -> bool:
     """Whether no other of the ten languages is written in any of the letters of this one."""
-    letters = set(LANGUAGES[code].letters)
+    letters = set(LANGUAGES[code].letters) - {ACCENT}
     return not any(letters & set(other.letters) for other in LANGUAGES.values() if other.code != code)
 
 
@@ -43,7 +51,8 @@ def judge_beginning(text: str, code: str) -> bool | None:
     n_words = count_words(whole)
     if n_words >= _MAX_WORDS:
         return is_in_language(whole, code) is not False
-    return True if n_words >= _MIN_WORDS and detect_language(whole) == {code} else None
+    is_enough = n_words >= (1 if is_told_by_script(code) else _MIN_WORDS)
+    return True if is_enough and detect_language(whole) == {code} else None
 
 
 class KeptLanguage:

@@ -17,6 +17,7 @@ from palo_cpp import chat_completion
 from palo_cpp.answer import Answer, AnswerStream
 from palo_cpp.backend import BackendMode, BackendUse
 from palo_cpp.chat import Chat
+from palo_cpp.decoding_options import DEFAULT_LANG_MODE
 from palo_cpp.engine import Engine, Sessions, decoding_for
 from palo_cpp.errors import ArgumentError, ModelFormatError
 from palo_cpp.feature_cache import DEFAULT_DISK_MIB, DEFAULT_MEMORY_MIB, FeatureCache, encoder_id
@@ -196,10 +197,17 @@ class Palo:
         """
         return self.chat(image, lang=lang, system=system).stream(question, **options)
 
-    def chat(self, image: ImageSource | None = None, *, lang: str | None = None, system: str = SYSTEM) -> Chat:
+    def chat(
+        self,
+        image: ImageSource | None = None,
+        *,
+        lang: str | None = None,
+        lang_mode: str = DEFAULT_LANG_MODE,
+        system: str = SYSTEM,
+    ) -> Chat:
         """Begin a conversation about an image; arguments as in `ask`."""
         self._check_open()
-        return Chat(self._engine, image, lang=lang, system=system)
+        return Chat(self._engine, image, lang=lang, lang_mode=lang_mode, system=system)
 
     def load_chat(self, path: str | Path) -> Chat:
         """Go on with a conversation that `Chat.save` wrote, also one held with another model.

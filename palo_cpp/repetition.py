@@ -107,8 +107,9 @@ class RepetitionGate:
         return len(text) >= n + period and text[-n:] == text[-n - period : -period]
 
     def _is_loop(self, period: int) -> bool:
-        n_rounds = min(2 * period, period + _N_OF_THIRD)
-        return self._repeats_for(max(n_rounds, _n_convincing(self._text[-period:])), period)
+        if not self._repeats_for(min(2 * period, period + _N_OF_THIRD), period):
+            return False
+        return self._repeats_for(_n_convincing(self._text[-period:]), period)
 
     # ---- may it become one
 

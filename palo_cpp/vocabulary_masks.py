@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -49,16 +50,22 @@ class VocabularyMasks:
         return self._masks[state]
 
     def _make(self, state: int) -> NDArray[np.bool_]:
-        ends = self._ends(state)
-        mask: NDArray[np.bool_] = ends != DEAD
-        for end in np.unique(ends[mask]):
-            # A vocabulary without all byte tokens may begin characters that it cannot complete.
-            if end > self._automaton.n_starts and not self.mask(int(end)).any():
-                mask &= ends != end
+        mask: NDArray[np.bool_] = self._alive[self._ends(state)]
         if state <= self._automaton.n_starts:
             mask |= self.tokens.ends_generation
         mask.flags.writeable = False
         return mask
+
+    @functools.cached_property
+    def _alive(self) -> NDArray[np.bool_]:
+        """The states [n_states] from which a character can be completed: some vocabularies lack bytes for that."""
+        alive = np.zeros(len(self._automaton.transitions), np.bool_)
+        alive[1 : self._automaton.n_starts + 1] = True
+        within = range(self._automaton.n_starts + 1, len(alive))
+        leads_to = {state: np.unique(self._ends(state)[self.tokens.continuing]) for state in within}
+        while more := [state for state in within if not alive[state] and alive[leads_to[state]].any()]:
+            alive[more] = True
+        return alive
 
     def _ends(self, state: int) -> NDArray[np.uint16]:
         """The state [n_vocab] after each token; `DEAD` after one without bytes."""

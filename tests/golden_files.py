@@ -116,8 +116,9 @@ class GoldenTurn:
         question: The user's text.
         prompt_ids: Token ids that this turn adds before its answer: in a first turn with an image two lists (before and
             after the image), else one (a later turn's begins with the `</s>` of the answer before).
-        token_ids: The greedy answer without `</s>`.
-        margins: Lead of the best logit over the second for each decoded token, the `</s>` included.
+        token_ids: The greedy answer without `</s>`, and without a character that was not finished at the end.
+        margins: Lead of the best logit over the second for each decoded token, the `</s>` and what was not finished
+            included; among tokens after which the bytes can still become UTF-8.
         finish_reason: "stop" or "length".
     """
 

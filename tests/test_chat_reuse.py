@@ -42,8 +42,8 @@ def test_a_follow_up_costs_its_text(engine, images, sentences, decoded, code):
         del decoded[:]
         second = chat.ask(sentences[code], max_tokens=1)
     assert first.finish_reason == "length"
-    # The last token of an answer that was cut was never decoded, unless it began a character: then it is gone.
-    # Then come </s> and the new text.
+    # The last token of an answer that was cut was never decoded, unless it began a character: then it is gone. After it
+    # come </s> and the new text.
     n_last = int(first.timings.n_generated == len(first.token_ids))
     n_expected = n_last + 1 + len(engine.model.tokenize(f"USER: {sentences[code]} ASSISTANT:"))
     assert n_new(second) == n_expected == sum(n for _, n in decoded)
@@ -90,7 +90,7 @@ def test_another_language_keeps_the_common_beginning(engine, images):
         chat.ask("Is this 3 or 4?", max_tokens=3)
         wordings = {}
         for code, language in LANGUAGES.items():
-            answer = chat.edit("Is this 3 or 4?", lang=code, max_tokens=3)
+            answer = chat.edit("Is this 3 or 4?", lang=code, lang_mode="off", max_tokens=3)
             wordings[code] = question_tokens(engine, chat.turns[0].question)
             assert language.code == "en" or language.answer_request in chat.turns[0].question
             assert chat.turns[0].asked == "Is this 3 or 4?"

@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import fields
 
 import click
 import fake_palo
@@ -13,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from fake_palo import ANSWERS
 
+from palo_cpp.answer import Answer
 from palo_cpp.cli import COMMANDS, opening, palo_cpp
 from palo_cpp.errors import ModelNotFoundError, OutOfMemoryError
 from palo_cpp.languages import LANGUAGES
@@ -188,13 +190,40 @@ def test_the_question_comes_from_stdin(palo):
     assert palo.asked[0]["question"] == "यह क्या है?"
 
 
+def test_an_answer_in_another_language_is_told(palo):
+    palo.pieces = [ANSWERS["es"]]
+    result = run("ask", "photo.jpg", "--lang", "fr")
+    assert (result.exit_code, result.stdout) == (0, ANSWERS["es"] + "\n")
+    assert "the answer is not in fr (French, français), but in es (Spanish, español)" in result.stderr
+    said = json.loads(run("ask", "photo.jpg", "--lang", "fr", "--json").stdout)
+    assert (said["language_ok"], said["language_detected"]) == (False, "es")
+    assert "not in" not in run("ask", "photo.jpg", "--lang", "es").stderr
+    assert "not in" not in run("ask", "photo.jpg").stderr
+    assert "the answer is not in hi" in run("describe", "photo.jpg", "--lang", "hi,es").stderr
+    assert "the answer is not in hi" in run("chat", "photo.jpg", "--lang", "hi", input="?\n").stderr
+
+
+@pytest.mark.parametrize("name", ANSWERING)
+def test_how_the_language_is_kept(palo, name):
+    for mode in ("strict", "prefer", "off"):
+        run(name, "photo.jpg", "--lang", "hi", "--lang-mode", mode, input="?\n")
+        assert palo.asked.pop()["lang_mode"] == mode
+    run(name, "photo.jpg", "--lang", "hi", input="?\n", env={"PALO_CPP_LANG_MODE": "strict"})
+    assert palo.asked.pop()["lang_mode"] == "strict"
+    result = run(name, "photo.jpg", "--lang-mode", "severe", input="?\n")
+    assert result.exit_code == 2 and "'severe' is not one of 'strict', 'prefer', 'off'" in result.stderr
+
+
 @pytest.mark.parametrize("code", CODES)
 def test_ask_as_json(code):
     result = run("ask", "photo.jpg", "--lang", code, "--json")
     assert result.stdout.count("\n") == 1
     assert ANSWERS[code] in result.stdout  # readable, not escaped
     said = json.loads(result.stdout)
-    assert set(said) == {"text", "token_ids", "finish_reason", "language", "timings", "inputs", "n_turns_dropped"}
+    assert set(said) == {
+        *("text", "token_ids", "finish_reason", "language", "language_detected", "language_ok"),
+        *("timings", "inputs", "n_turns_dropped"),
+    }
     assert (said["text"], said["language"], said["finish_reason"]) == (ANSWERS[code], code, "stop")
     assert said["inputs"]["images"][0]["size"] == [640, 480]
 

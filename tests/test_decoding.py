@@ -168,3 +168,12 @@ def test_space_without_end_ends():
     decoding, _ = decode(b"A dog." + b"\n" * 1000)
     assert (decoding.text, decoding.finish_reason) == ("A dog.", "repetition")
     assert decoding.token_ids == list(b"A dog.")
+
+
+def test_an_abandoned_answer_is_what_was_given_out():
+    for n in range(1, 40):
+        decoding, model = Decoding(FakeModel(), DecodingOptions()), FakeModel()
+        shown = "".join(decoding.take(model.logits(byte)) for byte in " यह एक कुत्ता है".encode()[:n])
+        decoding.abandon()
+        assert decoding.text == shown == bytes(decoding.token_ids).decode().lstrip()
+        assert (decoding.finish_reason, decoding.n_generated) == ("cancelled", n)

@@ -51,7 +51,7 @@ def check_greedy(palo: Palo, golden: GoldenAnswer) -> int:
             answer = chat.ask(turn.question, max_tokens=golden.max_tokens)
             n_equal = count_equal(list(answer.token_ids), turn)
             n_compared += n_equal
-            if n_equal < len(turn.margins):
+            if n_equal < min(len(turn.margins), len(turn.token_ids) + 1):
                 margin = turn.margins[n_equal]
                 assert margin < MARGIN_OF_NOISE, f"{answer.token_ids} against {turn}: token {n_equal}"
                 return n_compared  # from here on the two are different conversations

@@ -142,7 +142,7 @@ def test_no_walk_under_strict_leaves_the_script(code, vocabulary, constraints):
     lots = random.Random(code)
     own = {COMMON, *LANGUAGES[code].letters}
     pieces = vocabulary.token_table.pieces
-    for _ in range(60):
+    for _ in range(20):
         (constraint,) = constraints.of(code, "strict")
         data = b""
         while True:
@@ -260,7 +260,7 @@ def test_no_walk_under_prefer_is_mostly_foreign(code, constraints, vocabulary):
     lots = random.Random(code)
     own = set(LANGUAGES[code].letters)
     pieces = vocabulary.token_table.pieces
-    for _ in range(30):
+    for _ in range(8):
         (constraint,) = constraints.of(code, "prefer")
         data, token = b"", 0
         while len(data) < 1500 and token != EOS:

@@ -1,11 +1,13 @@
+import re
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multilingual_text import ANSWERS, UDHR
 
 from palo_cpp.errors import ArgumentError
-from palo_cpp.language_detection import detect_language
+from palo_cpp.language_detection import detect_language, identify_language, is_in_language, only_language
 from palo_cpp.languages import LANGUAGES, get_language, question_in
 
 CODES = ["en", "zh", "hi", "es", "fr", "ar", "bn", "ru", "ur", "ja"]
@@ -231,6 +233,47 @@ def test_a_question_in_another_language_gets_a_request_in_the_answers_language(c
 def test_a_question_of_unknown_language_gets_the_request_too():
     assert question_in("ur", "سلام") == "سلام براہ کرم اردو میں جواب دیں۔"
     assert question_in("Hindi", "2 + 2?\n") == "2 + 2? कृपया हिन्दी में उत्तर दीजिए।"
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_insisting_is_in_the_language_and_comes_always(code):
+    language = LANGUAGES[code]
+    assert language.insistence != language.answer_request
+    assert detect_language(language.insistence) == {code}
+    assert question_in(code, SENTENCES[code][0], insist=True) == f"{SENTENCES[code][0]} {language.insistence}"
+    assert question_in(code, insist=True) == f"{language.default_question} {language.insistence}"
+
+
+# --- Identification ---
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_answers_are_identified_or_left_open_and_never_mistaken(code):
+    """What tells the languages apart: short answers about photos, and the declaration cut into pieces."""
+    declaration = re.split("[.,;،,。、；۔।]", UDHR[code])
+    texts = [*ANSWERS[code], UDHR[code], *filter(str.strip, declaration)]
+    identified = [identify_language(text) for text in texts]
+    assert set(identified) <= {code, None}
+    assert identified.count(code) >= 0.75 * len(texts)
+    assert {is_in_language(text, code) for text in texts} <= {True, None}
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_another_language_is_told(code):
+    for other in CODES:
+        verdicts = [is_in_language(text, other) for text in (UDHR[code], *SENTENCES[code])]
+        assert code == other or verdicts[0] is False
+        assert code == other or True not in verdicts
+
+
+@pytest.mark.parametrize("text", ["", "3", "42 %", "🙂", "…", "Ω"])
+def test_where_there_is_nothing_to_go_by_nothing_is_claimed(text):
+    assert identify_language(text) is only_language(text) is is_in_language(text, "en") is None
+
+
+def test_a_name_alone_may_be_of_any_language_of_its_script():
+    assert is_in_language("OK", "fr") is None
+    assert is_in_language("OK", "hi") is False
 
 
 def test_question_in_refuses_an_unknown_language():

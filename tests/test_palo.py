@@ -19,6 +19,7 @@ import palo_cpp.palo as palo_module
 from palo_cpp import ArgumentError, ImageError, ModelFormatError, OutOfMemoryError, Palo
 from palo_cpp.languages import LANGUAGES
 from palo_cpp.prompt import ImageSegment, Turn, prompt_segments
+from palo_cpp.scripts import COMMON, script_of
 
 # ---- questions
 
@@ -266,3 +267,23 @@ def test_memory_stays_flat_over_many_images(palo):
     before = resident_mib()
     ask(250)
     assert resident_mib() - before < 8  # observed 0.6; an image is 50 KiB, and the feature cache keeps 4 of it
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_strict_keeps_the_script_of_the_language(palo, picture, code):
+    own = {COMMON, *LANGUAGES[code].letters}
+    for i in range(2):
+        answer = palo.ask(picture, f"{i}?", lang=code, lang_mode="strict", max_tokens=24)
+        assert answer.text and {script_of(character) for character in answer.text} <= own
+    off = palo.ask(picture, "1?", lang=code, lang_mode="off", max_tokens=24)
+    assert not {script_of(character) for character in off.text} <= own
+
+
+def test_how_a_language_is_kept_is_checked(palo, picture):
+    with pytest.raises(ArgumentError, match="lang_mode: expected strict, prefer, off, got 'severe'; choose one"):
+        palo.ask(picture, lang="hi", lang_mode="severe")
+    reply = palo.create_chat_completion(
+        [{"role": "user", "content": "What is 1 + 1?"}], lang="ru", lang_mode="strict", max_tokens=24
+    )
+    own = {COMMON, *LANGUAGES["ru"].letters}
+    assert {script_of(character) for character in reply["choices"][0]["message"]["content"]} <= own

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import regex
 from hypothesis import given
@@ -58,7 +60,26 @@ LAYOUT = """| a | b | c | d | e | f |
 |---|---|---|---|---|---|
 | 1 | yes | yes | yes | yes | yes |
 | 2 | yes | yes | yes | yes | yes |
-| 3 | yes | yes | yes | yes | yes |
+| 3 | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes | yes |
+Seats that are free:
+no
+no
+no
+no
+no
+no
+no
+no
+no
+no
+no
+no
+no
+no
+no
+no
+no
+no
 ----------------------------------------
 10000000000000000000000 0.3333333333333333333333333333333333
 Row, row, row your boat, row, row, row your boat, row, row, row your boat, gently down the stream.
@@ -127,6 +148,18 @@ def test_texts_that_only_look_like_loops_pass(code, size):
     assert run(ALIKE[code] + "\n" + LAYOUT, size) == (ALIKE[code] + "\n" + LAYOUT, False)
 
 
+def test_what_palo_nano_is_taught_to_say_passes():
+    """Enumerations in ten languages: "a red circle, a red square, ...", all answers of a conversation in a row."""
+    from nano.conversations import CODES, conversation, make_picture
+
+    for code in CODES:
+        for seed in range(12):
+            picture, lots = make_picture(seed), random.Random(seed)
+            answers = [turn.answer for _ in range(6) for turn in conversation(picture, lots, [code])]
+            said = "\n".join(dict.fromkeys(answers))
+            assert run(said, 4) == (said, False)
+
+
 def test_text_is_held_back_only_while_it_says_what_was_said():
     gate = RepetitionGate()
     pieces = ["A dog", " runs.", " A", " dog", " sleeps", "."]
@@ -142,8 +175,6 @@ def test_a_loop_that_begins_inside_shown_text_keeps_what_was_shown():
 
 
 def test_periods_longer_than_the_longest_are_let_through():
-    import random
-
     letters = random.Random(0).choices("abcdefgh ", k=MAX_PERIOD + 50)
     text = "".join(letters)
     assert run(text * 5, 4) == (text * 5, False)

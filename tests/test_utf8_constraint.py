@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import itertools
 import threading
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from fake_vocabulary import EOS, FakeModel
 from hypothesis import given
 from hypothesis import strategies as st
+from reference.text import can_become_text, is_text
 
 from palo_cpp.decoding import Decoding
 from palo_cpp.decoding_options import DecodingOptions
@@ -23,35 +23,9 @@ REAL_VOCABULARY = Path(__file__).parents[2] / "shared" / "data" / "llama-spm-voc
 # Pieces that begin and end in the middle of characters, and what can never be: overlong, a surrogate, U+110000, U+FFFD.
 WORDS = (
     *("न".encode()[1:], b" a" + "न".encode()[:2], "🐕".encode()[2:] + "🐕".encode()[:1], b"", b"\xed\xa0"),
-    *(
-        b"\xc0\x80",
-        b"\xe0\x80\x80",
-        b"\xed\xa0\x80",
-        b"\xf4\x90\x80\x80",
-        b"\xf5",
-        "\ufffd".encode(),
-        b"ok\xef\xbf\xbd",
-    ),
-    *("\ufffe".encode(), "\ufffc".encode(), "نم".encode()),
+    *(b"\xc0\x80", b"\xe0\x80\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xf5", "\ufffd".encode()),
+    *(b"ok\xef\xbf\xbd", "\ufffe".encode(), "\ufffc".encode(), "نم".encode()),
 )
-
-
-def can_become_text(data: bytes) -> bool:
-    """Whether some bytes after `data` make it UTF-8 without U+FFFD: tried out, with the strict decoder."""
-    ends = [b"", *(bytes([a]) for a in range(0x80, 0xC0))]
-    ends += [bytes(end) for end in itertools.product((0x80, 0x90, 0xA0, 0xBE), (0x80, 0xBE))]
-    ends += [bytes((a, 0x80, 0xBE)) for a in (0x80, 0x90, 0xA0)]
-    for end in ends:
-        try:
-            if "\ufffd" not in (data + end).decode():
-                return True
-        except UnicodeDecodeError:
-            continue
-    return False
-
-
-def is_text(data: bytes) -> bool:
-    return can_become_text(data) and data.decode("utf-8", "ignore").encode() == data
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
 import PIL.Image
 import sentencepiece
@@ -11,6 +12,7 @@ import torch
 from reference import clip_vit, llama, projectors
 from reference.checkpoint import Checkpoint
 from reference.preprocess import preprocess
+from reference.text import can_become_text, is_text
 
 # conv_vicuna_v1 of mbzuai-oryx/PALO, palo/conversation.py
 SYSTEM = (
@@ -25,8 +27,9 @@ class Reply:
     """A greedy answer.
 
     Attributes:
-        token_ids: Without the `</s>` that ended it, if one did.
-        margins: By how much the best logit led the second, for each decoded token, `</s>` included.
+        token_ids: Without the `</s>` that ended it, if one did, and without an unfinished character at the end.
+        margins: By how much the best logit led the second, for each decoded token, `</s>` and what was unfinished
+            included; of tokens after which the bytes can still become text.
         finish_reason: "stop" or "length".
         first_logits: The logits [n_vocab] that the first token was chosen from.
     """
@@ -77,15 +80,37 @@ class Model:
         while len(token_ids) < n_tokens:
             logits = llama.forward(self.checkpoint.state, self.checkpoint.config, embeddings)
             first_logits = logits if first_logits is None else first_logits
-            best = logits.topk(2)
-            margins.append(float(best.values[0] - best.values[1]))
-            token = int(best.indices[0])
+            token, second = self._two_best(logits, token_ids)
+            margins.append(float(logits[token] - logits[second]))
             if token == EOS:
                 return Reply(token_ids, margins, "stop", first_logits)
             token_ids.append(token)
             embeddings = torch.cat([embeddings, llama.embed_tokens(self.checkpoint.state, [token])])
         assert first_logits is not None
+        while not is_text(self._bytes(token_ids)):
+            token_ids.pop()
         return Reply(token_ids, margins, "length", first_logits)
+
+    def _two_best(self, logits: torch.Tensor, token_ids: list[int]) -> list[int]:
+        """The likeliest two of the tokens that keep the answer UTF-8."""
+        data = self._bytes(token_ids)
+        keeps = (
+            token
+            for token in logits.argsort(descending=True, stable=True).tolist()
+            if (is_text(data) if token == EOS else can_become_text(data + self._bytes([token])))
+        )
+        return list(islice(keeps, 2))
+
+    def _bytes(self, tokens: list[int]) -> bytes:
+        """What tokens spell; control tokens nothing."""
+        return b"".join(map(self._piece, tokens))
+
+    def _piece(self, token: int) -> bytes:
+        piece = self.tokenizer.id_to_piece(token)
+        if self.tokenizer.is_byte(token):
+            return bytes([int(piece[3:5], 16)])  # <0xE0>
+        is_silent = self.tokenizer.is_control(token) or self.tokenizer.is_unknown(token)
+        return b"" if is_silent else piece.replace("▁", " ").encode()
 
     def embed_tokens(self, tokens: list[int]) -> torch.Tensor:
         """Token ids -> embeddings [n, n_embd]."""
