@@ -31,6 +31,8 @@ class Timings:
         n_prompt_tokens: tokens and image embeddings of the prompt.
         n_cached_tokens: those of them that stood in the KV cache already.
         n_generated: tokens that were decoded for the answer.
+        n_parallel: answers that were made side by side, this one among them: what they share counts with the first of
+            them, and their decode_s is the same time.
     """
 
     image_s: float = 0.0
@@ -45,6 +47,7 @@ class Timings:
     n_prompt_tokens: int = 0
     n_cached_tokens: int = 0
     n_generated: int = 0
+    n_parallel: int = 1
 
     @property
     def tokens_per_s(self) -> float:

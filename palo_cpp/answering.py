@@ -4,20 +4,74 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from palo_cpp.answer import Answer, InputImage, Inputs, Timings
 from palo_cpp.engine import Engine, Request, decoding_for
-from palo_cpp.prompt import ImageSegment, Turn, prompt_text
+from palo_cpp.prompt import ImageSegment, Segment, Turn, prompt_text
 
 if TYPE_CHECKING:
+    from palo_cpp.decoding import Decoding
+    from palo_cpp.early_start import EarlyStart
     from palo_cpp.feature_cache import Features
-    from palo_cpp.kv_cache import Cursor
+    from palo_cpp.kv_cache import Cursor, KvCache
 
 # What a question is at, as INFO: the command line shows it while the user waits.
 logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Reading:
+    """A prompt on its way into the context, and what that cost.
+
+    Attributes:
+        early: what was begun before the question came.
+        encode_s: vision tower and projector, or a look into the feature cache.
+        prefill_s: the rest.
+        n_images_encoded: images for which vision tower and projector ran.
+        cursor: the end of the prompt, once it is there.
+    """
+
+    early: EarlyStart | None = None
+    encode_s: float = 0.0
+    prefill_s: float = 0.0
+    n_images_encoded: int = 0
+    cursor: Cursor | None = None
+
+    @property
+    def n_cached(self) -> int:
+        """Tokens and image embeddings that stood in the KV cache."""
+        return self.cursor.n_cached if self.cursor else 0
+
+    def read(self, cache: KvCache, segments: Sequence[Segment]) -> Cursor:
+        """Bring the context to the end of the prompt."""
+        logger.info("reading the prompt")
+        begun_at = time.perf_counter()
+        timed = [self._timed(segment) if isinstance(segment, ImageSegment) else segment for segment in segments]
+        self.cursor = cache.read(timed)
+        self.prefill_s = time.perf_counter() - begun_at - self.encode_s
+        if self.early:
+            self.early.hand_over()
+        return self.cursor
+
+    def _timed(self, image: ImageSegment) -> ImageSegment:
+        def embed() -> Features:
+            logger.info("encoding the image")
+            begun_at = time.perf_counter()
+            features = self.early.features(image) if self.early else image.embed()
+            self.encode_s += time.perf_counter() - begun_at
+            self.n_images_encoded += not features.is_cached
+            logger.info("reading the prompt")
+            return features
+
+        return replace(image, embed=embed)
+
+    def release(self, cache: KvCache) -> None:
+        """The answer has ended."""
+        if self.cursor:
+            cache.release(self.cursor)
 
 
 class Answering:
@@ -34,54 +88,21 @@ class Answering:
         self._request = request
         self._enter = enter
         self._decoding = engine.new_decoding(engine.model, request)
-        self._encode_s = 0.0
-        self._n_encoded = 0
         early = request.early
+        self._reading = Reading(early)
         self._early_s = early.elapsed_s + request.image_s if early else 0.0
         self._image_s = 0.0 if early else request.image_s
-        self._prefill_s = 0.0
-        self._cursor: Cursor | None = None
 
     def pieces(self) -> Iterator[str]:
         """Text of the answer as it comes."""
-        cursor = self._cursor = self._read_prompt()
+        cursor = self._reading.read(self._engine.cache, self._request.segments)
         n_room = self._engine.model.n_ctx - self._request.n_prompt
         yield from self._engine.decode(self._engine.cache, cursor, self._decoding, n_room)
 
-    def _read_prompt(self) -> Cursor:
-        logger.info("reading the prompt")
-        begun_at = time.perf_counter()
-        segments = [
-            self._timed(segment) if isinstance(segment, ImageSegment) else segment for segment in self._request.segments
-        ]
-        cursor = self._engine.cache.read(segments)
-        self._prefill_s = time.perf_counter() - begun_at - self._encode_s
-        if self._request.early:
-            self._request.early.hand_over()
-        return cursor
-
-    def _timed(self, image: ImageSegment) -> ImageSegment:
-        early = self._request.early
-
-        def embed() -> Features:
-            logger.info("encoding the image")
-            begun_at = time.perf_counter()
-            features = early.features(image) if early else image.embed()
-            self._encode_s += time.perf_counter() - begun_at
-            self._n_encoded += not features.is_cached
-            logger.info("reading the prompt")
-            return features
-
-        return replace(image, embed=embed)
-
     def discard(self) -> None:
         """Give up what was answered so far: nothing was said."""
-        self._release()
+        self._reading.release(self._engine.cache)
         self._decoding = decoding_for(self._engine.model, self._request)
-
-    def _release(self) -> None:
-        if self._cursor:
-            self._engine.cache.release(self._cursor)
 
     def finish(self, was_cut: bool) -> Answer:
         """Make the answer and enter it into the conversation.
@@ -89,19 +110,10 @@ class Answering:
         Args:
             was_cut: whether the user stopped it.
         """
-        decoding = self._decoding
         if was_cut:
-            decoding.abandon()
-        self._release()
-        answer = Answer(
-            text=decoding.text,
-            token_ids=tuple(decoding.token_ids),
-            finish_reason=decoding.finish_reason,
-            language=self._request.language,
-            timings=self.timings(),
-            inputs=self._inputs(),
-            n_turns_dropped=self._request.n_turns_dropped,
-        )
+            self._decoding.abandon()
+        self._reading.release(self._engine.cache)
+        answer = answer_from(self._request, self._decoding, self.timings())
         if answer.token_ids or not was_cut:
             self._enter(replace(self._request.turn, answer=answer.text, answer_ids=answer.token_ids))
         return answer
@@ -111,23 +123,42 @@ class Answering:
         first_at, request = self._decoding.first_token_at, self._request
         return Timings(
             image_s=self._image_s,
-            encode_s=self._encode_s,
-            prefill_s=self._prefill_s,
+            encode_s=self._reading.encode_s,
+            prefill_s=self._reading.prefill_s,
             decode_s=time.perf_counter() - first_at if first_at else 0.0,
             first_token_s=first_at - request.started_at + self._image_s if first_at else 0.0,
             early_s=self._early_s,
-            n_images_encoded=self._n_encoded,
+            n_images_encoded=self._reading.n_images_encoded,
             n_prompt_tokens=request.n_prompt,
-            n_cached_tokens=self._cursor.n_cached if self._cursor else 0,
+            n_cached_tokens=self._reading.n_cached,
             n_generated=self._decoding.n_generated,
         )
 
-    def _inputs(self) -> Inputs:
-        request = self._request
-        turns = [*request.history, request.turn]
-        images = tuple(
-            InputImage(image.size, image.preprocess, image.n_tokens, image.content_hash)
-            for turn in turns
-            for image in turn.images
-        )
-        return Inputs(prompt_text(turns, system=request.system), images, self._decoding.sampler.seed)
+
+def answer_from(request: Request, decoding: Decoding, timings: Timings) -> Answer:
+    """What a decoding came to.
+
+    Args:
+        request: what was asked.
+        decoding: at its end.
+        timings: what it cost.
+    """
+    return Answer(
+        text=decoding.text,
+        token_ids=tuple(decoding.token_ids),
+        finish_reason=decoding.finish_reason,
+        language=request.language,
+        timings=timings,
+        inputs=_inputs(request, decoding.sampler.seed),
+        n_turns_dropped=request.n_turns_dropped,
+    )
+
+
+def _inputs(request: Request, seed: int | None) -> Inputs:
+    turns = [*request.history, request.turn]
+    images = tuple(
+        InputImage(image.size, image.preprocess, image.n_tokens, image.content_hash)
+        for turn in turns
+        for image in turn.images
+    )
+    return Inputs(prompt_text(turns, system=request.system), images, seed)

@@ -16,7 +16,7 @@ from palo_cpp.answering import Answering
 from palo_cpp.budget import ContextUse, context_use, fit
 from palo_cpp.decoding_options import DEFAULT_LANG_MODE, DEFAULT_MAX_TOKENS, DecodingOptions
 from palo_cpp.early_start import EarlyStart
-from palo_cpp.engine import Engine, Request
+from palo_cpp.engine import Engine, Plan, Request
 from palo_cpp.errors import ArgumentError
 from palo_cpp.kept_language import KeptLanguage, needs_check
 from palo_cpp.language_detection import detect_language
@@ -117,17 +117,33 @@ class Chat:
         if instead and not self.turns:
             raise ArgumentError("instead: expected a turn to take the place of, got an empty conversation; ask without")
         decoding_options = decoding_options_from({"lang_mode": self.lang_mode, **options})
-        begin = partial(self._request, question, lang, instead, decoding_options, started_at)
-        request = begin()
-        answering, code = self._answering(request), request.language
-        if code is None or not needs_check(code, request.options.lang_mode):
+        request, insist = self._plan(question, lang, instead, decoding_options, started_at)
+        answering = self._answering(request)
+        if insist is None or request.language is None:
             self._stream = AnswerStream(answering.pieces(), answering.finish)
         else:
             kept = KeptLanguage(
-                answering, code, lambda: self._answering(begin(insist=True)), shows_at_once=shows_at_once
+                answering, request.language, lambda: self._answering(insist()), shows_at_once=shows_at_once
             )
             self._stream = AnswerStream(kept.pieces(), kept.finish)
         return self._stream
+
+    def plan(self, question: str | None = None, *, lang: str | None = None, **options: Any) -> Plan:
+        """What `ask` would ask of the model, without asking; arguments as in `ask`."""
+        started_at = time.perf_counter()
+        self._check_open()
+        self._finish_stream()
+        decoding_options = decoding_options_from({"lang_mode": self.lang_mode, **options})
+        return self._plan(question, lang, False, decoding_options, started_at)
+
+    def _plan(
+        self, question: str | None, lang: str | None, instead: bool, options: DecodingOptions, started_at: float
+    ) -> Plan:
+        begin = partial(self._request, question, lang, instead, options, started_at)
+        request = begin()
+        code = request.language
+        may_insist = code is not None and needs_check(code, options.lang_mode)
+        return Plan(request, partial(begin, insist=True) if may_insist else None)
 
     def _answering(self, request: Request) -> Answering:
         return Answering(self._engine, request, lambda turn: self._enter(request.history, turn))

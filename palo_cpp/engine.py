@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from palo_cpp.decoding import Decoding
 from palo_cpp.decoding_options import DecodingOptions
@@ -51,6 +51,19 @@ class Request:
     def n_prompt(self) -> int:
         """Tokens and image embeddings of the prompt."""
         return sum(map(len, self.segments))
+
+
+class Plan(NamedTuple):
+    """What to ask, and what instead where the answer comes in another language.
+
+    Attributes:
+        request: the question.
+        insist: makes the request that asks more strongly, an `ArgumentError` where there is no room for it; None where
+            the language need not be checked.
+    """
+
+    request: Request
+    insist: Callable[[], Request] | None
 
 
 def decoding_for(model: LanguageModel, request: Request, constraints: Sequence[TokenConstraint] = ()) -> Decoding:

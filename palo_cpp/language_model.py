@@ -5,11 +5,10 @@ llama.cpp ends the process where an assertion fails, so everything is checked he
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,12 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.backend import BackendMode, BackendUse, checked_mode, loading
+from palo_cpp.decode_rows import DecodeRows, joined, rows_of_sequence
 from palo_cpp.errors import ArgumentError, OutOfMemoryError
 from palo_cpp.gguf_header import GgufHeader, Scalar, read_header
 from palo_cpp.language_model_checks import check_language_model, checked_embeddings, checked_tokens
 from palo_cpp.llama_context import N_OUTPUTS_MAX, N_SEQ_MAX, free, load_model, make_context, warm_up
 from palo_cpp.llama_library import llama_library
 from palo_cpp.machine import n_physical_cores
+from palo_cpp.sequence_lengths import SequenceLengths
 from palo_cpp.sequence_state import State, StateLayout, check_state, put_back, taken_out
 from palo_cpp.token_table import TokenTable
 from palo_cpp.vocabulary import Vocabulary
@@ -112,8 +113,7 @@ class LanguageModel:
         self.n_embd: int = llama.llama_model_n_embd(self._model)
         self.n_layer: int = llama.llama_model_n_layer(self._model)
         self._n_batch: int = llama.llama_n_batch(self._context)
-        self._n_cached = [0] * N_SEQ_MAX
-        self._n_shared = [0] * N_SEQ_MAX  # of these, cells that belong to the sequence it was copied from
+        self._lengths = SequenceLengths(N_SEQ_MAX)
 
     # ---- text
 
@@ -178,75 +178,85 @@ class LanguageModel:
         Raises:
             ArgumentError: an input or position that llama.cpp could not take; nothing was decoded.
         """
-        rows = self._checked_inputs(inputs)
         with self.lock:
             self._check_open()
-            self._check_room(len(rows), position, seq_id)
-            try:
-                logits = self._decode_pieces(rows, position, seq_id, all_logits)
-            except BaseException:  # Ctrl-C between two pieces, too: leave no half of the inputs behind
-                self.remove(seq_id, position)
-                raise
+            _check_seq_id(seq_id)
+            self._check_position(position, seq_id)
+            values = self._checked_inputs(inputs)
+            rows = rows_of_sequence(values, position=position, seq_id=seq_id, all_logits=all_logits)
+            n_piece = min(self._n_batch, N_OUTPUTS_MAX) if all_logits else self._n_batch
+            logits = self._decode_rows(rows, n_piece)
         return logits if all_logits else logits[-1]
+
+    def decode_many(self, tokens: Mapping[int, Sequence[int]]) -> NDArray[np.float32]:
+        """Append tokens to several sequences at once: the weights are read once for all of them.
+
+        Args:
+            tokens: seq_id -> token ids that follow what stands in that sequence.
+
+        Returns:
+            A copy of the logits after the last token of each, [n_sequences, n_vocab] f32, in the order given. Against
+            `decode`, sums may be taken in another order: they differ in the last bits.
+
+        Raises:
+            ArgumentError: no sequence, or tokens that llama.cpp could not take; nothing was decoded.
+        """
+        if not tokens:
+            raise ArgumentError("tokens: expected at least one sequence, got none")
+        with self.lock:
+            self._check_open()
+            for seq_id in tokens:
+                _check_seq_id(seq_id)
+            rows = [
+                rows_of_sequence(
+                    checked_tokens(ids, self.n_vocab), position=self._lengths[seq_id], seq_id=seq_id, all_logits=False
+                )
+                for seq_id, ids in tokens.items()
+            ]
+            return self._decode_rows(joined(rows), self._n_batch)
 
     def _checked_inputs(self, inputs: Sequence[int] | NDArray[Any]) -> NDArray[Any]:
         if isinstance(inputs, np.ndarray) and inputs.ndim != 1:
             return checked_embeddings(inputs, self.n_embd)
         return checked_tokens(inputs, self.n_vocab)
 
-    def _check_room(self, n_tokens: int, position: int, seq_id: int) -> None:
-        _check_seq_id(seq_id)
-        if position != self._n_cached[seq_id]:
-            raise ArgumentError(f"position: expected {self._n_cached[seq_id]}, got {position}; decode in order")
-        self._check_fits(n_tokens, self._n_left())
+    def _check_position(self, position: int, seq_id: int) -> None:
+        if position != self._lengths[seq_id]:
+            raise ArgumentError(f"position: expected {self._lengths[seq_id]}, got {position}; decode in order")
 
-    def _n_left(self) -> int:
-        return self.n_ctx - (sum(self._n_cached) - sum(self._n_shared))
-
-    def _check_fits(self, n_tokens: int, n_left: int) -> None:
-        if n_tokens > n_left:
+    def _check_fits(self, n_tokens: int, n_free: int) -> None:
+        if n_tokens > n_free:
             raise ArgumentError(
-                f"context: expected at most {n_left} more tokens, got {n_tokens}: {n_tokens - n_left} too many of "
+                f"context: expected at most {n_free} more tokens, got {n_tokens}: {n_tokens - n_free} too many of "
                 f"{self.n_ctx}; shorten the text or choose a larger n_ctx"
             )
 
-    def _decode_pieces(self, rows: NDArray[Any], position: int, seq_id: int, all_logits: bool) -> NDArray[np.float32]:
-        n_piece = min(self._n_batch, N_OUTPUTS_MAX) if all_logits else self._n_batch
-        pieces = []
-        for start in range(0, len(rows), n_piece):
-            piece = rows[start : start + n_piece]
-            wanted = np.zeros(len(piece), np.int8)
-            wanted[0 if all_logits else -1 :] = all_logits or start + n_piece >= len(rows)
-            self._decode_batch(piece, position + start, seq_id, wanted)
-            if wanted.any():
-                pieces.append(self._logits(int(wanted.sum())))
-        return np.concatenate(pieces)
+    def _decode_rows(self, rows: DecodeRows, n_piece: int) -> NDArray[np.float32]:
+        """Decode in pieces; the logits asked for, [n_wanted, n_vocab]. After a failure all is as it was."""
+        self._check_fits(len(rows), self.n_free)
+        before = {int(seq_id): self._lengths[seq_id] for seq_id in np.unique(rows.seq_ids)}
+        logits = []
+        try:
+            for piece in rows.pieces(n_piece):
+                self._decode_batch(piece)
+                if piece.wanted.any():
+                    logits.append(self._logits(int(piece.wanted.sum())))
+        except BaseException:  # Ctrl-C between two pieces, too: leave no half of the inputs behind
+            for seq_id, length in before.items():
+                self.remove(seq_id, length)
+            raise
+        return np.concatenate(logits)
 
-    def _decode_batch(self, rows: NDArray[Any], position: int, seq_id: int, wanted: NDArray[np.int8]) -> None:
-        """Hand one piece, rows [n] i32 or [n, n_embd] f32, to llama.cpp."""
-        n = len(rows)
-        positions = np.arange(position, position + n, dtype=np.int32)
-        counts = np.ones(n, np.int32)
-        sequence = ctypes.c_int32(seq_id)
-        sequences = (ctypes.POINTER(ctypes.c_int32) * n)(*[ctypes.pointer(sequence)] * n)
-        batch = self._llama.llama_batch(
-            n_tokens=n,
-            pos=_pointer(positions, ctypes.c_int32),
-            n_seq_id=_pointer(counts, ctypes.c_int32),
-            seq_id=ctypes.cast(sequences, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
-            logits=_pointer(wanted, ctypes.c_int8),
-        )
-        if rows.ndim == 1:
-            batch.token = _pointer(rows, ctypes.c_int32)
-        else:
-            batch.embd = _pointer(rows, ctypes.c_float)
-        status = self._llama.llama_decode(self._context, batch)
+    def _decode_batch(self, rows: DecodeRows) -> None:
+        """Hand one piece to llama.cpp."""
+        status = self._llama.llama_decode(self._context, rows.to_llama(self._llama))
         if status != 0:
             raise OutOfMemoryError(
-                f"{self.path.name}: expected llama.cpp to decode {n} tokens, got status {status}; "
+                f"{self.path.name}: expected llama.cpp to decode {len(rows)} tokens, got status {status}; "
                 "see the log of palo_cpp.llama, free memory or choose a smaller n_ctx"
             )
-        self._n_cached[seq_id] = position + n
+        for seq_id, n in zip(*np.unique(rows.seq_ids, return_counts=True), strict=True):
+            self._lengths.append(int(seq_id), int(n))
 
     def _logits(self, n_rows: int) -> NDArray[np.float32]:
         data = self._llama.llama_get_logits(self._context)
@@ -255,7 +265,12 @@ class LanguageModel:
     def n_tokens(self, seq_id: int = 0) -> int:
         """How many tokens and embeddings stand in a sequence."""
         _check_seq_id(seq_id)
-        return self._n_cached[seq_id]
+        return self._lengths[seq_id]
+
+    @property
+    def n_free(self) -> int:
+        """Tokens that still fit into the context; what sequences share counts once."""
+        return self.n_ctx - self._lengths.n_used
 
     def remove(self, seq_id: int, start: int = 0, end: int = -1) -> None:
         """Drop what stands in a sequence from `start` to its end (`end` < 0, or its length).
@@ -266,13 +281,12 @@ class LanguageModel:
         _check_seq_id(seq_id)
         with self.lock:
             self._check_open()
-            length = self._n_cached[seq_id]
+            length = self._lengths[seq_id]
             if start < 0 or 0 <= end < length:
                 raise ArgumentError(f"range: expected start >= 0 and the sequence's end {length}, got {start}:{end}")
             memory = self._llama.llama_get_memory(self._context)
             self._llama.llama_memory_seq_rm(memory, seq_id, start, -1)
-            self._n_cached[seq_id] = min(length, start)
-            self._n_shared[seq_id] = min(self._n_shared[seq_id], start)
+            self._lengths.truncate(seq_id, start)
 
     def copy(self, source: int, target: int) -> None:
         """Make sequence `target` what `source` is; the cells are shared until they differ."""
@@ -284,7 +298,7 @@ class LanguageModel:
             self.remove(target)
             memory = self._llama.llama_get_memory(self._context)
             self._llama.llama_memory_seq_cp(memory, source, target, -1, -1)
-            self._n_cached[target] = self._n_shared[target] = self._n_cached[source]
+            self._lengths.copy(source, target)
 
     # ---- sequences kept outside
 
@@ -305,14 +319,16 @@ class LanguageModel:
         _check_seq_id(seq_id)
         with self.lock:
             self._check_open()
-            n_cells = self._n_cached[seq_id] if end is None else min(end, self._n_cached[seq_id])
+            length = self._lengths[seq_id]
+            n_cells = length if end is None else min(end, length)
             if n_cells <= 0:
                 raise ArgumentError("sequence state: expected a sequence that something stands in, got an empty one")
-            if n_cells == self._n_cached[seq_id]:
+            if n_cells == length:
                 return taken_out(self._llama, self._context, seq_id)
-            if 0 not in self._n_cached:
+            spare = next((i for i in range(N_SEQ_MAX) if not self._lengths[i]), None)
+            if spare is None:
                 raise ArgumentError("sequence state: expected a sequence that is free, got none; remove one")
-            spare = self._n_cached.index(0)  # sequences share cells, so the shorter copy costs nothing
+            # Sequences share cells, so the shorter copy costs nothing.
             self.copy(seq_id, spare)
             self.remove(spare, n_cells)
             try:
@@ -339,10 +355,10 @@ class LanguageModel:
         n_cells = check_state(state, StateLayout.of(self._header), n_expected)
         with self.lock:
             self._check_open()
-            self._check_fits(n_cells, self._n_left() + self._n_cached[seq_id] - self._n_shared[seq_id])
+            self._check_fits(n_cells, self.n_ctx - self._lengths.n_used_without(seq_id))
             self.remove(seq_id)
             put_back(self._llama, self._context, seq_id, state)
-            self._n_cached[seq_id] = n_cells
+            self._lengths.append(seq_id, n_cells)
         return n_cells
 
     def n_state_bytes(self, n_tokens: int) -> int:
@@ -372,10 +388,6 @@ class LanguageModel:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _pointer(array: NDArray[Any], c_type: Any) -> Any:
-    return array.ctypes.data_as(ctypes.POINTER(c_type))
 
 
 def _check_seq_id(seq_id: int) -> None:

@@ -29,6 +29,7 @@ from palo_cpp.language_model import LanguageModel, default_n_ctx
 from palo_cpp.languages import LANGUAGES, get_language
 from palo_cpp.machine import check_memory_fits, estimate_memory, memory_available
 from palo_cpp.model_files import ModelFiles, demo_notice, find_model
+from palo_cpp.parallel_answers import ParallelAnswers
 from palo_cpp.prompt import SYSTEM
 from palo_cpp.session import load_talk, stored_model
 from palo_cpp.vision import Precision, VisionEncoder
@@ -229,7 +230,10 @@ class Palo:
         question: str | None = None,
         **options: Any,
     ) -> dict[str, Answer]:
-        """Describe an image in one language, in several or in all ten; the image is read once.
+        """Describe an image in one language, in several or in all ten, side by side.
+
+        The image is read once, and each step decodes a token of every answer. What the answers share counts in the
+        timings of the first.
 
         Args:
             image: as in `ask`.
@@ -243,11 +247,11 @@ class Palo:
         self._check_open()
         codes, opened = _language_codes(lang), self._embedder.open(image)
         engine = replace(self._engine, open_image=lambda _: opened)
-        answers = {}
+        plans = []
         for code in codes:
-            answers[code] = Chat(engine, image, lang=code).ask(question, **options)
+            plans.append(Chat(engine, image, lang=code).plan(question, **options))
             opened = replace(opened, elapsed_s=0.0)  # it was opened for the first answer only
-        return answers
+        return dict(zip(codes, ParallelAnswers(engine, plans).run(), strict=True))
 
     @overload
     def create_chat_completion(

@@ -51,6 +51,7 @@ class FakePalo:
     is_closed: bool = False
     n_cleared: int = 0
     n_prepared: int = 0
+    name: str = "Fake & <Palo>"
     loaded: list[Any] = field(default_factory=list)
     saved: list[Any] = field(default_factory=list)
 

@@ -21,7 +21,8 @@ def terminal(monkeypatch, name):
     """Put a terminal in a stream's place; in the test itself, for pytest puts its own there after the fixtures."""
     monkeypatch.setattr(sys, name, FakeTerminal())
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.delenv("NO_COLOR", raising=False)
+    for variable in ("NO_COLOR", "VTE_VERSION", "MLTERM", "XTERM_VERSION", "ALACRITTY_WINDOW_ID"):
+        monkeypatch.delenv(variable, raising=False)
     return getattr(sys, name)
 
 

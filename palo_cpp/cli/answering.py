@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from palo_cpp.cli.console import AnswerWriter, Status, notice, warn
@@ -14,6 +15,7 @@ from palo_cpp.languages import LANGUAGES
 if TYPE_CHECKING:
     from palo_cpp import Answer
     from palo_cpp.answer import AnswerStream
+    from palo_cpp.cli.bidi import BidiChoice
 
 # What to say about an answer that the model did not end itself.
 CUT_SHORT = {
@@ -30,19 +32,22 @@ def direction_for(language: str | None, question: str | None) -> str:
     return "rtl" if directions == {"rtl"} else "ltr"
 
 
-def print_answer(stream: AnswerStream, direction: str, status: Status, *, silent: bool = False) -> Answer | None:
+def print_answer(
+    stream: AnswerStream, direction: str, status: Status, *, bidi: BidiChoice = "auto", silent: bool = False
+) -> Answer | None:
     """Print an answer as it comes.
 
     Args:
         stream: what `Palo.stream` or `Chat.stream` gave.
         direction: "ltr" or "rtl".
         status: the line of stages on stderr; gone when the first piece comes.
+        bidi: what `--bidi` says.
         silent: print nothing; the caller prints the whole answer another way.
 
     Returns:
         The answer; None where Ctrl-C ended it.
     """
-    writer = AnswerWriter(direction)
+    writer = AnswerWriter(direction, bidi)
     try:
         status.show("thinking")
         with InterruptWatch() as watch, shown_stages(status.show), stream:
@@ -65,6 +70,15 @@ def warn_if_cut(answer: Answer) -> None:
     """Say so on stderr where something else than the model ended the answer."""
     if answer.finish_reason in CUT_SHORT:
         warn(CUT_SHORT[answer.finish_reason].format(n=len(answer.token_ids)))
+
+
+def warn_if_any_cut(answers: Mapping[str, Answer]) -> None:
+    """`warn_if_cut` for answers in several languages: one line for each reason."""
+    for reason, text in CUT_SHORT.items():
+        cut = {code: answer for code, answer in answers.items() if answer.finish_reason == reason}
+        if cut:
+            n_tokens = max(len(answer.token_ids) for answer in cut.values())
+            warn(f"{', '.join(cut)}: {text.format(n=n_tokens)}")
 
 
 def warn_if_in_another_language(answer: Answer) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from palo_cpp.cli import opening
@@ -18,6 +20,7 @@ from palo_cpp.cli.group import EXIT_INTERRUPTED
 from palo_cpp.cli.options import (
     ModelOptions,
     SamplingOptions,
+    bidi_option,
     debug_option,
     json_option,
     language_option,
@@ -25,6 +28,9 @@ from palo_cpp.cli.options import (
     sampling_options,
     timings_option,
 )
+
+if TYPE_CHECKING:
+    from palo_cpp.cli.bidi import BidiChoice
 
 EXAMPLES = """\b
 Examples:
@@ -42,6 +48,7 @@ Examples:
 @language_option
 @model_options
 @sampling_options
+@bidi_option
 @json_option
 @timings_option
 @debug_option
@@ -51,6 +58,7 @@ def command(
     language: str | None,
     model: ModelOptions,
     sampling: SamplingOptions,
+    bidi: BidiChoice,
     as_json: bool,
     show_timings: bool,
 ) -> int:
@@ -68,7 +76,7 @@ def command(
             status.show("reading the image")
             chat = palo.chat(picture, lang=language)
             stream = chat.stream(text, **sampling.given())
-            answer = print_answer(stream, direction_for(language, text), status, silent=as_json)
+            answer = print_answer(stream, direction_for(language, text), status, bidi=bidi, silent=as_json)
     if answer is None:
         return EXIT_INTERRUPTED
     warn_if_cut(answer)

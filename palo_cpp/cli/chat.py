@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from textwrap import indent
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +15,7 @@ from palo_cpp.cli.line_input import LineInput
 from palo_cpp.cli.options import (
     ModelOptions,
     SamplingOptions,
+    bidi_option,
     debug_option,
     json_option,
     language_option,
@@ -22,6 +24,9 @@ from palo_cpp.cli.options import (
     sampling_options,
     timings_option,
 )
+
+if TYPE_CHECKING:
+    from palo_cpp.cli.bidi import BidiChoice
 
 COMMANDS = "\b\nCommands:\n" + indent(commands_help(), "  ")
 EXAMPLES = """\b
@@ -38,6 +43,7 @@ Examples:
 @language_option
 @model_options
 @sampling_options
+@bidi_option
 @json_option
 @timings_option
 @option(
@@ -61,6 +67,7 @@ def command(
     language: str | None,
     model: ModelOptions,
     sampling: SamplingOptions,
+    bidi: BidiChoice,
     as_json: bool,
     show_timings: bool,
     session: str | None,
@@ -76,5 +83,6 @@ def command(
     if image == opening.STDIN:
         raise click.UsageError("stdin brings the questions; give the image as a file")
     keeping = Keeping(session, with_kv=with_kv)
-    with Conversation(model, sampling, language, as_json, show_timings, keeping) as conversation, LineInput() as lines:
+    conversation = Conversation(model, sampling, language, as_json, show_timings, keeping, bidi)
+    with conversation, LineInput() as lines:
         return conversation.run(image, lines)

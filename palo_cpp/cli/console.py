@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import TracebackType
+from typing import TYPE_CHECKING
+
+from palo_cpp.cli.bidi import Bidi, BidiChoice, terminal_bidi
+
+if TYPE_CHECKING:
+    from palo_cpp.cli.visual_order import VisualRows
 
 RIGHT_TO_LEFT_ISOLATE = "\u2067"
 POP_ISOLATE = "\u2069"
@@ -41,10 +49,11 @@ def notice(text: str) -> None:
 
 
 def _dim(text: str) -> str:
-    return text if os.environ.get("NO_COLOR") or _is_dumb() else f"\x1b[2m{text}\x1b[0m"
+    return text if os.environ.get("NO_COLOR") or is_dumb() else f"\x1b[2m{text}\x1b[0m"
 
 
-def _is_dumb() -> bool:
+def is_dumb() -> bool:
+    """Whether the terminal knows no control sequences."""
     return os.environ.get("TERM") == "dumb"
 
 
@@ -56,7 +65,7 @@ class Status:
 
     def show(self, text: str) -> None:
         """Replace the line."""
-        if is_terminal(sys.stderr) and not _is_dumb():
+        if is_terminal(sys.stderr) and not is_dumb():
             sys.stderr.write(f"{_ERASE_LINE}{_dim(text + ' …')}")
             sys.stderr.flush()
             self._shown = True
@@ -78,23 +87,27 @@ class Status:
 class AnswerWriter:
     """Writes an answer to stdout as it comes.
 
-    On a terminal, each line of a right-to-left answer is put into a right-to-left isolate (UAX #9), so that numbers,
-    Latin words and punctuation stand where a reader of that language expects them; and control characters, which
-    could move the cursor or worse, are left out. Files and pipes get the text as it is.
+    On a terminal, right-to-left text is made to read as its readers expect, numbers and Latin words in it included: by
+    the terminal where it can, by us where it cannot (see `bidi`). Control characters, which could move the cursor or
+    worse, are left out there. Files and pipes get the text as it is.
 
     Args:
         direction: "ltr" or "rtl".
+        choice: what `--bidi` says.
     """
 
-    def __init__(self, direction: str = "ltr") -> None:
+    def __init__(self, direction: str = "ltr", choice: BidiChoice = "auto") -> None:
         self._is_terminal = is_terminal(sys.stdout)
-        self._isolates = self._is_terminal and direction == "rtl"
+        is_rtl = self._is_terminal and direction == "rtl"
+        bidi = terminal_bidi(choice) if is_rtl else Bidi.PLAIN
+        self._frame = _FRAMES.get(bidi, _Frame())
+        self._rows = _visual_rows() if bidi is Bidi.VISUAL else None
         self._line_is_open = False
 
     def write(self, text: str) -> None:
         """Write a piece of the answer at once."""
         if self._is_terminal:
-            text = text.translate(_CONTROLS)
+            text = printable(text)
         sys.stdout.write("".join(self._lines(text)))
         sys.stdout.flush()
 
@@ -104,11 +117,46 @@ class AnswerWriter:
             self.write("\n")
 
     def _lines(self, text: str) -> Iterator[str]:
-        opening, closing = (RIGHT_TO_LEFT_ISOLATE, POP_ISOLATE) if self._isolates else ("", "")
         for n, line in enumerate(text.split("\n")):
             if n:
-                yield (closing if self._line_is_open else "") + "\n"
+                yield self._end() if self._line_is_open else "\n"
                 self._line_is_open = False
             if line:
-                yield line if self._line_is_open else opening + line
+                opening = "" if self._line_is_open else self._frame.opening
+                yield self._rows.push(line) if self._rows else opening + line
                 self._line_is_open = True
+
+    def _end(self) -> str:
+        return self._rows.end() if self._rows else f"{self._frame.closing}\n{self._frame.afterwards}"
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """What goes around a line: before it, before its newline, behind its newline."""
+
+    opening: str = ""
+    closing: str = ""
+    afterwards: str = ""
+
+
+_FRAMES = {
+    Bidi.ISOLATES: _Frame(RIGHT_TO_LEFT_ISOLATE, POP_ISOLATE),
+    # Select Character Path (ECMA-48 8.3.111): right to left, and the default again once the line has ended.
+    Bidi.DIRECTION: _Frame("\x1b[2 k", afterwards="\x1b[0 k"),
+}
+
+
+def _visual_rows() -> VisualRows:
+    from palo_cpp.cli.visual_order import VisualRows
+
+    return VisualRows(terminal_width() - 1)
+
+
+def printable(text: str) -> str:
+    """Text without the characters that could do something to a terminal."""
+    return text.translate(_CONTROLS)
+
+
+def terminal_width() -> int:
+    """Cells of a row."""
+    return shutil.get_terminal_size().columns

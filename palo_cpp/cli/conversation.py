@@ -29,6 +29,7 @@ from palo_cpp.errors import PaloError
 
 if TYPE_CHECKING:
     from palo_cpp import Chat, Palo
+    from palo_cpp.cli.bidi import BidiChoice
 
 HOW_TO_LEAVE = "To leave, type /bye or press Ctrl-D."
 
@@ -43,6 +44,7 @@ class Conversation:
         as_json: print answers as JSON, one object to a line.
         show_timings: say after each answer what it cost.
         keeping: the file that the conversation is kept in, if any.
+        bidi: what `--bidi` says.
 
     Attributes:
         chat: the conversation.
@@ -64,6 +66,7 @@ class Conversation:
         as_json: bool,
         show_timings: bool,
         keeping: Keeping,
+        bidi: BidiChoice = "auto",
     ) -> None:
         self._model = model
         self._sampling = sampling
@@ -72,6 +75,7 @@ class Conversation:
         self.is_over = False
         self._as_json = as_json
         self._show_timings = show_timings
+        self._bidi = bidi
         self._open = ExitStack()
         self._exit_code = 0
         self._was_stopped = False
@@ -175,7 +179,9 @@ class Conversation:
         """
         with Status() as status:
             stream = self.chat.stream(question, lang=self.language, instead=instead, **self._sampling.given())
-            answer = print_answer(stream, direction_for(self.language, question), status, silent=self._as_json)
+            answer = print_answer(
+                stream, direction_for(self.language, question), status, bidi=self._bidi, silent=self._as_json
+            )
         self._was_stopped = answer is None
         if answer is None:
             notice("(stopped)")

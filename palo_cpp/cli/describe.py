@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,14 +14,18 @@ from palo_cpp.cli.answering import (
     print_answer,
     print_timings,
     to_json,
+    warn_if_any_cut,
     warn_if_cut,
     warn_if_in_another_language,
 )
-from palo_cpp.cli.console import AnswerWriter, Status
+from palo_cpp.cli.bidi import terminal_bidi
+from palo_cpp.cli.console import AnswerWriter, Status, is_dumb, is_terminal
 from palo_cpp.cli.group import EXIT_FAILED, print_error
+from palo_cpp.cli.log import shown_stages
 from palo_cpp.cli.options import (
     ModelOptions,
     SamplingOptions,
+    bidi_option,
     debug_option,
     json_option,
     model_options,
@@ -33,14 +39,28 @@ from palo_cpp.languages import LANGUAGES
 
 if TYPE_CHECKING:
     from palo_cpp import Answer, Palo
+    from palo_cpp.cli.bidi import BidiChoice
+    from palo_cpp.cli.page import DescribedImage
 
 
 EXAMPLES = """\b
 Examples:
   palo-cpp describe photo.jpg --lang hi
   palo-cpp describe photo.jpg --lang hi,ur,bn
+  palo-cpp describe photo.jpg --lang all
+  palo-cpp describe *.jpg --lang all --html descriptions.html
   palo-cpp describe *.jpg --lang all --json > descriptions.json
 """
+
+
+def _to_file(_ctx: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:
+    """Refuse a page that could not be written, before the model is loaded and the images are described."""
+    if name not in (None, STDOUT) and not Path(name or "").absolute().parent.is_dir():
+        raise click.BadParameter(f"expected a file in a folder that is there, got {name!r}")
+    return name
+
+
+STDOUT = "-"
 
 
 @click.command("describe", epilog=EXAMPLES)
@@ -54,48 +74,100 @@ Examples:
     metavar="LANGUAGES",
     help="Languages of the descriptions: one, several with commas between them, or all.",
 )
+@option(
+    *("--html", "page_file"),
+    env="HTML",
+    type=click.Path(dir_okay=False, writable=True, allow_dash=True),
+    callback=_to_file,
+    default=None,
+    metavar="FILE",
+    help="Write one HTML page with small copies of the images and all descriptions; - writes it, alone, to stdout.",
+)
 @model_options
 @sampling_options
+@bidi_option
 @json_option
 @timings_option
 @debug_option
 def command(
     images: tuple[str, ...],
     languages: list[str],
+    page_file: str | None,
     model: ModelOptions,
     sampling: SamplingOptions,
+    bidi: BidiChoice,
     as_json: bool,
     show_timings: bool,
 ) -> int:
     """Describe images, in one language or in several.
 
-    IMAGE is a file, or - for an image on stdin. Where several descriptions come, a line before each says of what and in
-    which language it is. An image that cannot be read is reported on stderr, and the others are described.
+    IMAGE is a file, or - for an image on stdin. Several languages are answered side by side: on a terminal they come as
+    a table, elsewhere with a line before each that says of what and in which language it is. An image that cannot be
+    read is reported on stderr, and the others are described.
     """
-    describing = _Describing(languages, sampling, show_timings, as_json)
+    if as_json and page_file == STDOUT:
+        raise click.UsageError("--json and --html - cannot both write to stdout; give --html a file")
+    is_silent = as_json or page_file == STDOUT
+    describing = _Describing(
+        languages,
+        sampling,
+        bidi,
+        show_timings=show_timings,
+        is_silent=is_silent,
+        wants_pictures=page_file is not None,
+    )
     with describing.status as status:
         status.show("loading the model")
         with opening.open_palo(model) as palo:
             codes = [describing.attempt(palo, image, alone=len(images) == 1) for image in images]
+            if page_file is not None:
+                _write_page(page_file, describing.images, palo.name)
     if as_json:
-        click.echo(to_json({"images": describing.objects}))
+        click.echo(to_json({"images": [_as_object(image) for image in describing.images]}))
     return max(codes)
+
+
+def _write_page(file: str, images: list[DescribedImage], model: str) -> None:
+    from palo_cpp.cli.page import page
+
+    text = page(images, model)
+    if file == STDOUT:
+        click.echo(text, nl=False)
+    else:
+        Path(file).write_text(text, encoding="utf-8", newline="\n")
+
+
+def _as_object(image: DescribedImage) -> dict[str, object]:
+    if image.error:
+        return {"image": image.name, "error": image.error}
+    return {"image": image.name, "answers": {code: answer.to_dict() for code, answer in image.answers.items()}}
 
 
 class _Describing:
     """What is the same for all images of one call.
 
     Attributes:
-        objects: for `--json`, one object for each image.
+        images: what was described, and what could not be.
     """
 
-    def __init__(self, languages: list[str], sampling: SamplingOptions, show_timings: bool, as_json: bool) -> None:
+    def __init__(
+        self,
+        languages: list[str],
+        sampling: SamplingOptions,
+        bidi: BidiChoice,
+        *,
+        show_timings: bool,
+        is_silent: bool,
+        wants_pictures: bool,
+    ) -> None:
         self._languages = languages
         self._sampling = sampling
+        self._bidi = bidi
         self._show_timings = show_timings
-        self._as_json = as_json
+        self._is_silent = is_silent
+        self._wants_pictures = wants_pictures
         self.status = Status()
-        self.objects: list[dict[str, object]] = []
+        self.images: list[DescribedImage] = []
 
     def attempt(self, palo: Palo, image: str, *, alone: bool) -> int:
         """Describe one image; report it on stderr where that fails.
@@ -103,43 +175,62 @@ class _Describing:
         Returns:
             0, or 1 after a failure.
         """
+        from palo_cpp.cli.page import DescribedImage
+
         try:
             self.status.show(f"describing {image}")
             self._describe(palo, image, alone)
         except PaloError as error:
             self.status.clear()
             print_error(str(error) if image in str(error) else f"{image}: {error}")
-            self.objects.append({"image": image, "error": str(error)})
+            self.images.append(DescribedImage(image, error=str(error)))
             return EXIT_FAILED
         return 0
 
     def _describe(self, palo: Palo, image: str, alone: bool) -> None:
-        picture = opening.image_from(image)
-        if alone and len(self._languages) == 1 and not self._as_json:
-            self._stream(palo, picture)
-            return
-        answers = palo.describe(picture, lang=self._languages, **self._sampling.given())
-        self.status.clear()
-        self.objects.append({"image": image, "answers": {code: answer.to_dict() for code, answer in answers.items()}})
-        if not self._as_json:
-            self._print(image, answers)
+        from palo_cpp.cli.page import described
 
-    def _stream(self, palo: Palo, picture: str | bytes) -> None:
+        picture = opening.image_from(image)
+        if alone and len(self._languages) == 1 and not self._is_silent:
+            answers = {self._languages[0]: self._stream(palo, picture)}
+        else:
+            with shown_stages(self.status.show):
+                answers = palo.describe(picture, lang=self._languages, **self._sampling.given())
+            self.status.clear()
+            self._print(image, answers)
+        self.images.append(described(image, answers, picture if self._wants_pictures else None))
+
+    def _stream(self, palo: Palo, picture: str | bytes) -> Answer:
         language = self._languages[0]
         stream = palo.stream(picture, lang=language, **self._sampling.given())
-        answer = print_answer(stream, direction_for(language, None), self.status)
+        answer = print_answer(stream, direction_for(language, None), self.status, bidi=self._bidi)
         if answer is None:
             raise KeyboardInterrupt
         warn_if_cut(answer)
         warn_if_in_another_language(answer)
         if self._show_timings:
             print_timings(answer)
+        return answer
 
     def _print(self, image: str, answers: dict[str, Answer]) -> None:
-        for code, answer in answers.items():
-            click.echo(f"== {image} · {LANGUAGES[code].own_name} ({code})")
-            writer = AnswerWriter(LANGUAGES[code].direction)
-            writer.write(answer.text)
-            writer.finish()
-            warn_if_cut(answer)
+        if not self._is_silent and not self._print_table(image, answers):
+            for code, answer in answers.items():
+                click.echo(f"== {image} · {LANGUAGES[code].own_name} ({code})")
+                writer = AnswerWriter(LANGUAGES[code].direction, self._bidi)
+                writer.write(answer.text)
+                writer.finish()
+        warn_if_any_cut(answers)
+        for answer in answers.values():
             warn_if_in_another_language(answer)
+
+    def _print_table(self, image: str, answers: dict[str, Answer]) -> bool:
+        """Print a table where somebody looks and the terminal can show one; say whether."""
+        if len(answers) == 1 or not is_terminal(sys.stdout) or is_dumb():
+            return False
+        from palo_cpp.cli.answer_table import can_tabulate, print_table
+
+        bidi = terminal_bidi(self._bidi)
+        if not can_tabulate(list(answers), bidi):
+            return False
+        print_table(image, answers, bidi)
+        return True

@@ -219,6 +219,15 @@ language_option = option(
 
 json_option = option("--json", "as_json", env="JSON", is_flag=True, help="Print one JSON object instead of text.")
 
+bidi_option = option(
+    "--bidi",
+    env="BIDI",
+    type=click.Choice(["auto", "visual", "off"]),
+    default="auto",
+    show_default=True,
+    help="Right-to-left answers on a terminal: as this one seems to need them, ordered by palo-cpp, or left alone.",
+)
+
 timings_option = option(
     "--show-timings/--no-show-timings",
     env="SHOW_TIMINGS",
