@@ -72,7 +72,7 @@ class Chat:
     @classmethod
     def from_talk(cls, engine: Engine, talk: Talk) -> Chat:
         """Go on with a conversation that `load_talk` has read."""
-        chat = cls(engine, lang=talk.lang, system=talk.system, turns=talk.turns)
+        chat = cls(engine, lang=talk.lang, lang_mode=talk.lang_mode, system=talk.system, turns=talk.turns)
         chat.pending_images[:] = talk.pending_images
         return chat
 
@@ -300,7 +300,7 @@ class Chat:
         """
         self._check_open()
         self._finish_stream()
-        talk = Talk(tuple(self.turns), tuple(self.pending_images), self.lang, self._system)
+        talk = Talk(tuple(self.turns), tuple(self.pending_images), self.lang, self.lang_mode, self._system)
         save_talk(Path(path).expanduser(), talk, self._engine, with_kv=with_kv)
 
     @property
