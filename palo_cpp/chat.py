@@ -104,7 +104,7 @@ class Chat:
     ) -> AnswerStream:
         started_at = time.perf_counter()
         self._check_open()
-        self._finish_stream()
+        self._interrupt()
         if instead and not self.turns:
             raise ArgumentError("instead: expected a turn to take the place of, got an empty conversation; ask without")
         decoding_options = decoding_options_from({"lang_mode": self.lang_mode, **options})
@@ -159,7 +159,7 @@ class Chat:
         turn = Turn(self._worded(question, code, insist), images=images, asked=question or "")
         self._engine.heed_language(detect_language(question or "") if code is None else {code})
         fitting = fit(self._engine.model, history, turn, system=self._system, max_tokens=options.max_tokens)
-        if fitting.n_dropped:
+        if fitting.n_dropped and not insist:  # said already, when it was asked first
             logger.warning(
                 "the context is full: the oldest %d of %d turns left the conversation; its images stay",
                 fitting.n_dropped,
@@ -208,7 +208,6 @@ class Chat:
         """What was begun for the question; kept until the question has really used it, for it may be interrupted."""
         if self._early is None or self._early.is_used:
             return None
-        self._early.stop()
         return self._early
 
     def _enter(self, history: Sequence[Turn], turn: Turn) -> None:
@@ -292,7 +291,7 @@ class Chat:
         return question_in(code or "en", insist=insist)
 
     def _interrupt(self) -> None:
-        """What is under way was for a question that will not come like this."""
+        """End what is under way: the context is needed for something else, or for the question itself."""
         self._finish_stream()
         if self._early is not None:
             self._early.stop()

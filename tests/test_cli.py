@@ -6,7 +6,6 @@ import shlex
 import signal
 import subprocess
 import sys
-from dataclasses import fields
 
 import click
 import fake_palo
@@ -14,7 +13,6 @@ import pytest
 from click.testing import CliRunner
 from fake_palo import ANSWERS
 
-from palo_cpp.answer import Answer
 from palo_cpp.cli import COMMANDS, opening, palo_cpp
 from palo_cpp.errors import ModelNotFoundError, OutOfMemoryError
 from palo_cpp.languages import LANGUAGES
