@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from palo_cpp.errors import ArgumentError
 from palo_cpp.languages import LANGUAGES
+from palo_cpp.partial_files import partial_files
 
 from .chat_template import VICUNA_V1
 from .gguf_output import PairHash, set_pair_id, write_tensors
 from .model_card import ModelCard, model_card
-from .partial_files import partial_files
 from .plan import (
     Plan,
     PlannedFile,

@@ -15,8 +15,8 @@ import numpy as np
 
 from palo_cpp.errors import ArgumentError, ModelFormatError
 from palo_cpp.gguf_header import GgufHeader, read_header
+from palo_cpp.partial_files import partial_files
 
-from .partial_files import partial_files
 from .plan import output_type, tensor_bytes
 from .progress import ProgressCallback, ProgressCounter
 from .stored_tensor import n_elements

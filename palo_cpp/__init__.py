@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from palo_cpp.errors import ModelNotFoundError as ModelNotFoundError
     from palo_cpp.errors import OutOfMemoryError as OutOfMemoryError
     from palo_cpp.errors import PaloError as PaloError
+    from palo_cpp.errors import SessionError as SessionError
     from palo_cpp.palo import Palo as Palo
 
 __version__: str
@@ -40,6 +41,7 @@ _MODULES = {
     "decoding_options": ("DecodingOptions",),
     "errors": (
         *("ArgumentError", "ImageError", "ModelFormatError", "ModelNotFoundError", "OutOfMemoryError", "PaloError"),
+        "SessionError",
     ),
     "palo": ("Palo",),
 }

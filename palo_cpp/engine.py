@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from palo_cpp.image import ImageSource
     from palo_cpp.kv_cache import Cursor, KvCache
     from palo_cpp.language_model import LanguageModel
+    from palo_cpp.stored_session import StoredImage, StoredModel
     from palo_cpp.token_constraint import TokenConstraint
 
 
@@ -92,6 +93,19 @@ def decode_by_tokens(cache: KvCache, cursor: Cursor, decoding: Decoding, n_room:
 
 
 @dataclass(frozen=True)
+class Sessions:
+    """What conversations with one model need to be saved and loaded.
+
+    Attributes:
+        model: tells the model's files; reads a few megabytes of them, once.
+        reopen_image: makes of an image's pixels what `Engine.open_image` made of the image.
+    """
+
+    model: Callable[[], StoredModel]
+    reopen_image: Callable[[StoredImage], ImageSegment]
+
+
+@dataclass(frozen=True)
 class Engine:
     """What every conversation with one model shares.
 
@@ -102,6 +116,7 @@ class Engine:
         heed_language: is told before each answer the code of its language, or of all that it may be.
         new_decoding: makes what chooses an answer's tokens; constraints come in here.
         decode: advances the context to the answer's end; drafts come in here.
+        sessions: what conversations need to be saved and loaded; None where they cannot be.
     """
 
     model: LanguageModel
@@ -110,3 +125,4 @@ class Engine:
     heed_language: Callable[[set[str]], None] = lambda _codes: None
     new_decoding: Callable[[LanguageModel, Request], Decoding] = decoding_for
     decode: Callable[[KvCache, Cursor, Decoding, int], Iterator[str]] = decode_by_tokens
+    sessions: Sessions | None = None

@@ -28,5 +28,9 @@ class ImageError(PaloError, ValueError):
     """An image cannot be read."""
 
 
+class SessionError(PaloError, ValueError):
+    """A session file is missing, damaged, hostile or of a later version."""
+
+
 class OutOfMemoryError(PaloError, MemoryError):
     """The model would not fit into this machine's memory, so nothing was loaded."""

@@ -46,7 +46,6 @@ _ENTRY = re.compile(r"[0-9a-f]{64}\.features")
 _PARTIAL = re.compile(r"\.[0-9a-f]{64}\..*\.part")
 # A writer needs milliseconds; a partial file as old as this was left by one that died.
 _PARTIAL_LIFE_S = 3600.0
-_SAMPLE_BYTES = 4096
 _CHECKSUM_ROW_BYTES = 8192
 
 Embeddings = NDArray[np.float32]
@@ -55,8 +54,7 @@ Embeddings = NDArray[np.float32]
 def encoder_id(mmproj: GgufHeader, *, precision: str, isa: str) -> bytes:
     """What tells apart encoders that may give different embeddings for the same pixels.
 
-    The weights are told by header, size and time of the file and by the first 4 KiB of every tensor, in 3 ms: a tensor
-    that was trained further differs there. Reading all of PALO-7B's would take half a second.
+    Beside the weights the file's time counts: a tensor may differ behind the samples that `weights_id` takes.
 
     Args:
         mmproj: header of the encoder's file.
@@ -67,13 +65,8 @@ def encoder_id(mmproj: GgufHeader, *, precision: str, isa: str) -> bytes:
         A digest, 32 bytes.
     """
     modified_ns = mmproj.path.stat().st_mtime_ns
-    digest = hashlib.sha256(f"{ENCODER_VERSION} {precision} {isa} {mmproj.size_bytes} {modified_ns}\n".encode())
-    with mmproj.path.open("rb") as file:
-        digest.update(file.read(min((tensor.offset for tensor in mmproj.tensors.values()), default=-1)))
-        for tensor in mmproj.tensors.values():
-            file.seek(tensor.offset)
-            digest.update(file.read(min(tensor.n_bytes, _SAMPLE_BYTES)))
-    return digest.digest()
+    said = f"{ENCODER_VERSION} {precision} {isa} {modified_ns} {mmproj.weights_id()}"
+    return hashlib.sha256(said.encode()).digest()
 
 
 def feature_key(encoder: bytes, content_hash: str) -> str:

@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 # A string, for Pillow is imported only when an image is opened.
 ImageSource: TypeAlias = "str | Path | bytes | IO[bytes] | PIL.Image.Image | NDArray[np.uint8]"
 
-__all__ = ["MAX_PIXELS", "ImageSource", "Pixels", "open_image", "preprocess", "square_pixels"]
+__all__ = [
+    *("MAX_PIXELS", "ImageSource", "Pixels"),
+    *("content_hash_of", "normalise", "open_image", "preprocess", "square_pixels"),
+]
 
 logger = logging.getLogger("palo_cpp")
 
@@ -58,12 +61,14 @@ class Pixels:
         original_size: Width and height of the upright image, in pixels.
         mode: "pad" or "crop".
         content_hash: SHA-256 in hexadecimal of the 8-bit pixels, their size and the mode.
+        square: The 8-bit pixels before normalisation, uint8 [image_size, image_size, 3].
     """
 
     values: NDArray[np.float32]
     original_size: tuple[int, int]
     mode: str
     content_hash: str
+    square: NDArray[np.uint8]
 
 
 def open_image(source: ImageSource) -> PIL.Image.Image:
@@ -122,9 +127,28 @@ def preprocess(
         ArgumentError: Unknown mode, or a size below 1.
         ImageError: The image has no pixels.
     """
-    pixels = square_pixels(image, image_size=image_size, mean=mean, mode=mode)
-    digest = hashlib.sha256(f"{mode} {image_size}\n".encode() + pixels.tobytes()).hexdigest()
-    return Pixels(_normalise(pixels, mean, std), image.size, mode, digest)
+    square = square_pixels(image, image_size=image_size, mean=mean, mode=mode)
+    return normalise(square, mean=mean, std=std, mode=mode, original_size=image.size)
+
+
+def normalise(
+    square: NDArray[np.uint8], *, mean: Sequence[float], std: Sequence[float], mode: str, original_size: tuple[int, int]
+) -> Pixels:
+    """The second half of `preprocess`.
+
+    Args:
+        square: What `square_pixels` returned.
+        mean: As in `preprocess`.
+        std: As in `preprocess`.
+        mode: How the image was made square: "pad" or "crop".
+        original_size: Width and height that it had before.
+    """
+    return Pixels(_normalise(square, mean, std), original_size, mode, content_hash_of(square, mode), square)
+
+
+def content_hash_of(square: NDArray[np.uint8], mode: str) -> str:
+    """`Pixels.content_hash` of what `square_pixels` returned."""
+    return hashlib.sha256(f"{mode} {len(square)}\n".encode() + square.tobytes()).hexdigest()
 
 
 def square_pixels(

@@ -16,14 +16,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from palo_cpp.errors import ArgumentError
+from palo_cpp.errors import ArgumentError, OutOfMemoryError
 from palo_cpp.prompt import ImageSegment, Segment, TextSegment
+from palo_cpp.sequence_state import State
 
 # Rows that are read ahead at once. A question about something else waits for as many: on a slow machine a few seconds
 # of PALO-7B. Fewer would not keep the matrix kernels busy.
 N_AHEAD = 128
 
-# One position of the context: a token id, or a row of an image.
+# One position of the context: a token id, a row of an image, or a token whose keys and values came from elsewhere.
 Cell = int | tuple[str, int]
 
 
@@ -39,6 +40,14 @@ class Context(Protocol):
 
     def remove(self, seq_id: int, start: int = 0) -> None:
         """Drop the end of a sequence."""
+        ...
+
+    def sequence_state(self, seq_id: int = 0, *, end: int | None = None) -> State:
+        """Keys and values of a sequence."""
+        ...
+
+    def set_sequence_state(self, state: State, seq_id: int = 0, *, n_expected: int | None = None) -> int:
+        """Put them back."""
         ...
 
 
@@ -64,7 +73,8 @@ def cells_of(segments: Sequence[Segment]) -> list[Cell]:
     cells: list[Cell] = []
     for segment in segments:
         if isinstance(segment, TextSegment):
-            cells += segment.tokens
+            # One cell tells the origin of all behind it: prompts are compared from their beginning on.
+            cells += [(segment.origin, segment.tokens[0]), *segment.tokens[1:]] if segment.origin else segment.tokens
         else:
             cells += [(segment.content_hash, row) for row in range(len(segment))]
     return cells
@@ -192,6 +202,37 @@ class KvCache:
         with self._model.lock:
             self._cells = []
             self._model.remove(0)
+
+    def stored(self, segments: Sequence[Segment]) -> tuple[list[Cell], State] | None:
+        """Copy what stands there of a prompt, for `restore`.
+
+        Args:
+            segments: a conversation, as far as it has come.
+
+        Returns:
+            The longest prefix of it that stands there, with its keys and values; None where nothing does.
+        """
+        cells = cells_of(segments)
+        with self._model.lock:
+            n_common_cells = n_common(self._cells, cells)
+            if n_common_cells == 0:
+                return None
+            return cells[:n_common_cells], self._model.sequence_state(0, end=n_common_cells)
+
+    def restore(self, cells: Sequence[Cell], state: State) -> None:
+        """Put back what `stored` returned; what stood there is displaced.
+
+        Raises:
+            ArgumentError: it is not what `stored` returns for this model, or too long; nothing has changed.
+            OutOfMemoryError: llama.cpp did not take it; nothing stands there.
+        """
+        with self._model.lock:
+            try:
+                self._model.set_sequence_state(state, 0, n_expected=len(cells))
+            except OutOfMemoryError:
+                self._cells = []
+                raise
+            self._cells = list(cells)
 
     def _return_to(self, cursor: Cursor) -> None:
         """Another conversation used the context meanwhile: read again what it displaced."""

@@ -6,7 +6,6 @@ llama.cpp ends the process where an assertion fails, so everything is checked he
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
@@ -19,23 +18,19 @@ from numpy.typing import NDArray
 
 from palo_cpp.backend import BackendMode, BackendUse, checked_mode, loading
 from palo_cpp.decode_rows import DecodeRows, joined, rows_of_sequence
-from palo_cpp.errors import ArgumentError, ModelFormatError, OutOfMemoryError
+from palo_cpp.errors import ArgumentError, OutOfMemoryError
 from palo_cpp.gguf_header import GgufHeader, Scalar, read_header
 from palo_cpp.language_model_checks import check_language_model, checked_embeddings, checked_tokens
-from palo_cpp.llama_library import llama_library, recorded_errors
+from palo_cpp.llama_context import N_OUTPUTS_MAX, N_SEQ_MAX, free, load_model, make_context, warm_up
+from palo_cpp.llama_library import llama_library
 from palo_cpp.machine import n_physical_cores
 from palo_cpp.sequence_lengths import SequenceLengths
+from palo_cpp.sequence_state import State, StateLayout, check_state, put_back, taken_out
 from palo_cpp.token_table import TokenTable
 from palo_cpp.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
-# One piece of a prefill: 512 rows keep the matrix kernels busy, and Ctrl-C is seen between two pieces.
-N_BATCH = 512
-# Ten languages and a few more can share one context; an unused sequence costs nothing.
-N_SEQ_MAX = 16
-# Rows of logits made at once where all positions are asked for; llama.cpp reserves a buffer of this many.
-N_OUTPUTS_MAX = 64
 # A KV cache for more than this is not taken without being asked for: 4096 tokens of PALO-7B are 2 GiB.
 DEFAULT_N_CTX_MAX = 4096
 N_CTX_MIN, N_CTX_MAX = 16, 1 << 20
@@ -101,13 +96,13 @@ class LanguageModel:
         self.lock = threading.RLock()
         self._llama = llama_library()
         with loading(mode) as placed:
-            self._model = _load_model(self._llama, self.path)
+            self._model = load_model(self._llama, self.path)
         self.backend: BackendUse = placed.use
         logger.debug("%s: %s", self.path.name, self.backend)
-        self._context = _make_context(self._llama, self._model, self.n_ctx, self.n_threads)
-        self._close = weakref.finalize(self, _free, self._llama, self._model, self._context)
+        self._context = make_context(self._llama, self._model, self.n_ctx, self.n_threads)
+        self._close = weakref.finalize(self, free, self._llama, self._model, self._context)
         if self.backend.is_active:
-            _warm_up(self._llama, self._model, self._context)
+            warm_up(self._llama, self._model, self._context)
         self._read_sizes()
 
     def _read_sizes(self) -> None:
@@ -229,13 +224,16 @@ class LanguageModel:
         if position != self._lengths[seq_id]:
             raise ArgumentError(f"position: expected {self._lengths[seq_id]}, got {position}; decode in order")
 
+    def _check_fits(self, n_tokens: int, n_free: int) -> None:
+        if n_tokens > n_free:
+            raise ArgumentError(
+                f"context: expected at most {n_free} more tokens, got {n_tokens}: {n_tokens - n_free} too many of "
+                f"{self.n_ctx}; shorten the text or choose a larger n_ctx"
+            )
+
     def _decode_rows(self, rows: DecodeRows, n_piece: int) -> NDArray[np.float32]:
         """Decode in pieces; the logits asked for, [n_wanted, n_vocab]. After a failure all is as it was."""
-        if len(rows) > self.n_free:
-            raise ArgumentError(
-                f"context: expected at most {self.n_free} more tokens, got {len(rows)}: "
-                f"{len(rows) - self.n_free} too many of {self.n_ctx}; shorten the text or choose a larger n_ctx"
-            )
+        self._check_fits(len(rows), self.n_free)
         before = {int(seq_id): self._lengths[seq_id] for seq_id in np.unique(rows.seq_ids)}
         logits = []
         try:
@@ -302,6 +300,71 @@ class LanguageModel:
             self._llama.llama_memory_seq_cp(memory, source, target, -1, -1)
             self._lengths.copy(source, target)
 
+    # ---- sequences kept outside
+
+    def sequence_state(self, seq_id: int = 0, *, end: int | None = None) -> State:
+        """What stands in a sequence, for `set_sequence_state` of this model in this or another process.
+
+        Args:
+            seq_id: which sequence, 0 to 15.
+            end: copy no more than so many positions.
+
+        Returns:
+            Bytes [n]: keys and values in f16, 192 KiB a position for MobilePALO, 512 for 7B.
+
+        Raises:
+            ArgumentError: nothing stands there.
+            OutOfMemoryError: no memory for the copy.
+        """
+        _check_seq_id(seq_id)
+        with self.lock:
+            self._check_open()
+            length = self._lengths[seq_id]
+            n_cells = length if end is None else min(end, length)
+            if n_cells <= 0:
+                raise ArgumentError("sequence state: expected a sequence that something stands in, got an empty one")
+            if n_cells == length:
+                return taken_out(self._llama, self._context, seq_id)
+            spare = next((i for i in range(N_SEQ_MAX) if not self._lengths[i]), None)
+            if spare is None:
+                raise ArgumentError("sequence state: expected a sequence that is free, got none; remove one")
+            # Sequences share cells, so the shorter copy costs nothing.
+            self.copy(seq_id, spare)
+            self.remove(spare, n_cells)
+            try:
+                return taken_out(self._llama, self._context, spare)
+            finally:
+                self.remove(spare)
+
+    def set_sequence_state(self, state: State, seq_id: int = 0, *, n_expected: int | None = None) -> int:
+        """Put back what `sequence_state` returned; what stood in the sequence is dropped.
+
+        Args:
+            state: bytes [n], from anywhere: they are checked first (sequence_state.py).
+            seq_id: which sequence, 0 to 15.
+            n_expected: how many positions there must be in it.
+
+        Returns:
+            How many positions stand there now.
+
+        Raises:
+            ArgumentError: damaged, of another model, or too long for the context; nothing has changed.
+            OutOfMemoryError: llama.cpp did not take it; the sequence is empty.
+        """
+        _check_seq_id(seq_id)
+        n_cells = check_state(state, StateLayout.of(self._header), n_expected)
+        with self.lock:
+            self._check_open()
+            self._check_fits(n_cells, self.n_ctx - self._lengths.n_used_without(seq_id))
+            self.remove(seq_id)
+            put_back(self._llama, self._context, seq_id, state)
+            self._lengths.append(seq_id, n_cells)
+        return n_cells
+
+    def n_state_bytes(self, n_tokens: int) -> int:
+        """Size of `sequence_state` for so many tokens and embeddings."""
+        return StateLayout.of(self._header).n_bytes(n_tokens)
+
     # ---- end of life
 
     @property
@@ -345,47 +408,3 @@ def _checked_n_threads(n_threads: int) -> int:
     if not 0 <= n_threads <= 512:  # ggml's GGML_MAX_N_THREADS
         raise ArgumentError(f"n_threads: expected 0 (all physical cores) to 512, got {n_threads}")
     return n_threads or n_physical_cores()
-
-
-def _load_model(llama: Any, path: Path) -> Any:
-    params = llama.llama_model_default_params()
-    params.n_gpu_layers = 0
-    params.load_mode = llama.LLAMA_LOAD_MODE_MMAP
-    with recorded_errors() as errors:
-        model = llama.llama_model_load_from_file(os.fsencode(path), params)
-    if not model:
-        reason = errors[0] if errors else "llama.cpp gave no reason"
-        raise ModelFormatError(
-            f"{path.name}: expected a LLaMA that llama.cpp loads, got an error ({reason}); make it anew"
-        )
-    return model
-
-
-def _make_context(llama: Any, model: Any, n_ctx: int, n_threads: int) -> Any:
-    params = llama.llama_context_default_params()
-    params.n_ctx = n_ctx
-    params.n_batch = params.n_ubatch = N_BATCH
-    params.n_seq_max = N_SEQ_MAX
-    params.n_outputs_max = N_OUTPUTS_MAX
-    params.kv_unified = True  # sequences share their common prefix: one image, ten questions
-    params.n_threads = params.n_threads_batch = n_threads
-    params.no_perf = True
-    context = llama.llama_init_from_model(model, params)
-    if not context:
-        llama.llama_model_free(model)
-        raise OutOfMemoryError(
-            f"n_ctx: expected memory for {n_ctx} tokens of context, got none; choose a smaller n_ctx"
-        )
-    return context
-
-
-def _warm_up(llama: Any, model: Any, context: Any) -> None:
-    """Decode one token and forget it: our backend takes whole graphs from a context's second one on, to equal bits."""
-    token = (llama.llama_token * 1)(llama.llama_vocab_bos(llama.llama_model_get_vocab(model)))
-    llama.llama_decode(context, llama.llama_batch_get_one(token, 1))
-    llama.llama_memory_clear(llama.llama_get_memory(context), True)
-
-
-def _free(llama: Any, model: Any, context: Any) -> None:
-    llama.llama_free(context)
-    llama.llama_model_free(model)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
-from itertools import islice
+from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -21,10 +18,10 @@ from palo_cpp.answer import Answer, AnswerStream
 from palo_cpp.backend import BackendMode, BackendUse
 from palo_cpp.chat import Chat
 from palo_cpp.decoding_options import DEFAULT_LANG_MODE
-from palo_cpp.engine import Engine, decoding_for
+from palo_cpp.engine import Engine, Sessions, decoding_for
 from palo_cpp.errors import ArgumentError, ModelFormatError
-from palo_cpp.feature_cache import DEFAULT_DISK_MIB, DEFAULT_MEMORY_MIB, FeatureCache, Features, encoder_id, feature_key
-from palo_cpp.image import Pixels, open_image, preprocess
+from palo_cpp.feature_cache import DEFAULT_DISK_MIB, DEFAULT_MEMORY_MIB, FeatureCache, encoder_id
+from palo_cpp.image_embedder import ImageEmbedder
 from palo_cpp.kv_cache import KvCache
 from palo_cpp.language_advice import LanguageAdvice
 from palo_cpp.language_constraint import LanguageConstraints
@@ -33,16 +30,14 @@ from palo_cpp.languages import LANGUAGES, get_language
 from palo_cpp.machine import check_memory_fits, estimate_memory, memory_available
 from palo_cpp.model_files import ModelFiles, demo_notice, find_model
 from palo_cpp.parallel_answers import ParallelAnswers
-from palo_cpp.prompt import SYSTEM, ImageSegment
+from palo_cpp.prompt import SYSTEM
+from palo_cpp.session import load_talk, stored_model
 from palo_cpp.vision import Precision, VisionEncoder
 
 if TYPE_CHECKING:
     from palo_cpp.image import ImageSource
 
 logger = logging.getLogger(__name__)
-
-# Images encoded in one call, while as many are read: more would only let the first ones wait.
-_N_BATCH_IMAGES = 2
 
 
 class Palo:
@@ -99,7 +94,7 @@ class Palo:
         """
         if preprocess not in (None, "pad", "crop"):
             raise ArgumentError(f"preprocess: expected 'pad', 'crop' or None, got {preprocess!r}")
-        self._features = FeatureCache(feature_cache_dir, memory_mib=feature_cache_mib, disk_mib=feature_cache_disk_mib)
+        features = FeatureCache(feature_cache_dir, memory_mib=feature_cache_mib, disk_mib=feature_cache_disk_mib)
         self.files: ModelFiles = find_model(model)
         if notice := demo_notice(self.files.text):
             logger.warning(notice)
@@ -120,17 +115,23 @@ class Palo:
             self.language_model.close()
             raise
         self.preprocess: str = preprocess or self.vision.info.preprocess
-        self._encoder_id = encoder_id(self.files.mmproj, precision=self.vision.precision, isa=self.vision.isa)
+        self._embedder = ImageEmbedder(
+            self.vision,
+            features,
+            encoder_id(self.files.mmproj, precision=self.vision.precision, isa=self.vision.isa),
+            mode=self.preprocess,
+        )
         advice = LanguageAdvice(self.files.text)
         constraints = LanguageConstraints(self.language_model)
         self._engine = Engine(
             self.language_model,
             KvCache(self.language_model),
-            self._open_image,
+            self._embedder.open,
             advice.heed,
             lambda model, request: decoding_for(
                 model, request, constraints.of(request.language, request.options.lang_mode)
             ),
+            sessions=Sessions(cache(partial(stored_model, self.files)), self._embedder.reopen),
         )
 
     def _check_widths(self) -> None:
@@ -209,6 +210,18 @@ class Palo:
         self._check_open()
         return Chat(self._engine, image, lang=lang, lang_mode=lang_mode, system=system)
 
+    def load_chat(self, path: str | Path) -> Chat:
+        """Go on with a conversation that `Chat.save` wrote, also one held with another model.
+
+        Where the file's keys and values serve, the next question is answered at once; where they do not (another
+        model, another version of llama.cpp, a smaller context), a warning says so and the conversation is read again.
+
+        Raises:
+            SessionError: no such file, or a damaged one.
+        """
+        self._check_open()
+        return Chat.from_talk(self._engine, load_talk(Path(path).expanduser(), self._engine))
+
     def describe(
         self,
         image: ImageSource,
@@ -232,7 +245,7 @@ class Palo:
             Language code -> answer, in the order asked for.
         """
         self._check_open()
-        codes, opened = _language_codes(lang), self._open_image(image)
+        codes, opened = _language_codes(lang), self._embedder.open(image)
         engine = replace(self._engine, open_image=lambda _: opened)
         plans = []
         for code in codes:
@@ -289,7 +302,7 @@ class Palo:
             image_embeddings [n_image_tokens, n_embd] f32.
         """
         self._check_open()
-        return np.array(self._open_image(image).embed().embeddings, dtype=np.float32)
+        return np.array(self._embedder.open(image).embed().embeddings, dtype=np.float32)
 
     def embed_images(self, images: Iterable[ImageSource]) -> NDArray[np.float32]:
         """`embed_image` for several images: the next ones are read and resized while some are encoded.
@@ -304,61 +317,7 @@ class Palo:
             ImageError: one of them cannot be read.
         """
         self._check_open()
-        shape = self._embeddings_shape
-        embeddings = [np.empty((0, *shape), np.float32)]
-        for pixels in self._batches(images):
-            keys = [feature_key(self._encoder_id, each.content_hash) for each in pixels]
-            embeddings += [
-                features.embeddings[np.newaxis]
-                for features in self._features.get_or_encode_all(keys, shape, partial(self._encode, pixels))
-            ]
-        return np.concatenate(embeddings)
-
-    def _batches(self, images: Iterable[ImageSource]) -> Iterator[list[Pixels]]:
-        remaining = iter(images)
-
-        def read() -> list[Pixels]:
-            return [self._pixels(image) for image in islice(remaining, _N_BATCH_IMAGES)]
-
-        # One thread: reading an image catches warnings, which is the whole process's business.
-        with ThreadPoolExecutor(max_workers=1) as reader:
-            coming = reader.submit(read)
-            while pixels := coming.result():
-                coming = reader.submit(read)
-                yield pixels
-
-    def _encode(self, pixels: Sequence[Pixels], indices: list[int]) -> NDArray[np.float32]:
-        return self.vision.encode(np.stack([pixels[i].values for i in indices]))
-
-    @property
-    def _embeddings_shape(self) -> tuple[int, int]:
-        return self.vision.info.n_image_tokens, self.vision.info.n_embd
-
-    def _pixels(self, source: ImageSource) -> Pixels:
-        info = self.vision.info
-        return preprocess(
-            open_image(source),
-            image_size=info.image_size,
-            mean=info.image_mean,
-            std=info.image_std,
-            mode=self.preprocess,
-        )
-
-    def _open_image(self, source: ImageSource) -> ImageSegment:
-        begun_at = time.perf_counter()
-        pixels = self._pixels(source)
-        return ImageSegment(
-            content_hash=pixels.content_hash,
-            n_tokens=self.vision.info.n_image_tokens,
-            embed=lambda: self._embed(pixels),
-            size=pixels.original_size,
-            preprocess=pixels.mode,
-            elapsed_s=time.perf_counter() - begun_at,
-        )
-
-    def _embed(self, pixels: Pixels) -> Features:
-        key = feature_key(self._encoder_id, pixels.content_hash)
-        return self._features.get_or_encode(key, self._embeddings_shape, lambda: self.vision.encode(pixels.values))
+        return self._embedder.embed_all(images)
 
     # ---- end of life
 
@@ -369,13 +328,13 @@ class Palo:
     def clear_cache(self) -> None:
         """Forget what stands in the context and in memory of earlier images; a `feature_cache_dir` stays as it is."""
         self._engine.cache.clear()
-        self._features.clear_memory()
+        self._embedder.forget()
 
     def close(self) -> None:
         """Free the model. Closing twice does nothing."""
         self.language_model.close()
         self.vision.close()
-        self._features.clear_memory()
+        self._embedder.forget()
 
     def __enter__(self) -> Palo:
         return self

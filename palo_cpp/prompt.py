@@ -42,9 +42,16 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class TextSegment:
-    """Token ids in a row."""
+    """Token ids in a row.
+
+    Attributes:
+        tokens: the ids.
+        origin: where keys and values of these tokens may come from, beside this process: a session file. They count
+            only for a prompt that names the same.
+    """
 
     tokens: tuple[int, ...]
+    origin: str = ""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -66,6 +73,7 @@ class ImageSegment:
         size: (width, height) before preprocessing.
         preprocess: "pad" or "crop".
         elapsed_s: what opening and preprocessing took.
+        square: the 8-bit pixels that it is encoded from, uint8 [image_size, image_size, 3]: what a session file keeps.
     """
 
     content_hash: str
@@ -74,6 +82,7 @@ class ImageSegment:
     size: tuple[int, int] = field(default=(0, 0), compare=False)
     preprocess: str = field(default="", compare=False)
     elapsed_s: float = field(default=0.0, compare=False)
+    square: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return self.n_tokens
@@ -96,6 +105,7 @@ class Turn:
         answer_ids: the answer's tokens, where the model itself said it: they go back in as they came out.
         images: shown with the question, before its text.
         asked: what the user typed, where `question` is worded for a language; "" asked for a description.
+        origin: the `TextSegment.origin` of prompts that contain it.
     """
 
     question: str
@@ -103,6 +113,7 @@ class Turn:
     answer_ids: tuple[int, ...] | None = None
     images: tuple[ImageSegment, ...] = ()
     asked: str | None = None
+    origin: str = ""
 
 
 def prompt_text(turns: Sequence[Turn], *, system: str = SYSTEM) -> str:
@@ -133,7 +144,7 @@ def prompt_segments(tokenizer: Tokenizer, turns: Sequence[Turn], *, system: str 
         >>> [len(s) for s in prompt_segments(model, [Turn("What is this?", images=(image,))])]  # doctest: +SKIP
         [38, 576, 13]
     """
-    layout = _Layout(tokenizer, system)
+    layout = _Layout(tokenizer, system, turns)
     for turn in turns:
         layout.turn(turn)
     return layout.segments()
@@ -154,7 +165,7 @@ def prompt_prefix(
         Segments in order. No piece spans the newline after an image or the space before a question, so their tokens
         are those at the beginning of the whole prompt.
     """
-    layout = _Layout(tokenizer, system)
+    layout = _Layout(tokenizer, system, turns)
     for turn in turns:
         layout.turn(turn)
     layout.opening(images)
@@ -164,8 +175,10 @@ def prompt_prefix(
 class _Layout:
     """Collects text and tokenises it in the largest stretches that the training tokenised at once."""
 
-    def __init__(self, tokenizer: Tokenizer, system: str) -> None:
+    def __init__(self, tokenizer: Tokenizer, system: str, turns: Sequence[Turn]) -> None:
         self._tokenizer = tokenizer
+        # The first segment tells it for all that stand behind it.
+        self._origin = next((turn.origin for turn in turns if turn.origin), "")
         self._segments: list[Segment] = []
         self._tokens: list[int] = []
         self._text = f"{system} "
@@ -204,7 +217,7 @@ class _Layout:
     def _close_segment(self) -> None:
         self._close_text()
         if self._tokens:
-            self._segments.append(TextSegment(tuple(self._tokens)))
+            self._segments.append(TextSegment(tuple(self._tokens), "" if self._segments else self._origin))
         self._tokens = []
 
     def _close_text(self) -> None:

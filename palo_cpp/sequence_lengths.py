@@ -24,9 +24,13 @@ class SequenceLengths:
     @property
     def n_used(self) -> int:
         """Cells of all sequences together."""
+        return self.n_used_without(None)
+
+    def n_used_without(self, seq_id: int | None) -> int:
+        """Cells that are taken when a sequence is removed."""
         longest: dict[int, int] = {}
-        for runs in self._runs:
-            for run, n in runs.items():
+        for number, runs in enumerate(self._runs):
+            for run, n in runs.items() if number != seq_id else ():
                 longest[run] = max(n, longest.get(run, 0))
         return sum(longest.values())
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import pickle
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from palo_cpp.answer import Answer, AnswerStream, InputImage, Inputs, Timings
 from palo_cpp.budget import ContextUse
 from palo_cpp.cli import opening
-from palo_cpp.errors import ImageError
+from palo_cpp.errors import ImageError, PaloError, SessionError
 from palo_cpp.languages import LANGUAGES
 from palo_cpp.prompt import Turn
 
@@ -50,6 +52,8 @@ class FakePalo:
     n_cleared: int = 0
     n_prepared: int = 0
     name: str = "Fake & <Palo>"
+    loaded: list[Any] = field(default_factory=list)
+    saved: list[Any] = field(default_factory=list)
 
     def __enter__(self) -> FakePalo:
         return self
@@ -65,6 +69,15 @@ class FakePalo:
     def chat(self, image: Any = None, *, lang: str | None = None) -> FakeChat:
         self.open_image(image)
         return FakeChat(self, lang, pending_images=[] if image is None else [image])
+
+    def load_chat(self, path: Path) -> FakeChat:
+        """What `FakeChat.save` wrote: a pickle, for it is a test's own."""
+        try:
+            lang, turns, pending_images, with_kv = pickle.loads(path.read_bytes())
+        except (OSError, pickle.UnpicklingError):
+            raise SessionError(f"{path}: expected a session file, got another") from None
+        self.loaded.append((path.name, with_kv))
+        return FakeChat(self, lang, turns, pending_images)
 
     def stream(
         self, image: Any, question: str | None = None, *, lang: str | None = None, **options: Any
@@ -121,9 +134,21 @@ class FakeChat:
         self.palo.open_image(image)
         self.turns, self.pending_images = [], [image]
 
-    def add_image(self, image: Any) -> None:
+    def add_image(self, image: Any, *, if_new: bool = False) -> bool:
         self.palo.open_image(image)
+        if if_new and image in self.pending_images:
+            return False
         self.pending_images.append(image)
+        return True
+
+    def save(self, path: Path, *, with_kv: bool) -> None:
+        if path.name == "full.palo":
+            raise PaloError(f"{path.name}: cannot write (No space left on device)")
+        path.write_bytes(pickle.dumps((self.lang, self.turns, self.pending_images, with_kv)))
+        self.palo.saved.append((path.name, with_kv))
+
+    def close(self) -> None:
+        pass
 
     def undo(self) -> Turn:
         return self.turns.pop()

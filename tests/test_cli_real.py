@@ -67,6 +67,18 @@ def test_a_piped_conversation(palo, photo, model_dir):
     assert [json.loads(line)["text"] for line in result.stdout.splitlines()] == expected
 
 
+def test_a_conversation_goes_on_in_another_process_without_its_photo(palo, photo, model_dir, tmp_path):
+    flags = ("-m", model_dir, "--session", tmp_path / "सत्र.palo", "-n", "8", "--json")
+    palo_cpp("chat", photo, *flags, "--lang", "hi", stdin="यह क्या है?\n".encode())
+    said = json.loads(palo_cpp("chat", *flags, stdin="और?\n".encode()).stdout)
+    with palo.chat(photo, lang="hi") as chat:
+        chat.ask("यह क्या है?", max_tokens=8)
+        expected = chat.ask("और?", max_tokens=8)
+    assert (said["text"], said["token_ids"]) == (expected.text, list(expected.token_ids))
+    assert said["timings"]["n_cached_tokens"] == expected.timings.n_cached_tokens
+    assert said["timings"]["n_images_encoded"] == 0
+
+
 def test_describe_in_all_languages(palo, photo, model_dir):
     result = palo_cpp("describe", photo, "-m", model_dir, "--lang", "all", "-n", "6", "--json")
     answers = json.loads(result.stdout)["images"][0]["answers"]

@@ -5,6 +5,7 @@ Each bad file is a ModelFormatError of one line, never a crash, a hang or gigaby
 
 from __future__ import annotations
 
+import shutil
 import struct
 import time
 from pathlib import Path
@@ -203,3 +204,18 @@ def test_mutated_headers(tmp_path: Path) -> None:
             result = encoder.encode(np.zeros((3, size, size), np.float32))
             assert result.shape == (encoder.info.n_image_tokens, encoder.info.n_embd)
     assert 0 < n_loaded < 300
+
+
+def test_the_weights_id_follows_the_bytes_and_not_the_place(text_gguf, tmp_path):
+    copy = shutil.copyfile(text_gguf, tmp_path / "copy.gguf")
+    header = read_header(copy)
+    assert header.weights_id() == read_header(text_gguf).weights_id()
+    known = {header.weights_id()}
+    for tensor in list(header.tensors.values())[:3]:
+        with copy.open("r+b") as file:
+            file.seek(tensor.offset)
+            first = file.read(1)
+            file.seek(tensor.offset)
+            file.write(bytes([first[0] ^ 1]))
+        known.add(read_header(copy).weights_id())
+    assert len(known) == 4

@@ -10,6 +10,7 @@ import click
 from palo_cpp.cli import opening
 from palo_cpp.cli.chat_commands import commands_help
 from palo_cpp.cli.conversation import Conversation
+from palo_cpp.cli.keeping import Keeping
 from palo_cpp.cli.line_input import LineInput
 from palo_cpp.cli.options import (
     ModelOptions,
@@ -19,6 +20,7 @@ from palo_cpp.cli.options import (
     json_option,
     language_option,
     model_options,
+    option,
     sampling_options,
     timings_option,
 )
@@ -31,6 +33,7 @@ EXAMPLES = """\b
 Examples:
   palo-cpp chat photo.jpg --lang hi
   palo-cpp chat photo.jpg -m models/PALO-7B-Q4_K_M.gguf --temp 0.2
+  palo-cpp chat photo.jpg --session holiday.palo
   printf 'What is this?\\nWhere is it?\\n' | palo-cpp chat photo.jpg
 """
 
@@ -43,6 +46,21 @@ Examples:
 @bidi_option
 @json_option
 @timings_option
+@option(
+    "--session",
+    env="SESSION",
+    default=None,
+    metavar="FILE",
+    help="Go on with the conversation in FILE, where there is one, and keep it there.",
+)
+@option(
+    "--session-kv/--no-session-kv",
+    "with_kv",
+    env="SESSION_KV",
+    default=True,
+    show_default=True,
+    help="Keep the model's memory in the file too: some MB, and it goes on at once; else it is read again.",
+)
 @debug_option
 def command(
     image: str | None,
@@ -52,6 +70,8 @@ def command(
     bidi: BidiChoice,
     as_json: bool,
     show_timings: bool,
+    session: str | None,
+    with_kv: bool,
 ) -> int:
     """Talk about an image in the terminal.
 
@@ -62,5 +82,7 @@ def command(
     """
     if image == opening.STDIN:
         raise click.UsageError("stdin brings the questions; give the image as a file")
-    with Conversation(model, sampling, language, as_json, show_timings, bidi) as conversation, LineInput() as lines:
+    keeping = Keeping(session, with_kv=with_kv)
+    conversation = Conversation(model, sampling, language, as_json, show_timings, keeping, bidi)
+    with conversation, LineInput() as lines:
         return conversation.run(image, lines)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palo_cpp.cli.console import notice
+from palo_cpp.cli.keeping import saved
 from palo_cpp.language_detection import detect_language
 from palo_cpp.languages import LANGUAGES, get_language
 
@@ -96,6 +97,24 @@ def _languages_asked_in(conversation: Conversation) -> set[str]:
     return detect_language(turns[-1].question) if turns else set()
 
 
+def _save(conversation: Conversation, argument: str) -> None:
+    keeping = conversation.keeping
+    path = Path(unquoted(argument)) if argument else keeping.path
+    if path is None:
+        notice("usage: /save FILE")
+        return
+    conversation.chat.lang = conversation.language
+    keeping.save(conversation.chat, path, with_kv=keeping.with_kv)
+    notice(saved(conversation.chat, path))
+
+
+def _load(conversation: Conversation, argument: str) -> None:
+    if not argument:
+        notice("usage: /load FILE")
+        return
+    conversation.go_on_with(Path(unquoted(argument)))
+
+
 def _help(_conversation: Conversation, _argument: str) -> None:
     notice(f"{commands_help()}\n{OTHER_HELP}")
 
@@ -112,6 +131,8 @@ COMMANDS = (
     ChatCommand("/undo", "", "take back the last question and its answer", _undo),
     ChatCommand("/clear", "", "forget the conversation, keep its images", _clear),
     ChatCommand("/context", "", "tell how many more words fit before the oldest leave", _tell_context),
+    ChatCommand("/save", "FILE", "write the conversation to a file, to go on with another day", _save),
+    ChatCommand("/load", "FILE", "go on with the conversation in a file", _load),
     ChatCommand("/help", "", "show this", _help, aliases=("/?",)),
     ChatCommand("/bye", "", "leave (also Ctrl-D)", _leave, aliases=("/exit", "/quit")),
 )

@@ -22,12 +22,13 @@ from palo_cpp.cli.answering import (
 from palo_cpp.cli.chat_commands import run_command
 from palo_cpp.cli.console import Status, notice
 from palo_cpp.cli.group import EXIT_FAILED, EXIT_INTERRUPTED, print_error
+from palo_cpp.cli.keeping import Keeping
 from palo_cpp.cli.line_input import LineInput
 from palo_cpp.cli.options import ModelOptions, SamplingOptions
 from palo_cpp.errors import PaloError
 
 if TYPE_CHECKING:
-    from palo_cpp import Chat
+    from palo_cpp import Chat, Palo
     from palo_cpp.cli.bidi import BidiChoice
 
 HOW_TO_LEAVE = "To leave, type /bye or press Ctrl-D."
@@ -42,10 +43,12 @@ class Conversation:
         language: code of the language of the answers, or None.
         as_json: print answers as JSON, one object to a line.
         show_timings: say after each answer what it cost.
+        keeping: the file that the conversation is kept in, if any.
         bidi: what `--bidi` says.
 
     Attributes:
         chat: the conversation.
+        keeping: likewise.
         lines: where questions and commands come from.
         language: code of the language of the answers, or None.
         is_over: whether the user has said goodbye.
@@ -53,6 +56,7 @@ class Conversation:
 
     chat: Chat
     lines: LineInput
+    _palo: Palo
 
     def __init__(
         self,
@@ -61,11 +65,13 @@ class Conversation:
         language: str | None,
         as_json: bool,
         show_timings: bool,
+        keeping: Keeping,
         bidi: BidiChoice = "auto",
     ) -> None:
         self._model = model
         self._sampling = sampling
         self.language = language
+        self.keeping = keeping
         self.is_over = False
         self._as_json = as_json
         self._show_timings = show_timings
@@ -88,24 +94,51 @@ class Conversation:
         """
         with Status() as status:
             status.show("loading the model")
-            palo = self._open.enter_context(opening.open_palo(self._model))
+            self._palo = self._open.enter_context(opening.open_palo(self._model))
             status.show("reading the image")
-            self.chat = self._open.enter_context(palo.chat(image))
+            self.chat = self._open.enter_context(self.keeping.begin(self._palo, image))
+        self.language = self.language or self.chat.lang
         self.lines = lines
         if lines.is_interactive:
             self._greet(image)
-        while (text := self._next()) is not None:
-            self._take(text)
-            if self._was_stopped and not lines.is_interactive:
-                return EXIT_INTERRUPTED  # and nobody is there to ask more
-            if self.is_over:
-                break
+        try:
+            self._converse()
+        finally:
+            self._keep(is_leaving=True)
         return self._exit_code
 
+    def _converse(self) -> None:
+        while not self.is_over and (text := self._next()) is not None:
+            self._take(text)
+            self._keep(is_leaving=False)
+            if self._was_stopped and not self.lines.is_interactive:  # and nobody is there to ask more
+                self._exit_code = EXIT_INTERRUPTED
+                return
+
+    def _keep(self, *, is_leaving: bool) -> None:
+        self.chat.lang = self.language
+        try:
+            self.keeping.keep(self.chat, is_leaving=is_leaving)
+        except PaloError as error:
+            print_error(str(error))
+            self._exit_code = self._exit_code or EXIT_FAILED
+
+    def go_on_with(self, path: Path) -> None:
+        """Leave this conversation for one in a file.
+
+        Raises:
+            SessionError: no such file, or a damaged one; this conversation goes on.
+        """
+        self._keep(is_leaving=True)
+        chat = self.keeping.load(self._palo, path)
+        self.chat.close()
+        self.chat = self._open.enter_context(chat)
+        self.language = chat.lang
+
     def _greet(self, image: str | None) -> None:
-        if image is None:
+        if image is None and not self.chat.turns:
             notice("No image yet: show one with /image PATH. /help lists the commands.")
-        else:
+        elif image is not None:
             notice(f"{Path(image).name} is open. Ask, or press Enter for a description; /help lists the commands.")
 
     def _next(self) -> str | None:

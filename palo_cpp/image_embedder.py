@@ -1,0 +1,122 @@
+"""From an image to what the language model sees of it: opened, preprocessed, encoded once, remembered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palo_cpp.feature_cache import FeatureCache, Features, feature_key
+from palo_cpp.image import Pixels, normalise, open_image, preprocess
+from palo_cpp.prompt import ImageSegment
+from palo_cpp.vision import VisionEncoder
+
+if TYPE_CHECKING:
+    from palo_cpp.image import ImageSource
+    from palo_cpp.stored_session import StoredImage
+
+# Images encoded in one call, while as many are read: more would only let the first ones wait.
+_N_BATCH_IMAGES = 2
+
+
+class ImageEmbedder:
+    """Makes images into segments of a prompt.
+
+    Args:
+        vision: tower and projector.
+        features: embeddings of images seen before.
+        encoder: what `encoder_id` returned for the tower.
+        mode: "pad" or "crop".
+    """
+
+    def __init__(self, vision: VisionEncoder, features: FeatureCache, encoder: bytes, *, mode: str) -> None:
+        self._vision = vision
+        self._features = features
+        self._encoder_id = encoder
+        self._mode = mode
+
+    def open(self, source: ImageSource) -> ImageSegment:
+        """Open and preprocess an image; its embeddings are made when they are asked for.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        begun_at = time.perf_counter()
+        return self._segment(self._pixels(source), begun_at)
+
+    def reopen(self, image: StoredImage) -> ImageSegment:
+        """An image again from the pixels that a session file kept."""
+        begun_at, info = time.perf_counter(), self._vision.info
+        if len(image.square) != info.image_size:  # of a model with another size: a small picture, but a picture
+            return self._segment(self._pixels(image.square), begun_at)
+        pixels = normalise(
+            image.square, mean=info.image_mean, std=info.image_std, mode=image.preprocess, original_size=image.size
+        )
+        return self._segment(pixels, begun_at)
+
+    def embed_all(self, images: Iterable[ImageSource]) -> NDArray[np.float32]:
+        """Embeddings of several images; see `Palo.embed_images`."""
+        shape = self._embeddings_shape
+        embeddings = [np.empty((0, *shape), np.float32)]
+        for pixels in self._batches(images):
+            keys = [feature_key(self._encoder_id, each.content_hash) for each in pixels]
+            embeddings += [
+                features.embeddings[np.newaxis]
+                for features in self._features.get_or_encode_all(keys, shape, partial(self._encode, pixels))
+            ]
+        return np.concatenate(embeddings)
+
+    def forget(self) -> None:
+        """Drop the embeddings that are in memory."""
+        self._features.clear_memory()
+
+    def _segment(self, pixels: Pixels, begun_at: float) -> ImageSegment:
+        return ImageSegment(
+            content_hash=pixels.content_hash,
+            n_tokens=self._vision.info.n_image_tokens,
+            embed=lambda: self._embed(pixels),
+            size=pixels.original_size,
+            preprocess=pixels.mode,
+            elapsed_s=time.perf_counter() - begun_at,
+            square=pixels.square,
+        )
+
+    def _batches(self, images: Iterable[ImageSource]) -> Iterator[list[Pixels]]:
+        remaining = iter(images)
+
+        def read() -> list[Pixels]:
+            return [self._pixels(image) for image in islice(remaining, _N_BATCH_IMAGES)]
+
+        # One thread: reading an image catches warnings, which is the whole process's business.
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            coming = reader.submit(read)
+            while pixels := coming.result():
+                coming = reader.submit(read)
+                yield pixels
+
+    def _encode(self, pixels: Sequence[Pixels], indices: list[int]) -> NDArray[np.float32]:
+        return self._vision.encode(np.stack([pixels[i].values for i in indices]))
+
+    @property
+    def _embeddings_shape(self) -> tuple[int, int]:
+        return self._vision.info.n_image_tokens, self._vision.info.n_embd
+
+    def _pixels(self, source: ImageSource) -> Pixels:
+        info = self._vision.info
+        return preprocess(
+            open_image(source),
+            image_size=info.image_size,
+            mean=info.image_mean,
+            std=info.image_std,
+            mode=self._mode,
+        )
+
+    def _embed(self, pixels: Pixels) -> Features:
+        key = feature_key(self._encoder_id, pixels.content_hash)
+        return self._features.get_or_encode(key, self._embeddings_shape, lambda: self._vision.encode(pixels.values))

@@ -1,0 +1,80 @@
+"""llama.cpp's model and context: made, warmed up, freed."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+from typing import Any
+
+from palo_cpp.errors import ModelFormatError, OutOfMemoryError
+from palo_cpp.llama_library import recorded_errors
+
+# One piece of a prefill: 512 rows keep the matrix kernels busy, and Ctrl-C is seen between two pieces.
+N_BATCH = 512
+# Ten languages and a few more can share one context; an unused sequence costs nothing.
+N_SEQ_MAX = 16
+# Rows of logits made at once where all positions are asked for; llama.cpp reserves a buffer of this many.
+N_OUTPUTS_MAX = 64
+
+
+def load_model(llama: Any, path: Path) -> Any:
+    """Map a file.
+
+    Raises:
+        ModelFormatError: llama.cpp does not load it.
+    """
+    params = llama.llama_model_default_params()
+    params.n_gpu_layers = 0
+    params.load_mode = llama.LLAMA_LOAD_MODE_MMAP
+    with recorded_errors() as errors:
+        model = llama.llama_model_load_from_file(os.fsencode(path), params)
+    if not model:
+        reason = errors[0] if errors else "llama.cpp gave no reason"
+        raise ModelFormatError(
+            f"{path.name}: expected a LLaMA that llama.cpp loads, got an error ({reason}); make it anew"
+        )
+    return model
+
+
+def make_context(llama: Any, model: Any, n_ctx: int, n_threads: int) -> Any:
+    """A context in which several sequences share `n_ctx` cells.
+
+    Raises:
+        OutOfMemoryError: no memory for it; the model was freed.
+    """
+    params = llama.llama_context_default_params()
+    params.n_ctx = n_ctx
+    params.n_batch = params.n_ubatch = N_BATCH
+    params.n_seq_max = N_SEQ_MAX
+    params.n_outputs_max = N_OUTPUTS_MAX
+    params.kv_unified = True  # sequences share their common prefix: one image, ten questions
+    params.n_threads = params.n_threads_batch = n_threads
+    params.no_perf = True
+    context = llama.llama_init_from_model(model, params)
+    if not context:
+        llama.llama_model_free(model)
+        raise OutOfMemoryError(
+            f"n_ctx: expected memory for {n_ctx} tokens of context, got none; choose a smaller n_ctx"
+        )
+    return context
+
+
+def warm_up(llama: Any, model: Any, context: Any) -> None:
+    """Decode one token and forget it: our backend takes whole graphs from a context's second one on, to equal bits.
+
+    No logits are asked for, as with no later token, or llama.cpp would take this very graph again for the first single
+    token: a conversation that goes on from a stored state begins with one.
+    """
+    token = (llama.llama_token * 1)(llama.llama_vocab_bos(llama.llama_model_get_vocab(model)))
+    no_logits = (ctypes.c_int8 * 1)(0)
+    batch = llama.llama_batch_get_one(token, 1)
+    batch.logits = no_logits
+    llama.llama_decode(context, batch)
+    llama.llama_memory_clear(llama.llama_get_memory(context), True)
+
+
+def free(llama: Any, model: Any, context: Any) -> None:
+    """Give both back."""
+    llama.llama_free(context)
+    llama.llama_model_free(model)
