@@ -72,7 +72,7 @@ class Chat:
     @classmethod
     def from_talk(cls, engine: Engine, talk: Talk) -> Chat:
         """Go on with a conversation that `load_talk` has read."""
-        chat = cls(engine, lang=talk.lang, system=talk.system, turns=talk.turns)
+        chat = cls(engine, lang=talk.lang, lang_mode=talk.lang_mode, system=talk.system, turns=talk.turns)
         chat.pending_images[:] = talk.pending_images
         return chat
 
@@ -113,7 +113,7 @@ class Chat:
     ) -> AnswerStream:
         started_at = time.perf_counter()
         self._check_open()
-        self._finish_stream()
+        self._interrupt()
         if instead and not self.turns:
             raise ArgumentError("instead: expected a turn to take the place of, got an empty conversation; ask without")
         decoding_options = decoding_options_from({"lang_mode": self.lang_mode, **options})
@@ -146,7 +146,7 @@ class Chat:
         return Plan(request, partial(begin, insist=True) if may_insist else None)
 
     def _answering(self, request: Request) -> Answering:
-        return Answering(self._engine, request, lambda turn: self._enter(request.history, turn))
+        return Answering(self._engine, request, lambda turn: self._enter(request, turn))
 
     def edit(self, question: str | None = None, **options: Any) -> Answer:
         """`ask` instead of the last question."""
@@ -168,12 +168,6 @@ class Chat:
         turn = Turn(self._worded(question, code, insist), images=images, asked=question or "")
         self._engine.heed_language(detect_language(question or "") if code is None else {code})
         fitting = fit(self._engine.model, history, turn, system=self._system, max_tokens=options.max_tokens)
-        if fitting.n_dropped:
-            logger.warning(
-                "the context is full: the oldest %d of %d turns left the conversation; its images stay",
-                fitting.n_dropped,
-                len(history),
-            )
         return Request(
             history=fitting.history,
             turn=fitting.turn,
@@ -217,13 +211,18 @@ class Chat:
         """What was begun for the question; kept until the question has really used it, for it may be interrupted."""
         if self._early is None or self._early.is_used:
             return None
-        self._early.stop()
         return self._early
 
-    def _enter(self, history: Sequence[Turn], turn: Turn) -> None:
+    def _enter(self, request: Request, turn: Turn) -> None:
+        if request.n_turns_dropped:
+            logger.warning(
+                "the context is full: the oldest %d of %d turns left the conversation; its images stay",
+                request.n_turns_dropped,
+                request.n_turns_dropped + len(request.history),
+            )
         # Its images were opened for this question; asked again, they are at hand.
         images = tuple(replace(image, elapsed_s=0.0) for image in turn.images)
-        self.turns[:] = [*history, replace(turn, images=images)]
+        self.turns[:] = [*request.history, replace(turn, images=images)]
         self.pending_images.clear()
 
     def set_image(self, image: ImageSource | None) -> None:
@@ -300,7 +299,7 @@ class Chat:
         """
         self._check_open()
         self._finish_stream()
-        talk = Talk(tuple(self.turns), tuple(self.pending_images), self.lang, self._system)
+        talk = Talk(tuple(self.turns), tuple(self.pending_images), self.lang, self.lang_mode, self._system)
         save_talk(Path(path).expanduser(), talk, self._engine, with_kv=with_kv)
 
     @property
@@ -332,7 +331,7 @@ class Chat:
         return question_in(code or "en", insist=insist)
 
     def _interrupt(self) -> None:
-        """What is under way was for a question that will not come like this."""
+        """End what is under way: the context is needed for something else, or for the question itself."""
         self._finish_stream()
         if self._early is not None:
             self._early.stop()

@@ -72,7 +72,7 @@ class RepetitionGate:
         self._find_starts(n_before)
         self._keep_suspicion(n_before)
         period = self._period_at_end()
-        loop = next(filter(self._is_loop, {period, *self._periods} - {0}), 0)
+        loop = next(filter(self._is_loop, sorted({period, *self._periods} - {0})), 0)
         if loop:
             self.repeats = True
             return self._let_out(self._cut(loop))

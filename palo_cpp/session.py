@@ -40,12 +40,14 @@ class Talk:
         turns: questions and answers.
         pending_images: to be shown with the next question.
         lang: code of the language of the answers, or None.
+        lang_mode: how that is kept.
         system: the text that opens the prompt.
     """
 
     turns: tuple[Turn, ...]
     pending_images: tuple[ImageSegment, ...]
     lang: str | None
+    lang_mode: str
     system: str
 
 
@@ -67,6 +69,7 @@ def save_talk(path: Path, talk: Talk, engine: Engine, *, with_kv: bool) -> None:
     session = StoredSession(
         model=_sessions(engine).model(),
         language=talk.lang,
+        lang_mode=talk.lang_mode,
         system=talk.system,
         turns=tuple(
             StoredTurn(turn.question, turn.answer or "", turn.answer_ids, _numbers(turn.images, hashes), turn.asked)
@@ -121,6 +124,7 @@ def load_talk(path: Path, engine: Engine) -> Talk:
         turns=tuple(_turn(turn, images, n_ids, origin) for turn in session.turns),
         pending_images=tuple(images[i] for i in session.pending_images),
         lang=session.language,
+        lang_mode=session.lang_mode,
         system=session.system,
     )
     reason = _difference(session.model, own) or _restored(path, session, engine, images, origin)

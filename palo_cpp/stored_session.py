@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from palo_cpp.decoding_options import LANG_MODES
 from palo_cpp.errors import SessionError
 from palo_cpp.image import content_hash_of
 from palo_cpp.languages import LANGUAGES
@@ -83,6 +84,7 @@ class StoredSession:
     Attributes:
         model: what it was held with.
         language: code of the language of the answers, or None.
+        lang_mode: how that language is kept.
         system: the text that opens the prompt.
         turns: in order.
         images: in the order in which they were shown.
@@ -93,6 +95,7 @@ class StoredSession:
 
     model: StoredModel
     language: str | None
+    lang_mode: str
     system: str
     turns: tuple[StoredTurn, ...]
     images: tuple[StoredImage, ...]
@@ -133,10 +136,13 @@ def from_json(said: Any, read_square: Callable[[int], NDArray[np.uint8]]) -> Sto
     language = session.optional_text("language")
     if language is not None and language not in LANGUAGES:
         session.refuse("language", "one of the ten or none", language)
+    if (lang_mode := session.text("lang_mode")) not in LANG_MODES:
+        session.refuse("lang_mode", f"one of {', '.join(LANG_MODES)}", lang_mode)
     model = session.entry("model")
     return StoredSession(
         model=StoredModel(**{each.name: model.text(each.name) for each in fields(StoredModel)}),
         language=language,
+        lang_mode=lang_mode,
         system=session.text("system"),
         turns=tuple(_turn(entry, n_images) for entry in session.entries("turns")),
         images=images,

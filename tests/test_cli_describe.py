@@ -130,6 +130,12 @@ def test_lines_become_paragraphs_and_cuts_are_told():
     assert found.all("p")[-1] == {"class": "note", "lang": "en", "dir": "ltr"}
 
 
+def test_an_answer_in_another_language_is_told():
+    said = {"es": fake_palo.answer(ANSWERS["ru"], "es"), "ru": fake_palo.answer(ANSWERS["ru"], "ru")}
+    first, second = Page(page([DescribedImage("a", answers=said)], "m")).articles
+    assert "Not in the language" in first and "Not in the language" not in second
+
+
 def test_a_page_in_a_file_beside_what_is_printed(photo, tmp_path):
     file = tmp_path / "صفحہ.html"
     result = run(photo, "missing.jpg", photo, "--lang", "fr", "--html", file)

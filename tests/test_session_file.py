@@ -27,6 +27,7 @@ KV = StoredKv(np.array([1, 5, -1, -1, 7], np.int32), np.arange(200, dtype=np.uin
 SESSION = StoredSession(
     model=StoredModel("PALO", "a" * 64, "b" * 64, "0.3.36"),
     language="hi",
+    lang_mode="prefer",
     system="A chat.",
     turns=(StoredTurn("यह क्या है?", "एक कुत्ता 🐕", (5, 6), (0,), ""), StoredTurn("¿y?", "", None)),
     images=(IMAGE,),
@@ -192,6 +193,7 @@ HOSTILE = {
     "half a character": JSON | {"system": "\ud800"},
     "no text": JSON | {"system": None},
     "another language": JSON | {"language": "tlh"},
+    "another mode of the language": JSON | {"lang_mode": "x"},
     "no list": JSON | {"turns": {}},
     "a turn that is none": JSON | {"turns": [3]},
     "a turn without an answer": JSON | {"turns": [{"question": "", "answer_ids": None, "images": []}]},

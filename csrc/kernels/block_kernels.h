@@ -20,13 +20,14 @@ constexpr int N_BLOCK_TYPES = 6;
 // every instruction set.
 //
 // Activations are what ggml's CPU backend makes of them, so that both give the same answers: int8 in [-127, 127], q =
-// round_to_even(x * (127 / absmax)), scale = absmax / 127, both 0 where absmax is below 2^-120; a scale per 32 inputs,
-// rounded to f16 (where it is not beyond), for Q4_0 and Q8_0, and per 256 inputs in f32 for the K types.
+// round_to_even(x * (127 / absmax)), both 0 where absmax is below 2^-120; for Q4_0 and Q8_0 a scale per 32 inputs,
+// absmax / 127 rounded to f16 (where it is not beyond); for the K types one per 256 inputs, 1 / (127 / absmax) in f32.
 //
 // The order: a block of weights sums up to part = fma(float(sum of products), scale_w, part), from 0, for each run of
 // inputs that share a scale of weights (32; 16 in Q6_K), in order; after each 32 of Q4_K and Q5_K follows part =
-// fma(float(sum of q), -dmin * m, part). Blocks are added in order, acc = fma(part, scale_x, acc) from acc = 0. F16:
-// sums of F16_SUM inputs in f32, each fma(x, w, sum) from 0, are added in order.
+// fma(float(sum of q), -dmin * m, part). Blocks are added in order, acc = fma(part, scale_x, acc) from acc = 0. Q6_K's
+// scale_w are the file's whole numbers, so part is exact below 2^24, and its blocks end with fma(part, d * scale_x,
+// acc): ggml's integer sums. F16: sums of F16_SUM inputs in f32, each fma(x, w, sum) from 0, are added in order.
 struct BlockKernels {
   BlockType type;
 

@@ -13,13 +13,14 @@ namespace {
 constexpr int64_t WIDTH = BLOCK_PANEL_WIDTH, GROUP = BLOCK_GROUP;
 constexpr float LARGEST_HALF = 65504.0f;
 
-// BLOCK_GROUP weights of one output: weight[i] = scale[i / (GROUP / n_scales)] * q[i] + min.
+// BLOCK_GROUP weights of one output: weight[i] = factor * scale[i / (GROUP / n_scales)] * q[i] + min.
 struct WeightGroup {
   int32_t q[GROUP];
   int64_t n_scales;
   float scale[2];
   float min;
   bool has_min;
+  float factor = 1.0f;  // the block's
 };
 
 // One output's part of a panel's block.
@@ -77,10 +78,10 @@ WeightGroup q5_k_group(const PanelBlock& block, int64_t g) {
 }
 
 WeightGroup q6_k_group(const PanelBlock& block, int64_t g) {
-  WeightGroup w{{}, 2, {}, 0.0f, false};
+  WeightGroup w{{}, 2, {}, 0.0f, false, block.half(0)};
   const int64_t half = g / 4, part = g % 4;
   for (int64_t i = 0; i < 2; ++i) {
-    w.scale[i] = block.half(0) * static_cast<float>(static_cast<int8_t>(block.byte(192 + 2 * g + i)));
+    w.scale[i] = static_cast<float>(static_cast<int8_t>(block.byte(192 + 2 * g + i)));
   }
   for (int64_t i = 0; i < GROUP; ++i) {
     const int low = block.byte(half * 64 + part % 2 * 32 + i) >> part / 2 * 4 & 15;
@@ -101,9 +102,10 @@ void quantize_run(RowGroup* groups, const float* x, int64_t n) {
   for (int64_t i = 0; i < n; ++i) absmax = std::max(absmax, std::abs(x[i]));
   const bool is_zero = absmax < 0x1p-120f;
   const float inverse = is_zero ? 0.0f : 127.0f / absmax, exact = is_zero ? 0.0f : absmax / 127.0f;
-  const bool is_half = n == GROUP && exact < LARGEST_HALF;
+  const float rounded = exact < LARGEST_HALF ? half_to_float(float_to_half(exact)) : exact;
+  const float scale = n == GROUP || is_zero ? rounded : 1.0f / inverse;
   for (int64_t i = 0; i < n; ++i) {
-    groups[i / GROUP].scale = is_half ? half_to_float(float_to_half(exact)) : exact;
+    groups[i / GROUP].scale = scale;
     // fmin and fmax turn a NaN into a number, which static_cast needs.
     groups[i / GROUP].q[i % GROUP] =
         static_cast<int8_t>(std::fmax(std::fmin(std::nearbyint(x[i] * inverse), 127.0f), -127.0f));
@@ -153,7 +155,7 @@ void multiply(float* out, const uint8_t* x, const uint8_t* panels, int64_t n_row
         const auto* row = reinterpret_cast<const RowGroup*>(x + r * row_bytes(n_in)) + b * N_GROUPS;
         float part = 0.0f;
         for (int64_t g = 0; g < N_GROUPS; ++g) part = add_group(part, row[g], groups[g]);
-        out[r * ldo + o] = std::fma(part, row->scale, out[r * ldo + o]);
+        out[r * ldo + o] = std::fma(part, groups->factor * row->scale, out[r * ldo + o]);
       }
     }
   }

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CUT_SHORT = {
     "repetition": "the answer was cut because the model only repeated itself; ask differently or try --temp 0.7",
     "length": "the answer was cut at {n} tokens; -n allows more",
-    "context": "the answer was cut because the context is full; -c allows more, in chat /clear makes room",
+    "context": "the answer was cut because the context is full; -c allows more, in chat older turns make room",
 }
 
 

@@ -26,6 +26,7 @@ _THUMBNAIL_SIZE, _THUMBNAIL_QUALITY = 640, 80
 _NOTES = {
     "length": "Cut at the longest answer that was allowed.",
     "context": "Cut because the context was full.",
+    "repetition": "Cut where it began to repeat itself.",
 }
 _STYLE = """
 :root { color-scheme: light dark; --line: color-mix(in srgb, currentColor 22%, transparent); }
@@ -133,9 +134,16 @@ def _article(code: str, answer: Answer) -> Iterator[str]:
     yield f"<h3>{_text(language.own_name)}{english}</h3>"
     for line in filter(str.strip, answer.text.split("\n")):
         yield f"<p>{_text(line)}</p>"
-    if note := _NOTES.get(answer.finish_reason):
+    for note in _notes(answer):
         yield f'<p class="note" lang="en" dir="ltr">{note}</p>'
     yield "</article>"
+
+
+def _notes(answer: Answer) -> Iterator[str]:
+    if answer.finish_reason in _NOTES:
+        yield _NOTES[answer.finish_reason]
+    if answer.language_ok is False:
+        yield "Not in the language that was asked for."
 
 
 def language_tag(code: str) -> str:

@@ -105,8 +105,8 @@ inline std::vector<double> quantized(const TypeFacts& facts, const float* x, int
     for (int64_t i = begin; i < begin + step; ++i) absmax = std::max(absmax, std::abs(x[i]));
     const bool is_zero = absmax < 0x1p-120f;
     const float inverse = is_zero ? 0.0f : 127.0f / absmax, exact = is_zero ? 0.0f : absmax / 127.0f;
-    const bool is_half = step == 32 && exact < 65504.0f;
-    const float scale = is_half ? palo::half_to_float(palo::float_to_half(exact)) : exact;
+    const float rounded = exact < 65504.0f ? palo::half_to_float(palo::float_to_half(exact)) : exact;
+    const float scale = step == 32 || is_zero ? rounded : 1.0f / inverse;
     for (int64_t i = begin; i < begin + step; ++i) values[i] = double{scale} * std::nearbyint(x[i] * inverse);
   }
   return values;

@@ -74,6 +74,51 @@ TEST(block_products_on_ref_are_what_the_types_define) {
   }
 }
 
+// A row of Q6_K as ggml sums it: 256 products in integers, then one factor. False where the integers leave f32's exact
+// range: there "The order" rounds.
+bool integer_product(float& total, const Case& c, int64_t r, int64_t o) {
+  total = 0.0f;
+  for (int64_t b = 0; b < c.n_in / 256; ++b) {
+    const uint8_t* block = &c.blocks[o * c.row_bytes + b * c.facts.n_bytes];
+    const float* x = &c.x[r * c.n_in + b * 256];
+    float absmax = 0.0f;
+    for (int i = 0; i < 256; ++i) absmax = std::max(absmax, std::abs(x[i]));
+    if (absmax < 0x1p-120f) continue;
+    const float inverse = 127.0f / absmax;
+    uint16_t half;
+    std::memcpy(&half, block + c.facts.halves[0], 2);
+    const double d = half_value(half);
+    int64_t sum = 0, magnitude = 0;
+    for (int i = 0; i < 256 && d != 0.0; ++i) {
+      const double weight = weight_of(c.facts, block, i) / d;  // scale * q
+      const auto term = static_cast<int64_t>(weight * std::nearbyint(x[i] * inverse));
+      sum += term;
+      magnitude += std::abs(term);
+    }
+    if (magnitude >= 1 << 24) return false;
+    total = std::fma(static_cast<float>(sum), static_cast<float>(d) * (1.0f / inverse), total);
+  }
+  return true;
+}
+
+TEST(block_products_of_q6_k_are_integer_sums) {
+  const TypeFacts& facts = all_types()[4];
+  CHECK(facts.type == BlockType::Q6_K);
+  int64_t n_exact = 0;
+  for (const int64_t n_in : facts.input_sizes) {
+    const Case c(facts, n_in);  // every instruction set equals its product bit for bit: the test after this one
+    for (int64_t r = 0; r < 18; ++r) {
+      for (int64_t o = 0; o < MAX_OUTPUTS; ++o) {
+        float expected;
+        if (!integer_product(expected, c, r, o)) continue;
+        CHECK(c.product[r * MAX_OUTPUTS + o] == expected);
+        ++n_exact;
+      }
+    }
+  }
+  CHECK(n_exact > 4000);  // of 5040
+}
+
 TEST(block_products_are_equal_on_every_instruction_set) {
   for (const TypeFacts& facts : all_types()) {
     for (const int64_t n_in : facts.input_sizes) {

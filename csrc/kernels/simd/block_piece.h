@@ -16,6 +16,7 @@ struct alignas(64) BlockPiece {
   uint8_t quads[BLOCK_PIECE_GROUPS * GROUP_QUADS * QUAD_BYTES];
   float scales[BLOCK_PIECE_GROUPS * Block::N_SCALES * BLOCK_PANEL_WIDTH];
   float mins[Block::HAS_MINS ? BLOCK_PIECE_GROUPS * BLOCK_PANEL_WIDTH : 1];
+  float factors[Block::HAS_FACTOR ? BLOCK_PIECE_GROUPS / Block::N_GROUPS * BLOCK_PANEL_WIDTH : 1];
 };
 
 template <typename Block>
@@ -23,8 +24,10 @@ void unpack_piece(BlockPiece<Block>& piece, const uint8_t* blocks, int64_t n_blo
   for (int64_t b = 0; b < n_blocks; ++b) {
     const uint8_t* block = blocks + b * Block::N_BYTES;
     const int64_t first = b * Block::N_GROUPS;
-    Block::scales(piece.scales + first * Block::N_SCALES * BLOCK_PANEL_WIDTH,
-                  piece.mins + (Block::HAS_MINS ? first * BLOCK_PANEL_WIDTH : 0), block);
+    Block::scales({piece.scales + first * Block::N_SCALES * BLOCK_PANEL_WIDTH,
+                   piece.mins + (Block::HAS_MINS ? first * BLOCK_PANEL_WIDTH : 0),
+                   piece.factors + (Block::HAS_FACTOR ? b * BLOCK_PANEL_WIDTH : 0)},
+                  block);
     for (int64_t g = 0; g < Block::N_GROUPS; ++g) {
       for (int64_t t = 0; t < GROUP_QUADS; ++t) {
         for (int64_t v = 0; v < BLOCK_VECTORS; ++v) {

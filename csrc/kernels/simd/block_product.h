@@ -78,13 +78,17 @@ PALO_INLINE void prefetch_group(const uint8_t* block, int64_t g) {
   for (int64_t i = 0; i < N_LINES; ++i) __builtin_prefetch(block + PREFETCH_BYTES + (g * N_LINES + i) * 64);
 }
 
-// totals = fma(acc, scale of the rows' block, totals), x being the block's first group.
-template <int64_t ROWS, int64_t VECTORS>
+// totals = fma(acc, scale of the rows' block [* factor], totals), x being the block's first group; factor, where the
+// type has one, that of the first output of acc.
+template <typename Block, int64_t ROWS, int64_t VECTORS>
 PALO_INLINE void add_block(Floats totals[ROWS][VECTORS], const Floats acc[ROWS][VECTORS], const uint8_t* x,
-                           int64_t row_bytes) {
+                           const float* factor, int64_t row_bytes) {
   for (int64_t r = 0; r < ROWS; ++r) {
     const Floats scale_x = set(read_float(x + r * row_bytes + ROW_SCALE_AT));
-    for (int64_t v = 0; v < VECTORS; ++v) totals[r][v] = fma(acc[r][v], scale_x, totals[r][v]);
+    for (int64_t v = 0; v < VECTORS; ++v) {
+      const Floats scale = Block::HAS_FACTOR ? load(factor + v * LANES) * scale_x : scale_x;
+      totals[r][v] = fma(acc[r][v], scale, totals[r][v]);
+    }
   }
 }
 
@@ -104,7 +108,8 @@ void multiply_direct(float* out, const uint8_t* x, const uint8_t* panel, int64_t
     const uint8_t* block = panel + b * Block::N_BYTES;
     alignas(64) float scales[Block::N_GROUPS * Block::N_SCALES * BLOCK_PANEL_WIDTH];
     alignas(64) float mins[Block::HAS_MINS ? Block::N_GROUPS * BLOCK_PANEL_WIDTH : 1];
-    Block::scales(scales, mins, block);
+    alignas(64) float factor[Block::HAS_FACTOR ? BLOCK_PANEL_WIDTH : 1];
+    Block::scales({scales, mins, factor}, block);
     const uint8_t* groups = x + b * Block::N_GROUPS * ROW_GROUP_BYTES<Block>;
     set_zero<ROWS, BLOCK_VECTORS>(parts);
     for (int64_t g = 0; g < Block::N_GROUPS; ++g) {
@@ -114,7 +119,9 @@ void multiply_direct(float* out, const uint8_t* x, const uint8_t* panel, int64_t
                                       scales, mins, g, v, product.row_bytes);
       }
     }
-    if constexpr (Block::N_GROUPS > 1) add_block<ROWS, BLOCK_VECTORS>(totals, parts, groups, product.row_bytes);
+    if constexpr (Block::N_GROUPS > 1) {
+      add_block<Block, ROWS, BLOCK_VECTORS>(totals, parts, groups, factor, product.row_bytes);
+    }
   }
   for (int64_t r = 0; r < ROWS; ++r) {
     for (int64_t v = 0; v < BLOCK_VECTORS; ++v) {
@@ -170,7 +177,11 @@ void multiply_unpacked(float* out, const uint8_t* x, const BlockPiece<Block>& pi
       add_unpacked_group<Block, ROWS>(Block::N_GROUPS == 1 ? totals : parts, groups + i * ROW_GROUP_BYTES<Block>, piece,
                                       g + i, v_begin, product.row_bytes);
     }
-    if constexpr (Block::N_GROUPS > 1) add_block<ROWS, PANEL_VECTORS>(totals, parts, groups, product.row_bytes);
+    if constexpr (Block::N_GROUPS > 1) {
+      const float* factor =
+          piece.factors + (Block::HAS_FACTOR ? (g / Block::N_GROUPS * BLOCK_VECTORS + v_begin) * LANES : 0);
+      add_block<Block, ROWS, PANEL_VECTORS>(totals, parts, groups, factor, product.row_bytes);
+    }
   }
   for (int64_t r = 0; r < ROWS; ++r) {
     for (int64_t v = 0; v < PANEL_VECTORS; ++v) {

@@ -45,9 +45,10 @@ PALO_INLINE InputScale input_scale(const float* x) {
   for (int64_t i = 0; i < SCALE_INPUTS<Block>; i += LANES) largest = max(absolute(load(x + i)), largest);
   const float absmax = max_of_lanes(largest);
   if (absmax < Q8_SMALLEST) return {0.0f, 0.0f};
+  const float inverse = 127.0f / absmax;
+  if constexpr (SCALE_INPUTS<Block> != BLOCK_GROUP) return {1.0f / inverse, inverse};
   const float scale = absmax / 127.0f;
-  const bool is_half = SCALE_INPUTS<Block> == BLOCK_GROUP && scale < LARGEST_HALF;
-  return {is_half ? round_to_half(scale) : scale, 127.0f / absmax};
+  return {scale < LARGEST_HALF ? round_to_half(scale) : scale, inverse};
 }
 
 template <typename Block>

@@ -1,9 +1,8 @@
 // The block types as 16 lanes see them (block_layout.h: how they lie in a panel).
 //
 // Each type says, of one block of a panel: quad(g, t, v), the weights of inputs 4 t to 4 t + 3 of group g of 32, for
-// the 16 outputs of vector v, as bytes q + OFFSET of 16 lanes; and scales(), f32 scales [n_groups][N_SCALES][32] and,
-// where the type has minimums, -dmin * m [n_groups][32]. Products of f16 scales and six- or eight-bit ones are exact in
-// f32.
+// the 16 outputs of vector v, as bytes q + OFFSET of 16 lanes; and scales(), what BlockScales holds. Products of f16
+// scales and six-bit ones are exact in f32.
 #pragma once
 
 #include "kernels/block_layout.h"
@@ -16,6 +15,12 @@ static_assert(BLOCK_VECTORS == 2);
 
 constexpr int32_t LOW_NIBBLES = 0x0F0F0F0F;
 
+// f32, of 32 outputs each: scales [n_groups][N_SCALES]; where the type has minimums, mins [n_groups], -dmin * m; and
+// where it HAS_FACTOR, the block's factor, which multiplies scales that are whole numbers.
+struct BlockScales {
+  float *scales, *mins, *factor;
+};
+
 template <BlockType TYPE>
 struct BlockBase {
   static constexpr BlockLayout LAYOUT = BLOCK_LAYOUTS[static_cast<int>(TYPE)];
@@ -26,6 +31,7 @@ struct BlockBase {
   static constexpr int64_t N_SCALES = 1;   // per group
   static constexpr int32_t OFFSET = 0;     // what the bytes have more than the weights
   static constexpr bool HAS_MINS = false;
+  static constexpr bool HAS_FACTOR = false;
   static constexpr bool IS_SIGNED = false;  // bytes for add_signed_quad
 
   // Word i of the block, of 16 outputs.
@@ -35,6 +41,9 @@ struct BlockBase {
   PALO_INLINE static Floats half(const uint8_t* block, int64_t i, int64_t v) {
     return load_halves(block + (LAYOUT.halves_at + 2 * i) * BLOCK_PANEL_WIDTH + v * LANES * 2);
   }
+  PALO_INLINE static void scales(BlockScales out, const uint8_t* block) {
+    for (int64_t v = 0; v < BLOCK_VECTORS; ++v) store(out.scales + v * LANES, half(block, 0, v));
+  }
 };
 
 struct BlockQ4_0 : BlockBase<BlockType::Q4_0> {
@@ -42,9 +51,6 @@ struct BlockQ4_0 : BlockBase<BlockType::Q4_0> {
 
   PALO_INLINE static Ints quad(const uint8_t* block, int64_t, int64_t t, int64_t v) {
     return shift_right(word(block, t % 4, v), t / 4 * 4) & set_ints(LOW_NIBBLES);
-  }
-  PALO_INLINE static void scales(float* scale, float*, const uint8_t* block) {
-    for (int64_t v = 0; v < BLOCK_VECTORS; ++v) store(scale + v * LANES, half(block, 0, v));
   }
 };
 
@@ -56,15 +62,12 @@ struct BlockQ8_0 : BlockBase<BlockType::Q8_0> {
   PALO_INLINE static Ints quad(const uint8_t* block, int64_t, int64_t t, int64_t v) {
     return move_signed(word(block, t, v));
   }
-  PALO_INLINE static void scales(float* scale, float*, const uint8_t* block) {
-    for (int64_t v = 0; v < BLOCK_VECTORS; ++v) store(scale + v * LANES, half(block, 0, v));
-  }
 };
 
 // Scales of Q4_K and Q5_K: words 0 to 2 hold 8 scales and 8 minimums of six bits. Those of the first four groups lie in
 // the low six bits of words 0 and 1; the others have their low four bits in word 2, the upper two on top of words 0, 1.
 template <typename Block>
-PALO_INLINE void unpack_k_scales(float* scale, float* min, const uint8_t* block) {
+PALO_INLINE void unpack_k_scales(BlockScales out, const uint8_t* block) {
   const Ints six_bits = set_ints(0x3F3F3F3F), two_bits = set_ints(0x30303030), nibbles = set_ints(LOW_NIBBLES);
   for (int64_t v = 0; v < BLOCK_VECTORS; ++v) {
     const Floats d = Block::half(block, 0, v), minus_dmin = set(-1.0f) * Block::half(block, 1, v);
@@ -73,8 +76,8 @@ PALO_INLINE void unpack_k_scales(float* scale, float* min, const uint8_t* block)
     const Ints mins[2] = {b & six_bits, (shift_right(c, 4) & nibbles) | (shift_right(b, 2) & two_bits)};
     for (int64_t g = 0; g < 8; ++g) {
       const int64_t at = (g * BLOCK_VECTORS + v) * LANES;
-      store(scale + at, d * to_floats(shift_right(scales[g / 4], g % 4 * 8) & set_ints(63)));
-      store(min + at, minus_dmin * to_floats(shift_right(mins[g / 4], g % 4 * 8) & set_ints(63)));
+      store(out.scales + at, d * to_floats(shift_right(scales[g / 4], g % 4 * 8) & set_ints(63)));
+      store(out.mins + at, minus_dmin * to_floats(shift_right(mins[g / 4], g % 4 * 8) & set_ints(63)));
     }
   }
 }
@@ -85,9 +88,7 @@ struct BlockQ4_K : BlockBase<BlockType::Q4_K> {
   PALO_INLINE static Ints quad(const uint8_t* block, int64_t g, int64_t t, int64_t v) {
     return shift_right(word(block, 3 + g / 2 * 8 + t, v), g % 2 * 4) & set_ints(LOW_NIBBLES);
   }
-  PALO_INLINE static void scales(float* scale, float* min, const uint8_t* block) {
-    unpack_k_scales<BlockQ4_K>(scale, min, block);
-  }
+  PALO_INLINE static void scales(BlockScales out, const uint8_t* block) { unpack_k_scales<BlockQ4_K>(out, block); }
 };
 
 // As Q4_K; bit g of byte i of the words from 3 on is the fifth bit of input i of group g.
@@ -99,9 +100,7 @@ struct BlockQ5_K : BlockBase<BlockType::Q5_K> {
     const Ints low = shift_right(word(block, 11 + g / 2 * 8 + t, v), g % 2 * 4) & set_ints(LOW_NIBBLES);
     return low | shift_left(shift_right(word(block, 3 + t, v), g) & set_ints(0x01010101), 4);
   }
-  PALO_INLINE static void scales(float* scale, float* min, const uint8_t* block) {
-    unpack_k_scales<BlockQ5_K>(scale, min, block);
-  }
+  PALO_INLINE static void scales(BlockScales out, const uint8_t* block) { unpack_k_scales<BlockQ5_K>(out, block); }
 };
 
 // Two halves of 128 inputs. Of each: words 0 to 15 hold the low four bits (groups 0 and 1 in the low nibbles, 2 and 3
@@ -110,6 +109,7 @@ struct BlockQ6_K : BlockBase<BlockType::Q6_K> {
   static constexpr int64_t MAX_BYTE = 63;
   static constexpr int32_t OFFSET = 32;
   static constexpr int64_t N_SCALES = 2;
+  static constexpr bool HAS_FACTOR = true;
 
   PALO_INLINE static Ints quad(const uint8_t* block, int64_t g, int64_t t, int64_t v) {
     const int64_t half = g / 4, part = g % 4;
@@ -117,11 +117,12 @@ struct BlockQ6_K : BlockBase<BlockType::Q6_K> {
     return (shift_right(low, part / 2 * 4) & set_ints(LOW_NIBBLES)) |
            shift_left(shift_right(high, part * 2) & set_ints(0x03030303), 4);
   }
-  PALO_INLINE static void scales(float* scale, float*, const uint8_t* block) {
+  PALO_INLINE static void scales(BlockScales out, const uint8_t* block) {
     for (int64_t v = 0; v < BLOCK_VECTORS; ++v) {
-      const Floats d = half(block, 0, v);
+      store(out.factor + v * LANES, half(block, 0, v));
       for (int64_t i = 0; i < 16; ++i) {
-        store(scale + (i * BLOCK_VECTORS + v) * LANES, d * to_floats(signed_byte(word(block, 48 + i / 4, v), i % 4)));
+        const Ints scale = signed_byte(word(block, 48 + i / 4, v), i % 4);
+        store(out.scales + (i * BLOCK_VECTORS + v) * LANES, to_floats(scale));
       }
     }
   }
