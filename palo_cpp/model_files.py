@@ -47,7 +47,7 @@ def find_model(model: str | Path) -> ModelFiles:
         ModelFormatError: a file is damaged, or the two were not made together.
         ArgumentError: several models, and nothing says which.
     """
-    path = NANO_FOLDER if model == NANO else Path(model).expanduser()
+    path = model_path(model)
     if "\0" in str(path) or not str(model):
         raise ArgumentError(f"model: expected a folder or a GGUF file, got {str(model)!r}")
     if path.is_dir():
@@ -55,6 +55,11 @@ def find_model(model: str | Path) -> ModelFiles:
     if path.is_file():
         return _checked(*_pair_of(read_header(path)))
     raise _not_found(str(model))
+
+
+def model_path(model: str | Path) -> Path:
+    """Where the model lies that a user names; perhaps nothing is there."""
+    return NANO_FOLDER if model == NANO else Path(model).expanduser()
 
 
 def demo_notice(text: GgufHeader) -> str | None:

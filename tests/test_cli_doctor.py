@@ -132,15 +132,17 @@ def test_image_formats_that_pillow_was_built_without(monkeypatch):
     assert found["AVIF"] and not found["JPEG"]
 
 
-def test_no_models_here_is_no_fault_but_says_how_to_make_some(monkeypatch, tmp_path):
+def test_the_demo_is_there(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     result = doctor()
     assert result.exit_code == 0
-    assert f"none in {tmp_path}" in result.stdout and "palo-cpp convert CHECKPOINT -o FOLDER" in result.stdout
+    assert "ok   PALO-Nano-Q8_0.gguf: language model, goes with mmproj-PALO-Nano-Q8_0.gguf" in result.stdout
 
 
 def test_no_models_in_a_folder_that_was_named(tmp_path):
-    assert doctor("-m", tmp_path).exit_code == 1
+    result = doctor("-m", tmp_path)
+    assert result.exit_code == 1
+    assert f"none in {tmp_path}" in result.stdout and "palo-cpp convert CHECKPOINT -o FOLDER" in result.stdout
     assert doctor("-m", tmp_path / "nothing").exit_code == 1
 
 

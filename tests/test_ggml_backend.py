@@ -118,14 +118,10 @@ def test_a_reused_prefix_says_what_a_fresh_one_says():
 def test_a_state_saved_from_one_context_goes_on_in_another():
     path = model_file("q4_k_m")
     with load(path, "palo") as first, load(path, "palo") as second:
-        llama = first._llama
         first.decode(tokens(40), position=0)
-        size = llama.llama_state_seq_get_size(first._context, 0)
-        state = (ctypes.c_uint8 * size)()
-        assert llama.llama_state_seq_get_data(first._context, state, size, 0) == size
+        state = first.sequence_state()
         expected = first.decode([300], position=40)
-        assert llama.llama_state_seq_set_data(second._context, state, size, 0) == size
-        second._n_cached[0] = 40
+        second.set_sequence_state(state)
         # The second stream computes its first graph, which the first has behind it: the steps between the products may
         # then be llama.cpp's.
         assert_close(second.decode([300], position=40), expected)

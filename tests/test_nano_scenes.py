@@ -118,7 +118,8 @@ def test_counts_add_up():
 def test_patches_are_labelled_where_things_are():
     for seed in SEEDS:
         scene = make_scene(seed)
-        kinds, colours = patch_labels(scene, 12)
+        labels = patch_labels(scene, 12)
+        kinds, colours = labels.kinds, labels.colours
         assert {KINDS[k - 1] for k in kinds if k} == {thing.kind for thing in scene.things}
         assert ((kinds > 0) == (colours > 0)).all()
         side = max(scene.width, scene.height)

@@ -60,6 +60,8 @@ def examine(model: str, mode: BackendMode = "auto") -> dict[str, list[Finding]]:
     Returns:
         Section -> findings. A look that fails is a finding too.
     """
+    from palo_cpp.model_files import model_path
+
     parts: dict[str, Callable[[], list[Finding]]] = {
         "machine": machine,
         "memory": memory,
@@ -67,7 +69,7 @@ def examine(model: str, mode: BackendMode = "auto") -> dict[str, list[Finding]]:
         "instruction sets": instruction_sets,
         "backend": lambda: backend(mode),
         "image formats": image_formats,
-        "models": lambda: models(Path(model)),
+        "models": lambda: models(model_path(model)),
     }
     return {name: _attempted(name, look) for name, look in parts.items()}
 
@@ -240,15 +242,13 @@ def _format(is_there: bool | None, name: str, advice: str) -> Finding:
 def models(place: Path) -> list[Finding]:
     """The models in a folder, or the one named: whether they are whole, and would fit into memory."""
     files = sorted(place.glob("*.gguf")) if place.is_dir() else [place]
-    # A folder that nobody named may hold files of other programs; those are no fault.
-    is_named = place != Path()
     if not files:
         advice = "palo-cpp convert CHECKPOINT -o FOLDER makes them; -m FOLDER says where they are"
-        return [Finding("models", f"none in {place.resolve()}", is_ok=not is_named, advice=advice)]
-    return [_model(path, is_named) for path in files]
+        return [Finding("models", f"none in {place.resolve()}", is_ok=False, advice=advice)]
+    return [_model(path) for path in files]
 
 
-def _model(path: Path, is_named: bool) -> Finding:
+def _model(path: Path) -> Finding:
     from palo_cpp.errors import PaloError
     from palo_cpp.gguf_header import read_header
     from palo_cpp.model_files import find_model
@@ -260,7 +260,7 @@ def _model(path: Path, is_named: bool) -> Finding:
         return _language_model(path.name, find_model(path))
     except PaloError as error:
         message, _, advice = str(error).partition("; ")
-        return Finding(path.name, message, is_ok=not is_named, advice=advice)
+        return Finding(path.name, message, is_ok=False, advice=advice)
 
 
 def _language_model(name: str, files: ModelFiles) -> Finding:
