@@ -3,8 +3,8 @@
 Where these leave several, py3langid's model of byte n-grams chooses among them. Measured on 2,100 answers of nano's
 grammars, 56 answers about photos and every stretch of two words of the Universal Declaration's first article, in the
 seven languages that share a script: the rules alone 98.7, 77 and 71 % told, none wrongly; py3langid alone 100, 98 and
-98 %, with 0, 1.8 and 1.9 % wrong; both as below 100, 91 and 91 %, none wrong. lingua (96 MB), langdetect
-and eld told no more.
+98 %, with 0, 1.8 and 1.9 % wrong; both as below 100, 91 and 91 %, none wrong. lingua (96 MB)
+and eld alone tell as many as py3langid, as often wrongly; a wrong verdict costs a needless second attempt.
 """
 
 from __future__ import annotations
