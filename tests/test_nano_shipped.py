@@ -1,0 +1,67 @@
+"""PALO-Nano as it comes with the package: the demo that a fresh machine answers with."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from palo_cpp import Palo
+from palo_cpp.language_detection import detect_language
+from palo_cpp.languages import LANGUAGES
+from palo_cpp.model_files import NANO_FOLDER, demo_notice, find_model
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+UNKNOWN_IN_ENGLISH = "simple drawings"
+
+
+@pytest.fixture(scope="module")
+def nano():
+    with Palo("nano") as palo:
+        yield palo
+
+
+def test_both_files_are_small_and_have_a_card():
+    files = sorted(NANO_FOLDER.glob("*.gguf"))
+    assert [path.name for path in files] == ["PALO-Nano-Q8_0.gguf", "mmproj-PALO-Nano-Q8_0.gguf"]
+    assert sum(path.stat().st_size for path in files) < 16 * 10**6
+    assert (NANO_FOLDER / "README.md").exists()
+
+
+def test_the_name_is_the_demo_even_beside_a_folder_of_that_name(tmp_path, monkeypatch):
+    (tmp_path / "nano").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert find_model("nano").text.path.parent == NANO_FOLDER
+
+
+def test_it_says_that_it_is_the_demo(caplog):
+    with caplog.at_level(logging.WARNING, "palo_cpp"), Palo("nano") as palo:
+        assert palo.name == "PALO-Nano"
+    (record,) = caplog.records
+    assert record.getMessage() == demo_notice(palo.files.text)
+    assert "only the demo" in record.getMessage() and "palo-cpp convert CHECKPOINT" in record.getMessage()
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_it_describes_the_readme_s_picture_in_every_language(nano, code):
+    """By itself, without a mask: it names things of the picture, in the language, and ends its answer."""
+    answer = nano.ask(EXAMPLES / "scene.png", lang=code, lang_mode="off")
+    assert answer.finish_reason == "stop" and answer.text
+    assert detect_language(answer.text) == {code} and answer.language_ok
+    assert answer.inputs.images[0].size == (480, 320)
+
+
+def test_answers_are_about_the_picture(nano):
+    """Twelve held-out examples: most of them are told apart, and a question about a colour follows the picture."""
+    pictures = sorted(EXAMPLES.glob("scene-*.png"))
+    answers = {nano.ask(path, lang="en").text for path in pictures}
+    assert len(pictures) == 12 and len(answers) >= 8
+
+
+def test_what_is_no_drawing_is_not_described(nano):
+    """A page of noise: the honest answer."""
+    from PIL import Image
+
+    noise = Image.effect_noise((300, 200), 90).convert("RGB")
+    assert UNKNOWN_IN_ENGLISH in nano.ask(noise, lang="en").text
