@@ -92,6 +92,14 @@ def test_a_status_replaces_the_last_and_goes_away(monkeypatch):
     assert stderr.getvalue() == "\r\x1b[2K\x1b[2mone …\x1b[0m\r\x1b[2K\x1b[2mtwo …\x1b[0m\r\x1b[2K"
 
 
+def test_a_warning_does_not_run_on_behind_the_status(monkeypatch):
+    stderr = terminal(monkeypatch, "stderr")
+    with Status() as status:
+        status.show("one")
+        warn("two")
+    assert stderr.getvalue() == "\r\x1b[2K\x1b[2mone …\x1b[0m\r\x1b[2Kpalo-cpp: warning: two\n"
+
+
 def test_no_colour_where_none_is_wanted(monkeypatch):
     stderr = terminal(monkeypatch, "stderr")
     monkeypatch.setenv("NO_COLOR", "1")

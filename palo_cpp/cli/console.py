@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from palo_cpp.cli.bidi import Bidi, BidiChoice, terminal_bidi
 
@@ -39,6 +39,7 @@ def is_terminal(stream: object) -> bool:
 
 def warn(text: str) -> None:
     """Say on stderr, always, what the user should know."""
+    Status.clear_shown()
     print(f"palo-cpp: warning: {text}", file=sys.stderr, flush=True)
 
 
@@ -60,8 +61,16 @@ def is_dumb() -> bool:
 class Status:
     """One line on stderr that says what is going on and goes away; silent unless stderr is a terminal."""
 
+    _on_screen: ClassVar[Status | None] = None
+
     def __init__(self) -> None:
         self._shown = False
+
+    @classmethod
+    def clear_shown(cls) -> None:
+        """Remove whichever line is there, for something that stays."""
+        if cls._on_screen is not None:
+            cls._on_screen.clear()
 
     def show(self, text: str) -> None:
         """Replace the line."""
@@ -69,6 +78,7 @@ class Status:
             sys.stderr.write(f"{_ERASE_LINE}{_dim(text + ' …')}")
             sys.stderr.flush()
             self._shown = True
+            Status._on_screen = self
 
     def clear(self) -> None:
         """Remove the line."""
