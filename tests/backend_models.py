@@ -15,9 +15,12 @@ from palo_cpp.language_model import LanguageModel
 
 Logits = NDArray[np.float32]
 
-# KL of our logits from llama.cpp's, mean over positions, in nats. Observed on these models: 2.1e-4 at most for Q4_0,
-# Q8_0 and F16; 7.6e-4 under the K types, where llama.cpp rounds activations with a scale per 256 of them, we per 32.
+# KL of our logits from llama.cpp's at every position, in nats. Observed on these models: at most 3.6e-4 for Q4_0, Q8_0
+# and F16, 8.8e-4 under the K types (nine draws of tokens for Q4_K_M and Q6_K).
 KL_MAX = 1e-3
+# The mean over many positions. Observed: 4.4e-4 at most.
+KL_MEAN_MAX = 6e-4
+N_FOR_MEAN = 40
 # A near-tie: in the reference, our candidate stands behind by less than this share of the logits' standard deviation.
 NEAR_TIE = 0.15
 
@@ -53,7 +56,9 @@ def logits_of(model: LanguageModel, n_together: int = 40, n_single: int = 8) -> 
 def assert_close(ours: Logits, theirs: Logits) -> None:
     """The divergence is small, and the likeliest token is the same but for near-ties."""
     ours, theirs = np.atleast_2d(ours), np.atleast_2d(theirs)
-    assert compare_logits(ours, theirs)["logits_kl"] < KL_MAX
+    found = compare_logits(ours, theirs)
+    assert found["logits_kl_max"] < KL_MAX
+    assert len(theirs) < N_FOR_MEAN or found["logits_kl"] < KL_MEAN_MAX
     rows = np.arange(len(theirs))
     margins = theirs[rows, theirs.argmax(axis=1)] - theirs[rows, ours.argmax(axis=1)]
     assert margins.max() < NEAR_TIE * theirs.std()
