@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
-import threading
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from fake_vocabulary import EOS, FakeModel
 from hypothesis import given
 from hypothesis import strategies as st
+from llama_vocabulary import VECTORS, load_vocabulary
 from reference.text import can_become_text, is_text
 
 from palo_cpp.decoding import Decoding
@@ -19,7 +18,6 @@ from palo_cpp.token_constraint import TokenConstraint
 from palo_cpp.token_table import TokenTable
 from palo_cpp.utf8_constraint import Utf8Constraint
 
-REAL_VOCABULARY = Path(__file__).parents[2] / "shared" / "data" / "llama-spm-vocab.gguf"
 # Pieces that begin and end in the middle of characters, and what can never be: overlong, a surrogate, U+110000, U+FFFD.
 WORDS = (
     *("न".encode()[1:], b" a" + "न".encode()[:2], "🐕".encode()[2:] + "🐕".encode()[:1], b"", b"\xed\xa0"),
@@ -91,20 +89,13 @@ def test_a_token_that_was_refused_and_came_nevertheless_begins_anew(model):
 
 
 @pytest.fixture(scope="module")
-def real_table() -> TokenTable:
+def real_table() -> Iterator[TokenTable]:
     """The LLaMA vocabulary of 32,000 pieces, where the machine has it."""
-    if not REAL_VOCABULARY.exists():
+    if not VECTORS:
         pytest.skip("the real LLaMA vocabulary is not here (../shared/data/llama-spm-vocab.gguf)")
-    from palo_cpp.llama_library import llama_library
-    from palo_cpp.vocabulary import Vocabulary
-
-    llama = llama_library()
-    params = llama.llama_model_default_params()
-    params.vocab_only = True
-    handle = llama.llama_model_load_from_file(str(REAL_VOCABULARY).encode(), params)
-    table = Vocabulary(llama, ctypes.c_void_p(handle), "real", threading.RLock()).token_table
-    llama.llama_model_free(handle)
-    return table
+    vocabulary, free = load_vocabulary(VECTORS[0].with_name(VECTORS[0].name.replace(".inp.txt", ".gguf")))
+    yield vocabulary.token_table
+    free()
 
 
 def random_answer(table: TokenTable, seed: int, n: int, temperature: float) -> Decoding:
