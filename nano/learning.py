@@ -133,7 +133,7 @@ def backward(learner: Learner, batch: Batch, stage: str) -> dict[str, Tensor]:
     for name, parameter in learner.named_parameters():
         parameter.requires_grad_(name in part)
         parameter.grad = None
-    # bf16 only on a GPU: a CPU without it emulates it, fifty times slower than float32.
+    # bf16 only on a GPU: a CPU without it emulates it (Zen 3: the tower 1.5 instead of 30 pictures/s).
     with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=batch.tokens.is_cuda):
         losses: dict[str, Tensor] = learner(batch, stage)
     loss = sum((_WEIGHTS[stage][name] * value for name, value in losses.items()), start=torch.zeros(()))

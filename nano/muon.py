@@ -1,8 +1,8 @@
 """The optimizer: Muon for the matrices inside the layers, AdamW for everything else.
 
 Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) makes every step of a matrix orthogonal, so that rare
-directions learn as fast as common ones: half the pictures for the same loss here. torch.optim.Muon computes in bf16,
-which a CPU without it emulates fifty times slower; this one stays in float32.
+directions learn as fast as common ones. torch.optim.Muon computes in bf16, which a CPU without it emulates many times
+slower; this one stays in float32.
 """
 
 from __future__ import annotations

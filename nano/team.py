@@ -1,6 +1,7 @@
 """Processes of one thread each that train one model together.
 
-Two threads that wait for each other at every operation get less done than two processes that meet once a step.
+Threads wait for each other at every operation, and where others use the cores too each wait is long; processes meet
+once a step.
 """
 
 from __future__ import annotations
