@@ -95,9 +95,10 @@ class Answering:
 
     def pieces(self) -> Iterator[str]:
         """Text of the answer as it comes."""
-        cursor = self._reading.read(self._engine.cache, self._request.segments)
+        cache = self._engine.cache
+        cursor = self._reading.read(cache, self._request.segments)
         n_room = self._engine.model.n_ctx - self._request.n_prompt
-        yield from self._engine.decode(self._engine.cache, cursor, self._decoding, n_room)
+        yield from self._decoding.pieces(cursor.logits, lambda token: cache.advance(cursor, token), n_room)
 
     def discard(self) -> None:
         """Give up what was answered so far: nothing was said."""

@@ -1,8 +1,8 @@
-"""What every conversation with one model shares, and the two places where the way of answering can be changed."""
+"""What every conversation with one model shares, and where constraints on an answer come in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,7 +13,7 @@ from palo_cpp.prompt import ImageSegment, Segment, Turn
 if TYPE_CHECKING:
     from palo_cpp.early_start import EarlyStart
     from palo_cpp.image import ImageSource
-    from palo_cpp.kv_cache import Cursor, KvCache
+    from palo_cpp.kv_cache import KvCache
     from palo_cpp.language_model import LanguageModel
     from palo_cpp.stored_session import StoredImage, StoredModel
     from palo_cpp.token_constraint import TokenConstraint
@@ -77,21 +77,6 @@ def decoding_for(model: LanguageModel, request: Request, constraints: Sequence[T
     return Decoding(model, request.options, constraints)
 
 
-def decode_by_tokens(cache: KvCache, cursor: Cursor, decoding: Decoding, n_room: int) -> Iterator[str]:
-    """Decode an answer token by token.
-
-    Args:
-        cache: what stands in the context.
-        cursor: the end of the prompt.
-        decoding: chooses the tokens.
-        n_room: tokens that still fit into the context.
-
-    Yields:
-        Text as it becomes certain.
-    """
-    return decoding.pieces(cursor.logits, lambda token: cache.advance(cursor, token), n_room)
-
-
 @dataclass(frozen=True)
 class Sessions:
     """What conversations with one model need to be saved and loaded.
@@ -115,7 +100,6 @@ class Engine:
         open_image: opens and preprocesses an image; its embeddings are made when they are needed.
         heed_language: is told before each answer the code of its language, or of all that it may be.
         new_decoding: makes what chooses an answer's tokens; constraints come in here.
-        decode: advances the context to the answer's end; drafts come in here.
         sessions: what conversations need to be saved and loaded; None where they cannot be.
     """
 
@@ -124,5 +108,4 @@ class Engine:
     open_image: Callable[[ImageSource], ImageSegment]
     heed_language: Callable[[set[str]], None] = lambda _codes: None
     new_decoding: Callable[[LanguageModel, Request], Decoding] = decoding_for
-    decode: Callable[[KvCache, Cursor, Decoding, int], Iterator[str]] = decode_by_tokens
     sessions: Sessions | None = None
