@@ -34,29 +34,34 @@ def check_equal(palo, image, answers, expected):
     assert list(answers) == list(expected)
     n_equal = 0
     for code, answer in answers.items():
-        ids, others = [*answer.token_ids, None], [*expected[code].token_ids, None]
-        n = next((i for i, pair in enumerate(zip(ids, others, strict=False)) if pair[0] != pair[1]), None)
+        ids, others = answer.token_ids, expected[code].token_ids
+        n = where_they_part(ids, others)
         n_equal += n is None
         if n is None:
             assert (answer.text, answer.finish_reason) == (expected[code].text, expected[code].finish_reason)
             assert answer.inputs == expected[code].inputs
         else:
-            assert margin(palo, image, expected[code], n, ids[n]) < MARGIN_OF_NOISE, (code, n, ids, others)
+            plan = palo.chat(image, lang=code).plan()
+            request = plan.insist() if expected[code].timings.n_retries else plan.request
+            assert margin(palo, request, others, n, ids) < MARGIN_OF_NOISE, (code, n, ids, others)
     assert n_equal >= 0.8 * len(answers)
 
 
-def margin(palo, image, expected, n, other):
-    """By how much the n-th token of an answer led another one, which may be the end."""
-    plan = palo.chat(image, lang=expected.language).plan()
-    request = plan.insist() if expected.timings.n_retries else plan.request
+def where_they_part(ids, others):
+    """The first place at which two answers differ, the end of one included; None where there is none."""
+    pairs = zip([*ids, None], [*others, None], strict=False)
+    return next((i for i, (one, other) in enumerate(pairs) if one != other), None)
+
+
+def margin(palo, request, expected, n, ids):
+    """By how much the n-th token of the answer `expected` led that of `ids`; either may be the end."""
     cursor = palo._engine.cache.read(request.segments)
     palo._engine.cache.release(cursor)
     logits = cursor.logits
-    for token in expected.token_ids[:n]:
+    for token in expected[:n]:
         logits = palo._engine.cache.advance(cursor, token)
-    eos_id = palo.language_model.eos_id
-    led = expected.token_ids[n] if n < len(expected.token_ids) else eos_id
-    return abs(logits[led] - logits[eos_id if other is None else other])
+    led, other = ([*answer, palo.language_model.eos_id][n] for answer in (expected, ids))
+    return abs(logits[led] - logits[other])
 
 
 def n_tokens(palo):
@@ -197,7 +202,11 @@ def test_a_stream_in_another_thread_waits_and_is_right(palo, picture, other_pict
         thread.start()
         streamed = stream.read()
         thread.join()
-    assert streamed.token_ids == expected.token_ids
+    # What the others displaced is read again at once, which sums in another order than token by token: by up to 0.005
+    # here, where the 40th token leads the next one by 0.004. An answer in the wrong context parts by far more.
+    n = where_they_part(streamed.token_ids, expected.token_ids)
+    request = palo.chat(other_picture).plan("What is this?").request
+    assert n is None or margin(palo, request, expected.token_ids, n, streamed.token_ids) < MARGIN_OF_NOISE
     check_equal(palo, picture, answers, described)
 
 
