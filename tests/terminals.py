@@ -34,6 +34,16 @@ class Terminal:
     def type(self, text):
         os.write(self.master, text.encode())
 
+    def wait_for_reading(self, timeout_s=20.0):
+        """Until the program sleeps, which behind its prompt means that it reads.
+
+        Python notices a signal between the prompt and the reading only with the next key; nobody types that fast.
+        """
+        state, deadline = Path(f"/proc/{self.process.pid}/stat"), time.monotonic() + timeout_s
+        while state.exists() and state.read_text().rpartition(") ")[2][0] != "S":
+            assert time.monotonic() < deadline, "the program never waited for input"
+            time.sleep(0.01)
+
     def read_until(self, text, timeout_s=20.0):
         """What appeared up to and with `text`, or to the end of the program."""
         deadline = time.monotonic() + timeout_s

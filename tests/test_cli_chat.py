@@ -278,6 +278,7 @@ def test_a_right_to_left_answer_stands_in_isolates(tmp_path):
 def test_ctrl_c_in_a_terminal(tmp_path):
     with Terminal("photo.jpg", PAUSE_S="0.05", XDG_STATE_HOME=str(tmp_path)) as terminal:
         terminal.read_until(">>> ")
+        terminal.wait_for_reading()
         terminal.type("\x03")
         terminal.read_until(HOW_TO_LEAVE)
         terminal.read_until(">>> ")
