@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.bench.contestant import Setup
+from palo_cpp.budget import tokens_per_word
 from palo_cpp.errors import ArgumentError
+from palo_cpp.languages import LANGUAGES
 
 
 class PaloCpp:
@@ -75,6 +77,10 @@ class PaloCpp:
         together = self._model.decode(tokens[:n_together], position=0, all_logits=True)
         singles = [self._model.decode([token], position=n_together + i) for i, token in enumerate(tokens[n_together:])]
         return np.concatenate([together, np.reshape(singles, (n_single, -1))])
+
+    def tokens_per_word(self) -> dict[str, float]:
+        """Language code -> tokens that a word of it takes."""
+        return {code: tokens_per_word(self._model, code) for code in LANGUAGES}
 
     def decode(self, inputs: Sequence[int] | NDArray[np.float32], position: int) -> int:
         """Append to the sequence."""

@@ -48,6 +48,7 @@ class BenchPlan:
         contexts: tokens that stand in the context when decoding begins.
         precision: of our vision encoder; None is its default.
         backend: kernels of our language model.
+        speaks: whether the model's vocabulary is that of a language, so that words can be counted.
     """
 
     model: str
@@ -62,6 +63,7 @@ class BenchPlan:
     contexts: tuple[int, ...] = (64, 1000)
     precision: str | None = None
     backend: BackendMode = "auto"
+    speaks: bool = True
 
     def __post_init__(self) -> None:
         if unknown := self.stages - set(STAGES):
@@ -131,6 +133,7 @@ def run_bench(plan: BenchPlan, report: Report = lambda _: None) -> BenchReport:
         backend=plan.backend,
         read_speed=run.read_speed,
         bytes_per_token=run.bytes_per_token,
+        tokens_per_word=run.tokens_per_word,
     )
 
 
@@ -174,6 +177,7 @@ class _Run:
         self.isas: dict[str, str] = {}
         self.read_speed: float | None = None
         self.bytes_per_token = weight_bytes_per_token(read_header(plan.text))
+        self.tokens_per_word: dict[str, float] = {}
 
     def measure(self, names: list[str]) -> None:
         """Measure sides in turn, A B A B, stage after stage."""
@@ -189,6 +193,7 @@ class _Run:
                 self.times[name].peak_rss = side.ask("peak_rss")
             if "decode" in self._plan.stages and "palo_cpp" in sides:  # after the peak, for it takes memory of its own
                 self.read_speed = self._measure_read(sides["palo_cpp"])
+                self.tokens_per_word = sides["palo_cpp"].ask("tokens_per_word") if self._plan.speaks else {}
             if "projector" in self._plan.stages:  # last: llama.cpp's side loads the weights once more to watch them
                 self._repeat(sides, "projector", "project", {})
 

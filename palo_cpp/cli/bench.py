@@ -154,6 +154,7 @@ def command(
             contexts=contexts,
             backend=backend,
             precision=vision_precision,
+            speaks=not synthetic,
         )
         report = run_bench(plan, status.show)
     _print(report, as_json)
