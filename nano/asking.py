@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from nano.meaning import Meaning
 from nano.questions import GRAMMARS, Grammar
 from nano.scenes import Scene, Thing
 from nano.things import COLOURS, KINDS, SIDES
 from palo_cpp.languages import LANGUAGES
-
-# Share of each task among the questions.
-TASKS = {"describe": 5, "count": 5, "colour": 3, "exists": 4, "neighbour": 5, "largest": 2, "off_topic": 0.5}
 
 
 @dataclass(frozen=True)
@@ -22,12 +20,14 @@ class Exchange:
     Attributes:
         language: of the answer.
         task: key of `TASKS`, or "unknown" for a picture that is not a simple drawing.
+        meaning: of both, whatever the language.
     """
 
     question: str
     answer: str
     language: str
     task: str
+    meaning: Meaning
 
 
 def exchange(scene: Scene | None, rng: random.Random, language: str, task: str) -> Exchange | None:
@@ -39,9 +39,9 @@ def exchange(scene: Scene | None, rng: random.Random, language: str, task: str) 
     grammar = GRAMMARS[language]
     if scene is None:
         question = rng.choice(rng.choice(_any_question(rng, grammar, language)))
-        return Exchange(question, grammar.UNKNOWN, language, "unknown")
+        return Exchange(question, grammar.UNKNOWN, language, "unknown", Meaning(None))
     found = _TASKS[task](scene, rng, grammar, language)
-    return found and Exchange(rng.choice(found[0]), found[1], language, task)
+    return found and Exchange(rng.choice(found[0]), found[1], language, task, found[2])
 
 
 def in_other_words(question: str, rng: random.Random) -> str:
@@ -56,10 +56,10 @@ def in_other_words(question: str, rng: random.Random) -> str:
 def asked_across(turn: Exchange, worded: Exchange) -> Exchange:
     """`turn` in the words of another language, with the request that `--lang` adds."""
     request = LANGUAGES[turn.language].answer_request
-    return Exchange(f"{worded.question} {request}", turn.answer, turn.language, turn.task)
+    return replace(turn, question=f"{worded.question} {request}")
 
 
-_Found = tuple[tuple[str, ...], str] | None  # phrasings of a question, and its answer
+_Found = tuple[tuple[str, ...], str, Meaning] | None  # phrasings of a question, its answer, what they mean
 _Where = tuple[str, str, tuple[Thing, ...]]  # side, kind of the thing that one looks from, what is there
 
 
@@ -82,7 +82,9 @@ def _describe_questions(grammar: Grammar, language: str) -> tuple[str, ...]:
 
 
 def _describe(scene: Scene, _: random.Random, grammar: Grammar, language: str) -> _Found:
-    return _describe_questions(grammar, language), grammar.describe(scene.groups())
+    groups = scene.groups()
+    meaning = Meaning("describe", n=groups[0].n, found=(groups[0].kind, groups[0].colour), names=True)
+    return _describe_questions(grammar, language), grammar.describe(groups), meaning
 
 
 def _count(scene: Scene, rng: random.Random, grammar: Grammar, _: str) -> _Found:
@@ -93,7 +95,8 @@ def _count(scene: Scene, rng: random.Random, grammar: Grammar, _: str) -> _Found
     colour = thing.colour if what in ("colour", "both") else None
     if what == "absent":
         kind, colour = rng.choice(KINDS), rng.choice((None, None, rng.choice(COLOURS), thing.colour))
-    return grammar.ask_count(kind, colour), grammar.count(scene.count(kind, colour), kind, colour)
+    n = scene.count(kind, colour)
+    return grammar.ask_count(kind, colour), grammar.count(n, kind, colour), Meaning("count", kind, colour, n=n)
 
 
 def _colour(scene: Scene, rng: random.Random, grammar: Grammar, _: str) -> _Found:
@@ -101,7 +104,8 @@ def _colour(scene: Scene, rng: random.Random, grammar: Grammar, _: str) -> _Foun
     if not things:
         return None
     thing = rng.choice(things)
-    return grammar.ask_colour(thing.kind), grammar.colour(thing.kind, thing.colour)
+    meaning = Meaning("colour", thing.kind, n=1, found=(thing.kind, thing.colour), names=True)
+    return grammar.ask_colour(thing.kind), grammar.colour(thing.kind, thing.colour), meaning
 
 
 def _exists(scene: Scene, rng: random.Random, grammar: Grammar, _: str) -> _Found:
@@ -116,7 +120,8 @@ def _exists(scene: Scene, rng: random.Random, grammar: Grammar, _: str) -> _Foun
             (rng.choice(KINDS), None),
         )
     )
-    return grammar.ask_exists(kind, colour), grammar.exists(scene.count(kind, colour), kind, colour)
+    n = scene.count(kind, colour)
+    return grammar.ask_exists(kind, colour), grammar.exists(n, kind, colour), Meaning("exists", kind, colour, n=n)
 
 
 def _neighbour(scene: Scene, rng: random.Random, grammar: Grammar, _: str) -> _Found:
@@ -132,16 +137,20 @@ def _neighbour(scene: Scene, rng: random.Random, grammar: Grammar, _: str) -> _F
         return None
     side, kind, others = rng.choice(choices)
     found = (others[0].kind, others[0].colour) if others else None
-    return grammar.ask_neighbour(side, kind), grammar.neighbour(side, kind, found)
+    meaning = Meaning("neighbour", kind, side=side, n=len(others), found=found, names=True)
+    return grammar.ask_neighbour(side, kind), grammar.neighbour(side, kind, found), meaning
 
 
 def _largest(scene: Scene, _: random.Random, grammar: Grammar, __: str) -> _Found:
     thing = scene.largest()
-    return (grammar.ask_largest(), grammar.largest(thing.kind, thing.colour)) if thing else None
+    if thing is None:
+        return None
+    found = (thing.kind, thing.colour)
+    return grammar.ask_largest(), grammar.largest(*found), Meaning("largest", n=1, found=found, names=True)
 
 
 def _off_topic(_: Scene, __: random.Random, grammar: Grammar, ___: str) -> _Found:
-    return grammar.OFF_TOPIC, grammar.UNKNOWN
+    return grammar.OFF_TOPIC, grammar.UNKNOWN, Meaning("off_topic")
 
 
 _TASKS: dict[str, Callable[[Scene, random.Random, Grammar, str], _Found]] = {

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import PIL.Image
 
-from nano.asking import TASKS, Exchange, asked_across, exchange, in_other_words
+from nano.asking import Exchange, asked_across, exchange, in_other_words
+from nano.meaning import TASKS
 from nano.other_pictures import render_other
 from nano.questions import GRAMMARS
 from nano.scenes import Scene, make_scene, render
@@ -61,7 +62,7 @@ def ask_something(picture: Picture, rng: random.Random, language: str) -> Exchan
         task = rng.choices(tuple(TASKS), tuple(TASKS.values()))[0]
         found = exchange(picture.scene, rng, language, task)
         if found is not None:
-            return Exchange(in_other_words(found.question, rng), found.answer, found.language, found.task)
+            return replace(found, question=in_other_words(found.question, rng))
 
 
 def reading(picture: Picture, rng: random.Random, languages: Sequence[str] = CODES) -> list[Exchange]:
@@ -77,4 +78,4 @@ def reading(picture: Picture, rng: random.Random, languages: Sequence[str] = COD
     while True:
         turn = ask_something(picture, rng, language)
         if turn.task in READABLE:
-            return [Exchange(f"{description} {turn.question}", turn.answer, turn.language, turn.task)]
+            return [replace(turn, question=f"{description} {turn.question}")]

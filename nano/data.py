@@ -17,8 +17,8 @@ from torch import Tensor
 
 from nano.asking import Exchange
 from nano.conversations import CODES, Picture, conversation, make_picture, reading
+from nano.labels import FIELDS, PatchLabels, patch_labels
 from nano.model import Sizes
-from nano.scenes import PatchLabels, patch_labels
 from nano.tokenizer import NanoTokenizer
 from palo_cpp.feature_cache import Features
 from palo_cpp.image import square_pixels
@@ -46,18 +46,19 @@ class Batch:
 
     Attributes:
         pixels: [n_batch, S, S, 3] uint8; none where the recipe does not draw.
-        kinds, colours, places: what each patch shows, [n_batch, n_patches] and [n_batch, n_patches, 3], see
+        fields, places: what each patch shows, [n_batch, len(FIELDS), n_patches] and [n_batch, n_patches, 3], see
             `PatchLabels`.
         tokens, positions, segments: [n_batch, n_tokens], see `Nano.read`; 0 tokens where the recipe does not talk.
         labels: [n_batch, n_tokens], the next token where it belongs to an answer, else NO_LABEL.
         start: where the image stands in the sequences.
         is_text: nobody sees the image.
         answers: where each answer stands; only in batches for evaluation.
+        meanings: [n_answers, len(ASKED) + len(FOUND)], see `Meaning`.
+        asked_at: [n_answers, 2]: row and column of each question's last token.
     """
 
     pixels: Tensor
-    kinds: Tensor
-    colours: Tensor
+    fields: Tensor
     places: Tensor
     tokens: Tensor
     positions: Tensor
@@ -66,6 +67,8 @@ class Batch:
     start: int
     is_text: bool
     answers: list[Answered]
+    meanings: Tensor
+    asked_at: Tensor
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on a device."""
@@ -74,6 +77,10 @@ class Batch:
     def pin_memory(self) -> Batch:
         """The same batch in memory that a GPU copies from by itself."""
         return replace(self, **{name: value.pin_memory() for name, value in self._tensors().items()})
+
+    def field(self, name: str) -> Tensor:
+        """One field of what the patches show, [n_batch, n_patches]."""
+        return self.fields[:, list(FIELDS).index(name)]
 
     def _tensors(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if torch.is_tensor(value)}
@@ -196,8 +203,7 @@ class Batches(torch.utils.data.Dataset[Batch]):
         )
         return Batch(
             pixels=self._pixels(pictures),
-            kinds=torch.from_numpy(np.stack([each.kinds for each in labels])),
-            colours=torch.from_numpy(np.stack([each.colours for each in labels])),
+            fields=torch.from_numpy(np.stack([each.fields for each in labels])),
             places=torch.from_numpy(np.stack([each.places for each in labels])),
             tokens=tokens,
             positions=positions,
@@ -206,6 +212,8 @@ class Batches(torch.utils.data.Dataset[Batch]):
             start=self.layout.start,
             is_text=is_text,
             answers=answers,
+            meanings=torch.tensor([a.exchange.meaning.asked() + a.exchange.meaning.answered() for a in answers]),
+            asked_at=torch.tensor([(a.row, a.begin) for a in answers]),
         )
 
     def _pixels(self, pictures: Sequence[Picture]) -> Tensor:

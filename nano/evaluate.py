@@ -104,7 +104,7 @@ def _greedy(nano: Nano, tokenizer: NanoTokenizer, questions: Sequence[Question])
 def _next_token(nano: Nano, tokens: list[int], image: torch.Tensor, start: int) -> int:
     row = torch.tensor([tokens])
     positions, segments = torch.arange(len(tokens))[None], torch.zeros_like(row)
-    return int(nano.lm_head(nano.read(row, positions, segments, image, start)[:, -1]).argmax())
+    return int(nano.read(row, positions, segments, image, start)[0, -1].argmax())
 
 
 def _one_each(nano: Nano, tokenizer: NanoTokenizer, questions: Sequence[Question]) -> Batch:

@@ -10,19 +10,24 @@ from torch import Tensor, nn
 
 from nano.asking import Exchange
 from nano.data import NO_LABEL, Batch
+from nano.labels import COLOUR, FIELDS, KIND, NO_DRAWING
+from nano.meaning import ASKED, FOUND, NOT_SAID
 from nano.model import Nano, Sizes
 from nano.muon import Muon
-from nano.scenes import NO_DRAWING
 from nano.stages import ALL, DECODER, PROJECTOR, TOWER
-from nano.things import COLOURS
+from nano.team import ALONE, Team
 
 # Share of each loss in a stage's sum.
 _WEIGHTS = {
     TOWER: {"patches": 1.0},
-    DECODER: {"answers": 1.0},
+    DECODER: {"answers": 1.0, "meanings": 0.3},
     PROJECTOR: {"answers": 1.0, "told": 1.0},
-    ALL: {"answers": 1.0, "patches": 0.3},
+    ALL: {"answers": 1.0, "meanings": 0.1, "patches": 0.3},
 }
+
+_AMONG = 2.0  # of the mean over what is true of a thing among the others, in the tower's loss
+# Behind which layers of the decoder a question's last token knows what is asked, and what is true.
+_ASKED_BEHIND, _FOUND_BEHIND = 1, 2
 
 
 class ToldScene(nn.Module):
@@ -33,15 +38,15 @@ class ToldScene(nn.Module):
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        self.kind = nn.Embedding(1 + NO_DRAWING, sizes.n_embd)
-        self.colour = nn.Embedding(1 + len(COLOURS), sizes.n_embd)
+        self.fields = nn.ModuleList(nn.Embedding(n, sizes.n_embd) for n in FIELDS.values())
         self.place = nn.Parameter(torch.randn(sizes.n_image_tokens, sizes.n_embd) * 0.02)
         self.norm = nn.LayerNorm(sizes.n_embd)
         self.n_side, self.n_image_tokens = sizes.n_side, sizes.n_image_tokens
 
-    def forward(self, kinds: Tensor, colours: Tensor) -> Tensor:
-        """kinds, colours [n_batch, n_patches] -> [n_batch, n_image_tokens, n_embd]."""
-        patches = self.kind(kinds) + self.colour(colours)
+    def forward(self, fields: Tensor) -> Tensor:
+        """fields [n_batch, len(FIELDS), n_patches] -> [n_batch, n_image_tokens, n_embd]."""
+        kind, *others = (embed(fields[:, i]) for i, embed in enumerate(self.fields))
+        patches = kind + sum(others) * (fields[:, 1] > 0)[..., None]  # there is more to say only where a thing is
         if self.n_image_tokens < self.n_side**2:  # LDP: one row for 2 x 2 patches
             grid = patches.transpose(1, 2).unflatten(2, (self.n_side, self.n_side))
             patches = F.avg_pool2d(grid, 2, ceil_mode=True).flatten(2).transpose(1, 2)
@@ -56,15 +61,16 @@ class Learner(nn.Module):
         super().__init__()
         self.nano = Nano(sizes)
         self.told = ToldScene(sizes)
-        self.kind_head = nn.Linear(sizes.vision_n_embd, 1 + NO_DRAWING)
-        self.colour_head = nn.Linear(sizes.vision_n_embd, 1 + len(COLOURS))
+        self.field_head = nn.Linear(sizes.vision_n_embd, sum(FIELDS.values()))
         self.place_head = nn.Linear(sizes.vision_n_embd, 3)
+        self.asked_head = nn.Linear(sizes.n_embd, sum(ASKED.values()))
+        self.found_head = nn.Linear(sizes.n_embd, sum(FOUND.values()))
 
     def forward(self, batch: Batch, stage: str) -> dict[str, Tensor]:
-        """The losses of one batch: "patches" where the tower learns, "answers", "told" for the projector."""
+        """The losses of one batch: "patches" where the tower learns, "answers", "meanings", "told" for the projector."""
         losses, images = dict[str, Tensor](), None
         if stage == DECODER and not batch.is_text:
-            images = self.told(batch.kinds, batch.colours)
+            images = self.told(batch.fields)
         elif not batch.is_text:
             hidden = self.nano.see(batch.normalised())
             if stage != PROJECTOR:
@@ -72,21 +78,45 @@ class Learner(nn.Module):
             if stage != TOWER:
                 images = self.nano.project(hidden.detach() if stage == PROJECTOR else hidden)
             if stage == PROJECTOR:
-                losses["told"] = F.mse_loss(images.float(), self.told(batch.kinds, batch.colours).float())
+                losses["told"] = F.mse_loss(images.float(), self.told(batch.fields).float())
         if batch.tokens.shape[1]:
-            logits, labels = answer_logits(self.nano, batch, images)
-            losses["answers"] = F.cross_entropy(logits.float(), labels)
+            layers = self.nano.layers(batch.tokens, batch.positions, batch.segments, images, batch.start)
+            said = batch.labels != NO_LABEL
+            logits = self.nano.say(layers[-1][said])
+            losses["answers"] = F.cross_entropy(logits.float(), batch.labels[said])
+            if stage != PROJECTOR:
+                losses["meanings"] = self._meaning_loss(layers, batch)
         return losses
 
+    def _meaning_loss(self, layers: list[Tensor], batch: Batch) -> Tensor:
+        """What a question asks, and then what is true, told from its last token: one lesson for all ten languages."""
+        rows, columns = batch.asked_at.T
+        logits = list[Tensor]()
+        for behind, head, sizes in ((_ASKED_BEHIND, self.asked_head, ASKED), (_FOUND_BEHIND, self.found_head, FOUND)):
+            hidden = layers[behind][rows, columns].float()
+            logits += head(F.rms_norm(hidden, hidden.shape[-1:])).float().split(tuple(sizes.values()), dim=-1)
+        losses = []
+        for each, labels in zip(logits, batch.meanings.T, strict=True):
+            n = (labels != NOT_SAID).sum().clamp(min=1)
+            losses.append(F.cross_entropy(each, labels, ignore_index=NOT_SAID, reduction="sum") / n)
+        return torch.stack(losses).sum()
+
+    def fields_seen(self, hidden: Tensor) -> tuple[Tensor, ...]:
+        """hidden [n_batch, n_patches, vision_n_embd] -> logits [n_batch, n_patches, n_classes] of each of `FIELDS`."""
+        return self.field_head(hidden).float().split(tuple(FIELDS.values()), dim=-1)
+
     def _patch_loss(self, hidden: Tensor, batch: Batch) -> Tensor:
-        """Kind and colour of what a patch shows, and where its thing lies: patches of one thing find each other."""
-        kinds, colours = (
-            F.cross_entropy(head(hidden).float().flatten(0, 1), labels.flatten(), _weights(head))
-            for head, labels in ((self.kind_head, batch.kinds), (self.colour_head, batch.colours))
-        )
-        shown = batch.colours > 0
+        """Kind and colour of what a patch shows, where its thing lies, and what is true of it among the others."""
+        own, among = dict[str, Tensor](), list[Tensor]()
+        shown = batch.field(COLOUR) > 0
+        for name, logits in zip(FIELDS, self.fields_seen(hidden), strict=True):
+            labels = batch.field(name)
+            if name in (KIND, COLOUR):
+                own[name] = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), _weights(name, logits))
+            else:
+                among.append(F.cross_entropy(logits[shown], labels[shown]))
         places = F.smooth_l1_loss(self.place_head(hidden).float()[shown], batch.places[shown], beta=0.1)
-        return kinds + colours + 2.0 * places
+        return own[KIND] + own[COLOUR] + 2.0 * places + _AMONG * torch.stack(among).mean()
 
     def part(self, stage: str) -> dict[str, nn.Parameter]:
         """What a stage trains, by name."""
@@ -94,7 +124,7 @@ class Learner(nn.Module):
 
 
 def _belongs(name: str, stage: str) -> bool:
-    is_tower = "vision_tower" in name or name.startswith(("kind_head", "colour_head", "place_head"))
+    is_tower = "vision_tower" in name or name.startswith(("field_head", "place_head"))
     is_projector = "mm_projector" in name
     return {
         TOWER: is_tower,
@@ -104,27 +134,27 @@ def _belongs(name: str, stage: str) -> bool:
     }[stage]
 
 
-def _weights(head: nn.Linear) -> Tensor:
+def _weights(name: str, logits: Tensor) -> Tensor:
     """Most patches show the background: they count a tenth, or a tower that sees nothing else looks good."""
-    weights = torch.ones(head.out_features, device=head.weight.device)
+    weights = torch.ones(logits.shape[-1], device=logits.device)
     weights[0] = 0.1
-    if head.out_features > NO_DRAWING:
+    if name == KIND:
         weights[NO_DRAWING] = 0.1
     return weights
 
 
 def answer_logits(nano: Nano, batch: Batch, images: Tensor | None) -> tuple[Tensor, Tensor]:
     """Logits [n, n_vocab] and labels [n] of all tokens of the answers."""
-    hidden = nano.read(batch.tokens, batch.positions, batch.segments, images, batch.start)
+    layers = nano.layers(batch.tokens, batch.positions, batch.segments, images, batch.start)
     said = batch.labels != NO_LABEL
-    return nano.lm_head(hidden[said]), batch.labels[said]
+    return nano.say(layers[-1][said]), batch.labels[said]
 
 
-def make_optimizer(learner: Learner, stage: str) -> Muon:
+def make_optimizer(learner: Learner, stage: str, team: Team = ALONE) -> Muon:
     """Muon for the matrices of the layers that a stage trains, AdamW for what else it trains."""
     part = learner.part(stage)
     matrices = {name for name, p in part.items() if p.dim() == 2 and (".layers." in name or ".mlp." in name)}
-    return Muon((part[name] for name in part if name in matrices), (part[n] for n in part if n not in matrices))
+    return Muon((part[name] for name in part if name in matrices), (part[n] for n in part if n not in matrices), team)
 
 
 def backward(learner: Learner, batch: Batch, stage: str) -> dict[str, Tensor]:
@@ -178,12 +208,11 @@ def exact_answers(nano: Nano, batch: Batch, images: Tensor | None = None) -> lis
 
 
 @torch.no_grad()
-def things_seen(learner: Learner, batch: Batch) -> tuple[float, float]:
-    """Shares of the patches that show a thing whose kind, and whose colour, the tower names."""
-    hidden = learner.nano.see(batch.normalised())
-    shown = batch.colours > 0
-    kinds, colours = (
-        (head(hidden).argmax(-1)[shown] == labels[shown]).float().mean().item()
-        for head, labels in ((learner.kind_head, batch.kinds), (learner.colour_head, batch.colours))
-    )
-    return kinds, colours
+def fields_seen(learner: Learner, batch: Batch) -> dict[str, float]:
+    """The share of the patches that show a thing for which the tower says each field right."""
+    logits = learner.fields_seen(learner.nano.see(batch.normalised()))
+    shown = batch.field(COLOUR) > 0
+    return {
+        name: (each.argmax(-1)[shown] == batch.field(name)[shown]).float().mean().item()
+        for name, each in zip(FIELDS, logits, strict=True)
+    }

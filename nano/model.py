@@ -32,7 +32,7 @@ class Sizes:
     patch_size: int = 14
     vision_n_embd: int = 192
     vision_n_ff: int = 768
-    vision_n_layer: int = 6  # the last is never run: hidden state -2 is selected
+    vision_n_layer: int = 7  # the last is never run: hidden state -2 is selected
     vision_n_head: int = 3
     projector: str = "ldpnet"  # or mlp2x_gelu
 
@@ -301,7 +301,7 @@ class Nano(nn.Module):
             vision.embeddings.position_embedding.weight[1:] = 0.5 * grid_positions(
                 self.sizes.n_side, self.sizes.vision_n_embd
             )
-            for layer in vision.encoder["layers"]:
+            for layer in vision.encoder["layers"][:-3]:  # those that look at one thing; later ones compare things
                 mimic_trained_attention(layer.self_attn)
 
     def see(self, pixels: Tensor) -> Tensor:
@@ -315,7 +315,18 @@ class Nano(nn.Module):
         return out
 
     def read(self, tokens: Tensor, positions: Tensor, segments: Tensor, images: Tensor | None, start: int) -> Tensor:
-        """Everything below the output layer.
+        """Logits [n_batch, n_tokens, n_vocab]; for the arguments see `layers`."""
+        return self.say(self.layers(tokens, positions, segments, images, start)[-1])
+
+    def say(self, hidden: Tensor) -> Tensor:
+        """What the last layer makes, [..., n_embd] -> logits [..., n_vocab]."""
+        out: Tensor = self.lm_head(self.model["norm"](hidden))
+        return out
+
+    def layers(
+        self, tokens: Tensor, positions: Tensor, segments: Tensor, images: Tensor | None, start: int
+    ) -> list[Tensor]:
+        """What each layer of the decoder makes.
 
         Args:
             tokens: [n_batch, n_tokens]; where the image stands, any.
@@ -326,7 +337,7 @@ class Nano(nn.Module):
             start: where the image stands.
 
         Returns:
-            Normed hidden states [n_batch, n_tokens, n_embd].
+            Hidden states [n_batch, n_tokens, n_embd] after each layer.
         """
         x = self.model["embed_tokens"](tokens)
         hidden_rows = torch.zeros(tokens.shape[1], dtype=torch.bool, device=tokens.device)
@@ -336,10 +347,11 @@ class Nano(nn.Module):
             x = torch.cat([x[:, :start], images.to(x.dtype), x[:, start + images.shape[1] :]], dim=1)
         rotation = rotation_of(positions, self.sizes.n_embd // self.sizes.n_head)
         mask = attention_mask(segments, hidden_rows)
+        out = []
         layers: Any = self.model["layers"]
         for layer in layers:
             x = layer(x, rotation, mask)
-        out: Tensor = self.model["norm"](x)
+            out.append(x)
         return out
 
 

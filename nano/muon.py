@@ -7,10 +7,12 @@ slower; this one stays in float32.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+
+from nano.team import ALONE, Team
 
 # Newton-Schulz coefficients that push singular values near 1 in five steps.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
@@ -33,10 +35,10 @@ def orthogonal(matrix: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for `matrices`, AdamW for `others`; one state, one `step`."""
+    """Muon for `matrices`, AdamW for `others`; one state, one `step`. A team shares the matrices out."""
 
-    def __init__(self, matrices: Iterable[nn.Parameter], others: Iterable[nn.Parameter]) -> None:
-        kept = list(others)
+    def __init__(self, matrices: Iterable[nn.Parameter], others: Iterable[nn.Parameter], team: Team = ALONE) -> None:
+        kept, self.team = list(others), team
         super().__init__([{"params": list(matrices), "lr": 0.0}], {})
         groups = [
             {"params": [p for p in kept if p.dim() >= 2], "weight_decay": _DECAY},
@@ -55,19 +57,28 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002  # torch's signature
         """One step of all parameters that have a gradient."""
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._step_matrix(parameter, parameter.grad, group["lr"])
+            learning = [p for p in group["params"] if p.grad is not None]
+            updates = torch.zeros(sum(p.numel() for p in learning), device=learning[0].device) if learning else None
+            for number, (parameter, update) in enumerate(_views(learning, updates)):
+                nesterov = self._momentum(parameter)
+                if self.team.is_mine(number):
+                    update.copy_(orthogonal(nesterov))
+            if updates is not None:
+                self.team.add_up(updates)
+            for parameter, update in _views(learning, updates):
+                rows, columns = parameter.shape
+                size = group["lr"] * max(1.0, rows / columns) ** 0.5
+                parameter.mul_(1 - group["lr"] * _DECAY).add_(update, alpha=-size)
         self.adam.step()
 
-    def _step_matrix(self, parameter: nn.Parameter, grad: Tensor, rate: float) -> None:
-        state = self.state[parameter]
+    def _momentum(self, parameter: nn.Parameter) -> Tensor:
+        """The gradient, carried on from those before."""
+        state, grad = self.state[parameter], parameter.grad
+        assert grad is not None
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
         state["momentum"].lerp_(grad, 1 - _MOMENTUM)
-        update = orthogonal(grad.lerp(state["momentum"], _MOMENTUM))
-        rows, columns = parameter.shape
-        parameter.mul_(1 - rate * _DECAY).add_(update, alpha=-rate * max(1.0, rows / columns) ** 0.5)
+        return grad.lerp(state["momentum"], _MOMENTUM)
 
     def state_dict(self) -> dict[str, object]:  # type: ignore[override]
         """Both states."""
@@ -77,3 +88,11 @@ class Muon(torch.optim.Optimizer):
         """The inverse of `state_dict`."""
         super().load_state_dict(state["muon"])
         self.adam.load_state_dict(state["adam"])
+
+
+def _views(parameters: Sequence[nn.Parameter], flat: Tensor | None) -> Iterator[tuple[nn.Parameter, Tensor]]:
+    """Each parameter with its part of a flat tensor, in its shape."""
+    at = 0
+    for parameter in parameters if flat is not None else ():
+        yield parameter, flat[at : at + parameter.numel()].view_as(parameter)  # type: ignore[index]
+        at += parameter.numel()

@@ -17,7 +17,8 @@ from nano.data import Recipe
 from nano.learning import Learner, make_optimizer
 from nano.model import Sizes
 from nano.muon import Muon
-from nano.stages import DECODER, DEFAULT_STAGES, STAGES, TOWER, Stage, stages_before
+from nano.stages import DECODER, DEFAULT_STAGES, STAGES, STARTS_FROM, TOWER, Stage
+from nano.team import ALONE, Team
 
 CHECKPOINT, TOKENIZER, LOG = "checkpoint.pt", "tokenizer.model", "log.jsonl"
 _SEEDS = 2 * 10**7  # of pictures for each stage; no stage gets so far
@@ -94,15 +95,15 @@ class StageRun:
     sums: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
 
     @classmethod
-    def start(cls, plan: Plan, name: str, folder: Path, device: str = "cpu") -> StageRun:
+    def start(cls, plan: Plan, name: str, folder: Path, device: str = "cpu", team: Team = ALONE) -> StageRun:
         """From its own checkpoint, or from those of the stages before, or from nothing."""
         torch.manual_seed(plan.seed)
         learner = Learner(plan.sizes).to(device)
-        run = cls(plan, name, folder, learner, make_optimizer(learner, name))
+        run = cls(plan, name, folder, learner, make_optimizer(learner, name, team))
         if run.checkpoint.exists():
             run._resume(torch.load(run.checkpoint, map_location=device, weights_only=True))
         else:
-            for earlier in stages_before(name):
+            for earlier in STARTS_FROM[name]:
                 run._take_over(earlier, device)
         return run
 
@@ -120,7 +121,7 @@ class StageRun:
         """What an earlier stage has learnt."""
         state = torch.load(checkpoint_of(self.folder, earlier), map_location=device, weights_only=True)
         self._check_plan(state)
-        names = self.learner.part(earlier) if stages_before(earlier) == () else self.learner.state_dict()
+        names = self.learner.part(earlier) if not STARTS_FROM[earlier] else self.learner.state_dict()
         self.learner.load_state_dict({name: state["learner"][name] for name in names}, strict=False)
 
     def _resume(self, state: dict[str, Any]) -> None:
@@ -138,18 +139,17 @@ class StageRun:
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""
-        state = {
-            "plan": self.plan.to_dict(),
-            "learner": self.learner.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-            "seconds": self.seconds,
-            "is_done": self.is_done,
-        }
-        self.checkpoint.parent.mkdir(exist_ok=True)
-        partial = self.checkpoint.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(self.checkpoint)
+        _write(
+            self.checkpoint,
+            {
+                "plan": self.plan.to_dict(),
+                "learner": self.learner.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "step": self.step,
+                "seconds": self.seconds,
+                "is_done": self.is_done,
+            },
+        )
 
     def log(self, **values: object) -> None:
         """Append to the log, and tell."""
@@ -169,6 +169,22 @@ class StageRun:
 def checkpoint_of(folder: Path, stage: str) -> Path:
     """The checkpoint of a run's stage."""
     return folder / stage / CHECKPOINT
+
+
+def borrow_tower(plan: Plan, folder: Path, lender: Path) -> None:
+    """Begin a run with the tower of another one, which may have been shown to the decoder in other languages."""
+    path = checkpoint_of(lender, TOWER)
+    state = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else {"is_done": False}
+    if not state["is_done"] or Plan.from_dict(state["plan"]).sizes != plan.sizes:
+        raise click.ClickException(f"{lender}: expected a run with a trained tower of the same sizes, got another")
+    _write(checkpoint_of(folder, TOWER), {**state, "plan": plan.to_dict()})
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)
 
 
 def _short(value: object) -> str:

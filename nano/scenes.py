@@ -35,7 +35,6 @@ PALETTE: dict[str, Rgb] = {
 _JITTER = 14
 _MIN_CONTRAST = 110.0  # of a thing's colour to the background's, Euclidean in RGB
 _MIN_RADIUS = 0.14  # of the shorter side: 33 pixels across in the tower's 168, for the flattest picture
-NO_DRAWING = len(KINDS) + 1  # the kind of patches that belong to no scene
 _DIAGONAL = 1.5  # a thing is beside another when it is this many times further across than up or down
 
 
@@ -265,42 +264,3 @@ def spoil(image: PIL.Image.Image, noise: float, jpeg_quality: int | None, seed: 
         image.save(buffer, "JPEG", quality=jpeg_quality)
         image = PIL.Image.open(buffer).convert("RGB")
     return image
-
-
-@dataclass(frozen=True)
-class PatchLabels:
-    """What each patch of a padded picture shows.
-
-    Attributes:
-        kinds, colours: [n_side * n_side] i64; 0 is the background, kind `NO_DRAWING` every patch of a picture that is
-            not a simple drawing.
-        places: [n_side * n_side, 3] f32: from the patch to its thing's centre (right, down) and the thing's radius, in
-            quarters of the picture's side; 0 where no thing is.
-    """
-
-    kinds: NDArray[np.int64]
-    colours: NDArray[np.int64]
-    places: NDArray[np.float32]
-
-
-def patch_labels(scene: Scene | None, n_side: int, *, reach: float = 0.75) -> PatchLabels:
-    """Label the patches of a picture, None for one that is not a scene.
-
-    A thing claims the patches whose centre lies within `reach` of its radius, and the one that holds its own centre.
-    """
-    kinds, colours = np.zeros((2, n_side, n_side), dtype=np.int64)
-    places = np.zeros((n_side, n_side, 3), dtype=np.float32)
-    rows, columns = np.mgrid[0.5:n_side:1.0, 0.5:n_side:1.0]
-    if scene is None:
-        kinds[:] = NO_DRAWING
-    for thing in scene.things if scene else ():
-        side = max(scene.width, scene.height)  # type: ignore[union-attr]
-        left, top = (side - scene.width) // 2, (side - scene.height) // 2  # type: ignore[union-attr]
-        x, y, radius = ((v * n_side / side) for v in (thing.x + left, thing.y + top, thing.radius))
-        mine = (columns - x) ** 2 + (rows - y) ** 2 <= (reach * radius) ** 2
-        mine[min(int(y), n_side - 1), min(int(x), n_side - 1)] = True
-        kinds[mine] = 1 + KINDS.index(thing.kind)
-        colours[mine] = 1 + COLOURS.index(thing.colour)
-        offsets = np.stack([x - columns, y - rows, np.full_like(rows, radius)], axis=-1) * 4 / n_side
-        places[mine] = offsets[mine]
-    return PatchLabels(kinds.ravel(), colours.ravel(), places.reshape(-1, 3))

@@ -2,7 +2,7 @@
 
 PALO starts from a CLIP that sees and a LLaMA that reads, and trains in two stages: the projector, then everything. Nano
 has neither, so two stages stand before them: the tower learns what each patch shows, and the decoder answers about
-scenes that it is told patch by patch. Neither needs the other: they run side by side.
+scenes that it is told patch by patch.
 """
 
 from __future__ import annotations
@@ -10,15 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 TOWER, DECODER, PROJECTOR, ALL = "tower", "decoder", "projector", "all"
-# Those of one row run at the same time and start from all of the row before.
-ORDER = ((TOWER, DECODER), (PROJECTOR,), (ALL,))
 STAGES = (TOWER, DECODER, PROJECTOR, ALL)
-
-
-def stages_before(name: str) -> tuple[str, ...]:
-    """The stages that one starts from."""
-    row = next(i for i, names in enumerate(ORDER) if name in names)
-    return ORDER[row - 1] if row else ()
+# What each stage goes on from.
+STARTS_FROM: dict[str, tuple[str, ...]] = {TOWER: (), DECODER: (), PROJECTOR: (TOWER, DECODER), ALL: (PROJECTOR,)}
 
 
 @dataclass(frozen=True)
@@ -50,10 +44,10 @@ class Stage:
         return self.learning_rate * rise * min(1.0, max(0.0, (1.0 - progress) / self.decay))
 
 
-# What two cores do in an evening; a tower sees four times the pictures, for they cost little without text.
+# What two cores do in two hours.
 DEFAULT_STAGES = (
-    Stage(TOWER, n_steps=4000, n_batch=48, learning_rate=0.02, decay=0.4, curriculum=0.2, minutes=0.45),
-    Stage(DECODER, n_steps=2000, n_batch=16, learning_rate=0.02, decay=0.4, curriculum=0.0, minutes=0.45),
-    Stage(PROJECTOR, n_steps=100, n_batch=16, learning_rate=0.02, decay=0.5, curriculum=0.0, minutes=0.05, n_rise=10),
-    Stage(ALL, n_steps=2000, n_batch=32, learning_rate=0.01, decay=0.6, curriculum=0.0, minutes=0.5),
+    Stage(TOWER, n_steps=2400, n_batch=48, learning_rate=0.02, decay=0.4, curriculum=0.15, minutes=0.45),
+    Stage(DECODER, n_steps=1000, n_batch=16, learning_rate=0.02, decay=0.4, curriculum=0.0, minutes=0.25),
+    Stage(PROJECTOR, n_steps=100, n_batch=16, learning_rate=0.02, decay=0.5, curriculum=0.0, minutes=0.03, n_rise=10),
+    Stage(ALL, n_steps=500, n_batch=32, learning_rate=0.01, decay=0.6, curriculum=0.0, minutes=0.27),
 )

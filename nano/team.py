@@ -52,7 +52,18 @@ class Team:
         means: list[float] = flat[at:].tolist()
         return means
 
+    def is_mine(self, number: int) -> bool:
+        """Whether this process does piece `number` of work that is shared out."""
+        return number % self.n == self.rank
+
+    def add_up(self, values: Tensor) -> None:
+        """Make a tensor the sum of everybody's."""
+        if self.n > 1:
+            torch.distributed.all_reduce(values)
+
     def wait(self) -> None:
         """Until all are here."""
-        if self.n > 1:
-            torch.distributed.all_reduce(Tensor([0.0]))
+        self.add_up(Tensor([0.0]))
+
+
+ALONE = Team()

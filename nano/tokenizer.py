@@ -16,8 +16,9 @@ from typing import Any
 
 import sentencepiece
 
-from nano.asking import TASKS, exchange
+from nano.asking import exchange
 from nano.conversations import CODES, TRAINING, conversation, make_picture
+from nano.meaning import TASKS
 from nano.questions import GRAMMARS
 from palo_cpp.languages import LANGUAGES
 from palo_cpp.prompt import SYSTEM

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ import torch.multiprocessing
 from nano import tokenizer as nano_tokenizer
 from nano.conversations import CODES, VALIDATION
 from nano.data import Batch, Batches
-from nano.learning import apply_gradients, backward, exact_answers, things_seen
+from nano.learning import apply_gradients, backward, exact_answers, fields_seen
+from nano.labels import FIELDS
 from nano.model import Sizes
-from nano.run import TOKENIZER, Plan, StageRun, checkpoint_of
-from nano.stages import DECODER, ORDER, TOWER
+from nano.run import TOKENIZER, Plan, StageRun, borrow_tower, checkpoint_of
+from nano.stages import DECODER, STAGES, TOWER
 from nano.team import Team
 from nano.tokenizer import NanoTokenizer
 
@@ -50,12 +51,13 @@ def validate(run: StageRun, batches: list[Batch]) -> None:
     """Log what held-out pictures show: patches named right, or exact answers in all, by task and by language."""
     run.learner.eval()
     if run.name == TOWER:
-        kinds, colours = zip(*(things_seen(run.learner, batch) for batch in batches), strict=True)
-        run.log(kinds_seen=sum(kinds) / len(kinds), colours_seen=sum(colours) / len(colours))
+        seen = [fields_seen(run.learner, batch) for batch in batches]
+        run.learner.train()
+        run.log(seen={name: round(sum(each[name] for each in seen) / len(seen), 4) for name in FIELDS})
         return
     by_task, by_language, all_right = defaultdict(list), defaultdict(list), list[bool]()
     for batch in batches:
-        told = run.learner.told(batch.kinds, batch.colours) if run.name == DECODER else None
+        told = run.learner.told(batch.fields) if run.name == DECODER else None
         for exchange, is_right in exact_answers(run.learner.nano, batch, told):
             by_task[exchange.task].append(is_right)
             by_language[exchange.language].append(is_right)
@@ -120,7 +122,9 @@ class _StopSignal:
 
 
 def _validation(run: StageRun, tokenizer: NanoTokenizer, sitting: Sitting) -> list[Batch]:
-    batches = Batches(tokenizer, run.plan.sizes, run.plan.recipe(run.name, 1), sitting.n_validation, VALIDATION.start)
+    """Held-out pictures, with questions in all ten languages whatever the run learns from."""
+    recipe = replace(run.plan.recipe(run.name, 1), image_languages=CODES)
+    batches = Batches(tokenizer, run.plan.sizes, recipe, sitting.n_validation, VALIDATION.start)
     return [batches[i].to(sitting.device) for i in range(sitting.n_validation)]
 
 
@@ -152,18 +156,14 @@ def _ignore_interrupts(_: int) -> None:
 
 
 def train(plan: Plan, folder: Path, sitting: Sitting, n_processes: int) -> None:
-    """Train all stages that are not done yet; those that need not wait for each other run at the same time."""
-    for names in ORDER:
-        pending = [name for name in names if not _is_done(folder, name)]
-        n_each = max(1, n_processes // max(len(pending), 1)) if sitting.device == "cpu" else 1
-        with tempfile.TemporaryDirectory() as meeting:
-            jobs = [
-                (name, rank, n_each, Path(meeting) / name, plan, folder, sitting)
-                for name in pending
-                for rank in range(n_each)
-            ]
-            _run_all(_train_process, jobs, at_once=n_processes > 1 and sitting.device == "cpu")
-        if not all(_is_done(folder, name) for name in names):
+    """Train all stages that are not done yet, one after the other."""
+    n = n_processes if sitting.device == "cpu" else 1
+    for name in STAGES:
+        if not _is_done(folder, name):
+            with tempfile.TemporaryDirectory() as meeting:
+                jobs = [(name, rank, n, Path(meeting) / name, plan, folder, sitting) for rank in range(n)]
+                _run_all(_train_process, jobs)
+        if not _is_done(folder, name):
             return
 
 
@@ -172,11 +172,10 @@ def _is_done(folder: Path, name: str) -> bool:
     return path.exists() and torch.load(path, map_location="cpu", weights_only=True, mmap=True)["is_done"]
 
 
-def _run_all(work: Callable[..., None], jobs: list[Any], *, at_once: bool) -> None:
-    """Each job in a process of one thread, all at once; or here, one after the other."""
-    if not at_once:
-        for job in jobs:
-            work(*job)
+def _run_all(work: Callable[..., None], jobs: list[Any]) -> None:
+    """Each job in a process of one thread, all at once; a single one here."""
+    if len(jobs) == 1:
+        work(*jobs[0])
         return
     context = torch.multiprocessing.get_context("spawn")
     processes = [context.Process(target=_alone, args=(work, *job)) for job in jobs]
@@ -205,7 +204,7 @@ def _train_process(
     name: str, rank: int, n: int, meeting_point: Path, plan: Plan, folder: Path, sitting: Sitting
 ) -> None:
     team = Team.join(rank, n, meeting_point)
-    run = StageRun.start(plan, name, folder, sitting.device)
+    run = StageRun.start(plan, name, folder, sitting.device, team)
     if rank == 0:
         click.echo(f"{name}: from step {run.step} of {run.stage.n_steps} on, {n} processes on {sitting.device}")
     train_stage(run, team, sitting)
@@ -219,6 +218,12 @@ def _train_process(
 @click.option("--steps", "factor", type=float, default=1.0, show_default=True, help="Times the plan's steps.")
 @click.option("--projector", type=click.Choice(["ldpnet", "mlp2x_gelu"]), default="ldpnet", show_default=True)
 @click.option("--image-languages", default="all", show_default=True, help="Codes, as en,hi: pictures in these only.")
+@click.option(
+    "--tower",
+    "lender",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A run whose tower to take instead of training one: a tower learns no words.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--minutes", type=float, default=float("inf"), help="Stop after so long; the same command goes on.")
 @click.option("--by-clock", is_flag=True, help="Let each stage end with its share of --minutes, whatever its steps.")
@@ -232,6 +237,7 @@ def main(
     factor: float,
     projector: str,
     image_languages: str,
+    lender: Path | None,
     seed: int,
     minutes: float,
     by_clock: bool,
@@ -252,6 +258,8 @@ def main(
     n_tokens = Plan.n_tokens + sizes.n_image_tokens - Sizes().n_image_tokens
     languages = CODES if image_languages == "all" else tuple(image_languages.split(","))
     plan = Plan(sizes, n_tokens=n_tokens, seed=seed, image_languages=languages).scaled(factor)
+    if lender is not None and not _is_done(folder, TOWER):
+        borrow_tower(plan, folder, lender)
     train(plan, folder, Sitting(device, n_workers, minutes, by_clock), n_processes or n_cores)
 
 

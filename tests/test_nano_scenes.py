@@ -8,11 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nano.asking import TASKS, exchange
+from nano.asking import exchange
 from nano.conversations import TEST, TRAINING, VALIDATION, ask_something, conversation, make_picture, reading
+from nano.labels import FIELDS, patch_labels
+from nano.meaning import TASKS
 from nano.other_pictures import render_other
 from nano.questions import GRAMMARS
-from nano.scenes import PALETTE, make_scene, patch_labels, render
+from nano.scenes import PALETTE, make_scene, render
 from nano.things import COLOURS, KINDS, SIDES
 
 SEEDS = range(3000, 3120)
@@ -119,14 +121,45 @@ def test_patches_are_labelled_where_things_are():
     for seed in SEEDS:
         scene = make_scene(seed)
         labels = patch_labels(scene, 12)
-        kinds, colours = labels.kinds, labels.colours
+        kinds, colours = labels.field("kind"), labels.field("colour")
         assert {KINDS[k - 1] for k in kinds if k} == {thing.kind for thing in scene.things}
         assert ((kinds > 0) == (colours > 0)).all()
-        side = max(scene.width, scene.height)
         thing = scene.things[-1]
-        x = int((thing.x + (side - scene.width) // 2) * 12 / side)
-        y = int((thing.y + (side - scene.height) // 2) * 12 / side)
-        assert kinds.reshape(12, 12)[y, x] == 1 + KINDS.index(thing.kind)
+        assert kinds[patch_of(scene, thing)] == 1 + KINDS.index(thing.kind)
+
+
+def patch_of(scene, thing):
+    side = max(scene.width, scene.height)
+    x = int((thing.x + (side - scene.width) // 2) * 12 / side)
+    y = int((thing.y + (side - scene.height) // 2) * 12 / side)
+    return y * 12 + x
+
+
+def test_patches_say_what_the_answers_say():
+    """Every answer can be looked up at the thing that it is about."""
+    kinds, colours = ("", *KINDS, "unclear"), ("", *COLOURS, "unclear")
+    n_unclear = 0
+    for seed in SEEDS:
+        scene = make_scene(seed)
+        labels, names = patch_labels(scene, 12), [(g.kind, g.colour) for g in scene.groups()]
+        for thing in scene.things:
+            said = {name: int(labels.field(name)[patch_of(scene, thing)]) for name in FIELDS}
+            assert said["n_things"] == len(scene.things)
+            assert said["n_of_kind"] == sum(other.kind == thing.kind for other in scene.things)
+            assert said["n_of_colour"] == sum(other.colour == thing.colour for other in scene.things)
+            assert said["n_of_both"] == scene.groups()[said["order"]].n
+            assert names[said["order"]] == (thing.kind, thing.colour)
+            assert said["order"] + 1 + said["after"] == len(names)
+            assert bool(said["is_largest"]) == (scene.largest() == thing)
+            for side in SIDES:
+                found = scene.neighbours(thing, side)
+                beside = (kinds[said[f"kind_{side}"]], colours[said[f"colour_{side}"]])
+                if found is None or len(found) > 1:
+                    n_unclear += 1
+                    assert beside == ("unclear", "unclear")
+                else:
+                    assert beside == ((found[0].kind, found[0].colour) if found else ("", ""))
+    assert n_unclear > 20
 
 
 def test_easy_scenes_are_easy():

@@ -16,11 +16,11 @@ from palo_cpp.convert import convert
 from nano.conversations import CODES, conversation, make_picture
 from nano.data import NO_LABEL, Batches, Layout, Recipe
 from nano.evaluation import held_out_questions, score
+from nano.labels import FIELDS, NO_DRAWING, patch_labels
 from nano.learning import Learner, apply_gradients, exact_answers, make_optimizer, train_step
 from nano.model import Nano, Sizes
 from nano.muon import orthogonal
 from nano.run import TOKENIZER, Plan, StageRun, checkpoint_of
-from nano.scenes import NO_DRAWING, patch_labels
 from nano.stages import ALL, DECODER, PROJECTOR, STAGES, TOWER, Stage
 from nano.team import Team
 from nano.tokenizer import NanoTokenizer, train
@@ -123,7 +123,7 @@ def test_text_batches_see_no_image(tokenizer):
 def test_batches_do_not_depend_on_who_makes_them(tokenizer):
     batches = Batches(tokenizer, TOY, Recipe(2, 160), 100, 0)
     one, other = batches[7], Batches(tokenizer, TOY, Recipe(2, 160), 100, 0)[7]
-    for name in ("pixels", "tokens", "positions", "segments", "labels", "kinds", "colours", "places"):
+    for name in ("pixels", "tokens", "positions", "segments", "labels", "fields", "places"):
         assert torch.equal(getattr(one, name), getattr(other, name)), name
     assert not torch.equal(one.pixels, batches[8].pixels)
 
@@ -162,10 +162,13 @@ def test_stages_train_what_they_say(tokenizer, stage):
 def test_the_decoder_is_told_what_the_pictures_show(tokenizer):
     batches = Batches(tokenizer, TOY, toy_plan().recipe(DECODER, 1), 100, 0)
     batch, learner = batches[3], Learner(TOY)
-    assert len(batch.pixels) == 0 and batch.kinds.max() > 0
-    told = learner.told(batch.kinds, batch.colours)
+    assert len(batch.pixels) == 0 and batch.field("kind").max() > 0
+    told = learner.told(batch.fields)
     assert told.shape == (2, TOY.n_image_tokens, TOY.n_embd)
-    assert not torch.allclose(told[0], learner.told(batch.kinds, 0 * batch.colours)[0])
+    for number in range(len(FIELDS)):
+        other = batch.fields.clone()
+        other[:, number] = (other[:, number] + (batch.field("colour") > 0)) % 2
+        assert not torch.allclose(told[0], learner.told(other)[0])
 
 
 def test_patches_say_where_their_thing_is():
@@ -173,13 +176,13 @@ def test_patches_say_where_their_thing_is():
     (thing,), labels = scene.things, patch_labels(scene, 12)
     side = max(scene.width, scene.height)
     x, y = thing.x + (side - scene.width) // 2, thing.y + (side - scene.height) // 2
-    for at in np.flatnonzero(labels.colours):
+    for at in np.flatnonzero(labels.field("colour")):
         right, down, radius = labels.places[at] / 4  # shares of the side
         assert (at % 12 + 0.5) / 12 + right == pytest.approx(x / side, abs=1e-6)
         assert (at // 12 + 0.5) / 12 + down == pytest.approx(y / side, abs=1e-6)
         assert radius == pytest.approx(thing.radius / side, abs=1e-6)
-    assert not labels.places[labels.colours == 0].any()
-    assert set(patch_labels(None, 12).kinds) == {NO_DRAWING}
+    assert not labels.places[labels.field("colour") == 0].any()
+    assert set(patch_labels(None, 12).field("kind")) == {NO_DRAWING}
 
 
 @pytest.mark.parametrize("shape", [(24, 24), (16, 48), (48, 16)])
