@@ -30,7 +30,6 @@ class Plan:
 
     sizes: Sizes = field(default_factory=Sizes)
     stages: tuple[Stage, ...] = DEFAULT_STAGES
-    n_tokens: int = 320
     seed: int = 0
     image_languages: tuple[str, ...] = CODES
 
@@ -47,7 +46,7 @@ class Plan:
         stage = self.stage(name)
         return Recipe(
             n_batch=max(1, stage.n_batch // n_processes),
-            n_tokens=self.n_tokens,
+            n_tokens=self.sizes.n_image_tokens + stage.n_text,
             draws=name != DECODER,
             talks=name != TOWER,
             n_curriculum=round(stage.curriculum * stage.n_steps * n_processes),
@@ -68,7 +67,6 @@ class Plan:
         return cls(
             Sizes(**values["sizes"]),
             tuple(Stage(**stage) for stage in values["stages"]),
-            values["n_tokens"],
             values["seed"],
             tuple(values["image_languages"]),
         )

@@ -27,6 +27,7 @@ class Stage:
             `decay`.
         curriculum: over this share of the steps the pictures grow from easy ones to all that there are.
         minutes: share of a run whose minutes are given.
+        n_text: tokens of text about each picture.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Stage:
     curriculum: float
     minutes: float
     n_rise: int = 50
+    n_text: int = 284  # twelve questions
 
     def rate(self, step: int, progress: float) -> float:
         """The learning rate; `progress` of the stage is by steps or by the clock."""
@@ -48,6 +50,7 @@ class Stage:
 DEFAULT_STAGES = (
     Stage(TOWER, n_steps=2400, n_batch=48, learning_rate=0.02, decay=0.4, curriculum=0.15, minutes=0.45),
     Stage(DECODER, n_steps=1000, n_batch=16, learning_rate=0.02, decay=0.4, curriculum=0.0, minutes=0.25),
-    Stage(PROJECTOR, n_steps=100, n_batch=16, learning_rate=0.02, decay=0.5, curriculum=0.0, minutes=0.03, n_rise=10),
+    # More pictures and less text: most of what the projector learns is what the told scenes look like.
+    Stage(PROJECTOR, 400, n_batch=16, learning_rate=0.02, decay=0.5, curriculum=0.0, minutes=0.03, n_text=100),
     Stage(ALL, n_steps=500, n_batch=32, learning_rate=0.01, decay=0.6, curriculum=0.0, minutes=0.27),
 )

@@ -255,9 +255,8 @@ def main(
     if not (folder / TOKENIZER).exists():
         nano_tokenizer.train(folder / TOKENIZER)
     sizes = Sizes(projector=projector)
-    n_tokens = Plan.n_tokens + sizes.n_image_tokens - Sizes().n_image_tokens
     languages = CODES if image_languages == "all" else tuple(image_languages.split(","))
-    plan = Plan(sizes, n_tokens=n_tokens, seed=seed, image_languages=languages).scaled(factor)
+    plan = Plan(sizes, seed=seed, image_languages=languages).scaled(factor)
     if lender is not None and not _is_done(folder, TOWER):
         borrow_tower(plan, folder, lender)
     train(plan, folder, Sitting(device, n_workers, minutes, by_clock), n_processes or n_cores)

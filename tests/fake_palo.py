@@ -11,6 +11,7 @@ from typing import Any
 from palo_cpp.answer import Answer, AnswerStream, InputImage, Inputs, Timings
 from palo_cpp.budget import ContextUse
 from palo_cpp.cli import opening
+from palo_cpp.decoding_options import DEFAULT_LANG_MODE
 from palo_cpp.errors import ImageError, PaloError, SessionError
 from palo_cpp.languages import LANGUAGES
 from palo_cpp.prompt import Turn
@@ -73,11 +74,11 @@ class FakePalo:
     def load_chat(self, path: Path) -> FakeChat:
         """What `FakeChat.save` wrote: a pickle, for it is a test's own."""
         try:
-            lang, turns, pending_images, with_kv = pickle.loads(path.read_bytes())
+            lang, lang_mode, turns, pending_images, with_kv = pickle.loads(path.read_bytes())
         except (OSError, pickle.UnpicklingError):
             raise SessionError(f"{path}: expected a session file, got another") from None
         self.loaded.append((path.name, with_kv))
-        return FakeChat(self, lang, turns, pending_images)
+        return FakeChat(self, lang, turns, pending_images, lang_mode)
 
     def stream(
         self, image: Any, question: str | None = None, *, lang: str | None = None, **options: Any
@@ -97,6 +98,7 @@ class FakeChat:
     lang: str | None
     turns: list[Turn] = field(default_factory=list)
     pending_images: list[Any] = field(default_factory=list)
+    lang_mode: str = DEFAULT_LANG_MODE
 
     def __enter__(self) -> FakeChat:
         return self
@@ -108,8 +110,9 @@ class FakeChat:
         self, question: str | None = None, *, lang: str | None = None, instead: bool = False, **options: Any
     ) -> AnswerStream:
         code = lang or self.lang
+        mode = {} if self.lang_mode == DEFAULT_LANG_MODE else {"lang_mode": self.lang_mode}
         self.palo.asked.append(
-            {"question": question, "lang": code, **options, **({"instead": True} if instead else {})}
+            {"question": question, "lang": code, **mode, **options, **({"instead": True} if instead else {})}
         )
         pieces = self.palo.pieces if self.palo.pieces is not None else list(ANSWERS[code or "en"])
         said: list[str] = []
@@ -144,7 +147,7 @@ class FakeChat:
     def save(self, path: Path, *, with_kv: bool) -> None:
         if path.name == "full.palo":
             raise PaloError(f"{path.name}: cannot write (No space left on device)")
-        path.write_bytes(pickle.dumps((self.lang, self.turns, self.pending_images, with_kv)))
+        path.write_bytes(pickle.dumps((self.lang, self.lang_mode, self.turns, self.pending_images, with_kv)))
         self.palo.saved.append((path.name, with_kv))
 
     def close(self) -> None:

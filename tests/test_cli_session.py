@@ -44,6 +44,16 @@ def test_the_language_is_kept(palo, tmp_path, code):
     assert len(palo.loaded) == 1
 
 
+def test_how_the_language_is_kept_is_kept(palo, tmp_path):
+    path = str(tmp_path / "a.palo")
+    chat("photo.jpg", "--session", path, "--lang", "ur", "--lang-mode", "strict", text="One?\n")
+    chat("--session", path, text="Two?\n")
+    assert palo.asked[-1] == {"question": "Two?", "lang": "ur", "lang_mode": "strict"}
+    chat("--session", path, "--lang-mode", "off", text="")  # a change alone is worth keeping, too
+    chat("--session", path, text="Three?\n")
+    assert palo.asked[-1]["lang_mode"] == "off"
+
+
 def test_nothing_said_nothing_written(palo, tmp_path):
     path = tmp_path / "a.palo"
     chat("photo.jpg", "--session", str(path), text="")

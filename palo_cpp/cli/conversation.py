@@ -97,6 +97,7 @@ class Conversation:
             self._palo = self._open.enter_context(opening.open_palo(self._model))
             status.show("reading the image")
             self.chat = self._open.enter_context(self.keeping.begin(self._palo, image))
+        self.chat.lang_mode = self._sampling.lang_mode or self.chat.lang_mode
         self.language = self.language or self.chat.lang
         self.lines = lines
         if lines.is_interactive:

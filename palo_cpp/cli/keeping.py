@@ -88,7 +88,7 @@ class Keeping:
 
 
 def _content(chat: Chat) -> Any:
-    return list(chat.turns), list(chat.pending_images), chat.lang
+    return list(chat.turns), list(chat.pending_images), chat.lang, chat.lang_mode
 
 
 def saved(chat: Chat, path: Path) -> str:
