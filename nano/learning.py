@@ -25,7 +25,7 @@ _WEIGHTS = {
     ALL: {"answers": 1.0, "meanings": 0.1, "patches": 0.3},
 }
 
-_AMONG = 2.0  # of the mean over what is true of a thing among the others, in the tower's loss
+_AMONG = 8.0  # of the mean over what is true of a thing among the others, in the tower's loss
 # Behind which layers of the decoder a question's last token knows what is asked, and what is true.
 _ASKED_BEHIND, _FOUND_BEHIND = 1, 2
 

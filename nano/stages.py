@@ -48,9 +48,9 @@ class Stage:
 
 # What two cores do in two hours.
 DEFAULT_STAGES = (
-    Stage(TOWER, n_steps=2400, n_batch=48, learning_rate=0.02, decay=0.4, curriculum=0.15, minutes=0.45),
-    Stage(DECODER, n_steps=1000, n_batch=16, learning_rate=0.02, decay=0.4, curriculum=0.0, minutes=0.25),
+    Stage(TOWER, n_steps=1700, n_batch=48, learning_rate=0.02, decay=0.4, curriculum=0.2, minutes=0.50),
+    Stage(DECODER, n_steps=1000, n_batch=16, learning_rate=0.02, decay=0.4, curriculum=0.0, minutes=0.23),
     # More pictures and less text: most of what the projector learns is what the told scenes look like.
     Stage(PROJECTOR, 400, n_batch=16, learning_rate=0.02, decay=0.5, curriculum=0.0, minutes=0.03, n_text=100),
-    Stage(ALL, n_steps=500, n_batch=32, learning_rate=0.01, decay=0.6, curriculum=0.0, minutes=0.27),
+    Stage(ALL, n_steps=500, n_batch=32, learning_rate=0.01, decay=0.6, curriculum=0.0, minutes=0.24),
 )
