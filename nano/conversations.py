@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import PIL.Image
@@ -21,6 +21,8 @@ TRAINING, VALIDATION, TEST = range(10**9), range(10**9, 10**9 + 10**6), range(2 
 
 READABLE = ("describe", "count", "colour", "exists", "off_topic")  # tasks that a description in words answers
 
+# Shares of the tasks in the lessons, where these differ from `TASKS`: what is learnt last is asked more often.
+_LESSONS = {**TASKS, "neighbour": 12, "colour": 2, "largest": 1.5}
 _OTHER_SHARE = 0.06  # pictures that are not simple drawings
 _TURNS = (1, 1, 1, 1, 1, 2, 2, 3)  # questions in one conversation
 _ACROSS_SHARE = 0.06  # questions that ask for the answer in a language, half of them worded in another
@@ -47,19 +49,21 @@ def make_picture(seed: int, *, difficulty: float = 1.0) -> Picture:
 def conversation(picture: Picture, rng: random.Random, languages: Sequence[str] = CODES) -> list[Exchange]:
     """One to three questions about a picture, mostly in one language, with their answers."""
     language = rng.choice(languages)
-    turns = [ask_something(picture, rng, language) for _ in range(rng.choice(_TURNS))]
+    turns = [ask_something(picture, rng, language, _LESSONS) for _ in range(rng.choice(_TURNS))]
     if len(languages) > 1 and rng.random() < _ACROSS_SHARE:
         other, state = rng.choice((language, rng.choice(languages))), rng.getstate()
-        turn = ask_something(picture, rng, language)
+        turn = ask_something(picture, rng, language, _LESSONS)
         rng.setstate(state)  # the same lots make the same question, in another language
-        turns[-1] = asked_across(turn, ask_something(picture, rng, other))
+        turns[-1] = asked_across(turn, ask_something(picture, rng, other, _LESSONS))
     return turns
 
 
-def ask_something(picture: Picture, rng: random.Random, language: str) -> Exchange:
-    """A question of any task that the picture can answer."""
+def ask_something(
+    picture: Picture, rng: random.Random, language: str, shares: Mapping[str, float] = TASKS
+) -> Exchange:
+    """A question of any task that the picture can answer, by the tasks' shares."""
     while True:
-        task = rng.choices(tuple(TASKS), tuple(TASKS.values()))[0]
+        task = rng.choices(tuple(shares), tuple(shares.values()))[0]
         found = exchange(picture.scene, rng, language, task)
         if found is not None:
             return replace(found, question=in_other_words(found.question, rng))

@@ -26,8 +26,8 @@ _WEIGHTS = {
 }
 
 _AMONG = 8.0  # of the mean over what is true of a thing among the others, in the tower's loss
-# Behind which layers of the decoder a question's last token knows what is asked, and what is true.
-_ASKED_BEHIND, _FOUND_BEHIND = 1, 2
+# How many layers of the decoder are left where a question's last token knows what is asked, and what is true.
+_LEFT_WHEN_ASKED, _LEFT_WHEN_FOUND = 2, 1
 
 
 class ToldScene(nn.Module):
@@ -92,8 +92,9 @@ class Learner(nn.Module):
         """What a question asks, and then what is true, told from its last token: one lesson for all ten languages."""
         rows, columns = batch.asked_at.T
         logits = list[Tensor]()
-        for behind, head, sizes in ((_ASKED_BEHIND, self.asked_head, ASKED), (_FOUND_BEHIND, self.found_head, FOUND)):
-            hidden = layers[behind][rows, columns].float()
+        lessons = ((_LEFT_WHEN_ASKED, self.asked_head, ASKED), (_LEFT_WHEN_FOUND, self.found_head, FOUND))
+        for n_left, head, sizes in lessons:
+            hidden = layers[max(0, len(layers) - 1 - n_left)][rows, columns].float()
             logits += head(F.rms_norm(hidden, hidden.shape[-1:])).float().split(tuple(sizes.values()), dim=-1)
         losses = []
         for each, labels in zip(logits, batch.meanings.T, strict=True):

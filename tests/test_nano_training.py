@@ -19,8 +19,8 @@ from nano.evaluation import held_out_questions, score
 from nano.labels import FIELDS, NO_DRAWING, patch_labels
 from nano.learning import Learner, apply_gradients, exact_answers, make_optimizer, train_step
 from nano.model import Nano, Sizes
-from nano.muon import orthogonal
-from nano.run import TOKENIZER, Plan, StageRun, checkpoint_of
+from nano.muon import Muon, orthogonal
+from nano.run import TOKENIZER, Plan, StageRun, borrow_tower, checkpoint_of
 from nano.stages import ALL, DECODER, PROJECTOR, STAGES, TOWER, Stage
 from nano.team import Team
 from nano.tokenizer import NanoTokenizer, train
@@ -146,7 +146,8 @@ def test_stages_train_what_they_say(tokenizer, stage):
     losses = train_step(learner, make_optimizer(learner, stage), batch, stage, rate=1e-2)
     changed = {name for name, p in learner.named_parameters() if not torch.equal(p, before[name])}
     assert set(losses) == {
-        TOWER: {"patches"}, DECODER: {"answers"}, PROJECTOR: {"answers", "told"}, ALL: {"answers", "patches"}
+        TOWER: {"patches"}, DECODER: {"answers", "meanings"}, PROJECTOR: {"answers", "told"},
+        ALL: {"answers", "meanings", "patches"},
     }[stage]  # fmt: skip
     seen = {
         "tower": any("vision_tower" in name for name in changed),
@@ -192,6 +193,20 @@ def test_muon_makes_steps_orthogonal(shape):
     uneven = u @ torch.diag(torch.logspace(-1, 0, min(shape))) @ v
     singular = torch.linalg.svdvals(orthogonal(uneven))
     assert singular.min() > 0.6 and singular.max() < 1.3  # five steps leave them near 1
+
+
+def test_a_team_shares_out_the_matrices(monkeypatch):
+    """Each makes the updates of its own; added up they are everybody's."""
+    torch.manual_seed(2)
+    matrices = [torch.nn.Parameter(torch.randn(shape)) for shape in ((8, 8), (8, 24), (24, 8))]
+    for matrix in matrices:
+        matrix.grad = torch.randn_like(matrix)
+    made = []
+    monkeypatch.setattr(Team, "add_up", lambda _, values: made.append(values.clone()))
+    for team in (Team(0, 2), Team(1, 2), Team()):
+        Muon(matrices, [], team).step()
+    torch.testing.assert_close(made[0] + made[1], made[2])
+    assert all(half.count_nonzero() < made[2].count_nonzero() for half in made[:2])
 
 
 def test_the_learning_rate_rises_stays_and_falls():
@@ -283,6 +298,19 @@ def test_a_run_with_pictures_in_english_only(tmp_path, tokenizer, monkeypatch):
     run = toy_run(tmp_path, tokenizer, PROJECTOR, image_languages=("en",))
     assert [run.plan.recipe(PROJECTOR, 1).is_text(n) for n in range(4)] == [False, True, False, True]
     assert go_on(run, 4, monkeypatch).step == 4
+
+
+def test_a_run_borrows_a_tower(tmp_path, tokenizer, monkeypatch):
+    go_on(toy_run(tmp_path / "lender", tokenizer, n_steps=2), 2, monkeypatch)
+    plan = toy_plan(n_steps=2, image_languages=("en",))
+    toy_run(tmp_path / "run", tokenizer, DECODER)
+    borrow_tower(plan, tmp_path / "run", tmp_path / "lender")
+    train_all(plan, tmp_path / "run", Sitting(n_validation=1), n_processes=1)
+    states = [torch.load(checkpoint_of(tmp_path / name, TOWER), weights_only=True) for name in ("lender", "run")]
+    assert states[0]["learner"].keys() == states[1]["learner"].keys()
+    assert all(torch.equal(states[0]["learner"][name], states[1]["learner"][name]) for name in states[0]["learner"])
+    with pytest.raises(Exception, match="expected a run with a trained tower"):
+        borrow_tower(replace(plan, sizes=replace(TOY, vision_n_ff=128)), tmp_path / "other", tmp_path / "lender")
 
 
 def test_a_run_refuses_the_folder_of_another_plan(tmp_path, tokenizer, monkeypatch):
