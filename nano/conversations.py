@@ -58,9 +58,7 @@ def conversation(picture: Picture, rng: random.Random, languages: Sequence[str] 
     return turns
 
 
-def ask_something(
-    picture: Picture, rng: random.Random, language: str, shares: Mapping[str, float] = TASKS
-) -> Exchange:
+def ask_something(picture: Picture, rng: random.Random, language: str, shares: Mapping[str, float] = TASKS) -> Exchange:
     """A question of any task that the picture can answer, by the tasks' shares."""
     while True:
         task = rng.choices(tuple(shares), tuple(shares.values()))[0]

@@ -67,7 +67,7 @@ class Learner(nn.Module):
         self.found_head = nn.Linear(sizes.n_embd, sum(FOUND.values()))
 
     def forward(self, batch: Batch, stage: str) -> dict[str, Tensor]:
-        """The losses of one batch: "patches" where the tower learns, "answers", "meanings", "told" for the projector."""
+        """The losses of one batch: "patches" for the tower, "answers" and "meanings", "told" for the projector."""
         losses, images = dict[str, Tensor](), None
         if stage == DECODER and not batch.is_text:
             images = self.told(batch.fields)

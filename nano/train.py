@@ -19,8 +19,8 @@ import torch.multiprocessing
 from nano import tokenizer as nano_tokenizer
 from nano.conversations import CODES, VALIDATION
 from nano.data import Batch, Batches
-from nano.learning import apply_gradients, backward, exact_answers, fields_seen
 from nano.labels import FIELDS
+from nano.learning import apply_gradients, backward, exact_answers, fields_seen
 from nano.model import Sizes
 from nano.run import TOKENIZER, Plan, StageRun, borrow_tower, checkpoint_of
 from nano.stages import DECODER, STAGES, TOWER

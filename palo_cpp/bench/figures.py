@@ -116,7 +116,7 @@ class BenchReport:
 
     @property
     def words_per_s(self) -> dict[str, float] | None:
-        """How fast each language is written, in words of `tokens_per_word`; by our speed behind the shortest context."""
+        """How fast each language is written: our speed behind the shortest context over `tokens_per_word`."""
         speed = self.sides["palo_cpp"].figures()["decode_tokens_per_s"] if "palo_cpp" in self.sides else None
         if not isinstance(speed, float) or not self.tokens_per_word:
             return None
