@@ -52,5 +52,5 @@ DEFAULT_STAGES = (
     Stage(DECODER, n_steps=1000, n_batch=16, learning_rate=0.02, decay=0.4, curriculum=0.0, minutes=0.23),
     # More pictures and less text: most of what the projector learns is what the told scenes look like.
     Stage(PROJECTOR, 400, n_batch=16, learning_rate=0.02, decay=0.5, curriculum=0.0, minutes=0.03, n_text=100),
-    Stage(ALL, n_steps=500, n_batch=32, learning_rate=0.01, decay=0.6, curriculum=0.0, minutes=0.24),
+    Stage(ALL, n_steps=500, n_batch=32, learning_rate=0.008, decay=0.9, curriculum=0.0, minutes=0.24),
 )
