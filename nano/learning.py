@@ -22,7 +22,7 @@ _WEIGHTS = {
     TOWER: {"patches": 1.0},
     DECODER: {"answers": 1.0, "meanings": 0.3},
     PROJECTOR: {"answers": 1.0, "told": 1.0},
-    ALL: {"answers": 1.0, "meanings": 0.1, "patches": 0.3},
+    ALL: {"answers": 1.0, "meanings": 0.1},
 }
 
 _AMONG = 8.0  # of the mean over what is true of a thing among the others, in the tower's loss
@@ -72,11 +72,12 @@ class Learner(nn.Module):
         if stage == DECODER and not batch.is_text:
             images = self.told(batch.fields)
         elif not batch.is_text:
-            hidden = self.nano.see(batch.normalised())
-            if stage != PROJECTOR:
+            with torch.set_grad_enabled(stage == TOWER and torch.is_grad_enabled()):
+                hidden = self.nano.see(batch.normalised())
+            if stage == TOWER:
                 losses["patches"] = self._patch_loss(hidden, batch)
-            if stage != TOWER:
-                images = self.nano.project(hidden.detach() if stage == PROJECTOR else hidden)
+            else:
+                images = self.nano.project(hidden)
             if stage == PROJECTOR:
                 losses["told"] = F.mse_loss(images.float(), self.told(batch.fields).float())
         if batch.tokens.shape[1]:
@@ -131,7 +132,7 @@ def _belongs(name: str, stage: str) -> bool:
         TOWER: is_tower,
         DECODER: not is_tower and not is_projector,
         PROJECTOR: is_projector,
-        ALL: not name.startswith("told"),
+        ALL: not is_tower and not name.startswith("told"),
     }[stage]
 
 

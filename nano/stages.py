@@ -1,8 +1,8 @@
 """The stages of the training, and the learning rate in each.
 
-PALO starts from a CLIP that sees and a LLaMA that reads, and trains in two stages: the projector, then everything. Nano
-has neither, so two stages stand before them: the tower learns what each patch shows, and the decoder answers about
-scenes that it is told patch by patch.
+PALO starts from a CLIP that sees and a LLaMA that reads, leaves CLIP as it is, and trains in two stages: the projector,
+then projector and LLaMA. Nano has neither, so two stages stand before them: the tower learns what each patch shows, and
+the decoder answers about scenes that it is told patch by patch.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class Stage:
 
 # What two cores do in two hours.
 DEFAULT_STAGES = (
-    Stage(TOWER, n_steps=1700, n_batch=48, learning_rate=0.02, decay=0.4, curriculum=0.2, minutes=0.50),
-    Stage(DECODER, n_steps=1000, n_batch=16, learning_rate=0.02, decay=0.4, curriculum=0.0, minutes=0.23),
+    Stage(TOWER, n_steps=2200, n_batch=48, learning_rate=0.02, decay=0.4, curriculum=0.2, minutes=0.64),
+    Stage(DECODER, n_steps=1000, n_batch=16, learning_rate=0.02, decay=0.4, curriculum=0.0, minutes=0.24),
     # More pictures and less text: most of what the projector learns is what the told scenes look like.
-    Stage(PROJECTOR, 400, n_batch=16, learning_rate=0.02, decay=0.5, curriculum=0.0, minutes=0.03, n_text=100),
-    Stage(ALL, n_steps=500, n_batch=32, learning_rate=0.008, decay=0.9, curriculum=0.0, minutes=0.24),
+    Stage(PROJECTOR, 300, n_batch=16, learning_rate=0.02, decay=0.5, curriculum=0.0, minutes=0.02, n_text=100),
+    Stage(ALL, n_steps=300, n_batch=32, learning_rate=0.008, decay=0.9, curriculum=0.0, minutes=0.10, n_rise=20),
 )

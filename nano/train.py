@@ -122,8 +122,8 @@ class _StopSignal:
 
 
 def _validation(run: StageRun, tokenizer: NanoTokenizer, sitting: Sitting) -> list[Batch]:
-    """Held-out pictures, with questions in all ten languages whatever the run learns from."""
-    recipe = replace(run.plan.recipe(run.name, 1), image_languages=CODES)
+    """Held-out pictures, none of them easier, with questions in all ten languages, whatever the run learns from."""
+    recipe = replace(run.plan.recipe(run.name, 1), image_languages=CODES, n_curriculum=0)
     batches = Batches(tokenizer, run.plan.sizes, recipe, sitting.n_validation, VALIDATION.start)
     return [batches[i].to(sitting.device) for i in range(sitting.n_validation)]
 

@@ -82,7 +82,7 @@ def test_labels_are_the_next_tokens_of_answers(tokenizer):
 
 def test_conversations_do_not_see_each_other(tokenizer):
     torch.manual_seed(0)
-    nano, batch = Nano(TOY).eval(), toy_batch(tokenizer)
+    nano, batch = Nano(TOY).eval(), toy_batch(tokenizer, n_tokens=240)
     images = torch.randn(2, TOY.n_image_tokens, TOY.n_embd)
 
     def read(tokens, images):
@@ -147,7 +147,7 @@ def test_stages_train_what_they_say(tokenizer, stage):
     changed = {name for name, p in learner.named_parameters() if not torch.equal(p, before[name])}
     assert set(losses) == {
         TOWER: {"patches"}, DECODER: {"answers", "meanings"}, PROJECTOR: {"answers", "told"},
-        ALL: {"answers", "meanings", "patches"},
+        ALL: {"answers", "meanings"},
     }[stage]  # fmt: skip
     seen = {
         "tower": any("vision_tower" in name for name in changed),
@@ -156,7 +156,7 @@ def test_stages_train_what_they_say(tokenizer, stage):
         "told": any(name.startswith("told") for name in changed),
     }
     assert {part for part, is_changed in seen.items() if is_changed} == {
-        TOWER: {"tower"}, DECODER: {"decoder", "told"}, PROJECTOR: {"projector"}, ALL: {"tower", "projector", "decoder"}
+        TOWER: {"tower"}, DECODER: {"decoder", "told"}, PROJECTOR: {"projector"}, ALL: {"projector", "decoder"}
     }[stage]  # fmt: skip
 
 
