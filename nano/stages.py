@@ -46,11 +46,11 @@ class Stage:
         return self.learning_rate * rise * min(1.0, max(0.0, (1.0 - progress) / self.decay))
 
 
-# What two cores do in two hours.
+# What two cores do in two and a half hours.
 DEFAULT_STAGES = (
-    Stage(TOWER, n_steps=2200, n_batch=48, learning_rate=0.02, decay=0.4, curriculum=0.2, minutes=0.64),
-    Stage(DECODER, n_steps=1000, n_batch=16, learning_rate=0.02, decay=0.4, curriculum=0.0, minutes=0.24),
+    Stage(TOWER, n_steps=2400, n_batch=48, learning_rate=0.02, decay=0.4, curriculum=0.2, minutes=0.38),
+    Stage(DECODER, n_steps=1000, n_batch=16, learning_rate=0.02, decay=0.4, curriculum=0.0, minutes=0.16),
     # More pictures and less text: most of what the projector learns is what the told scenes look like.
     Stage(PROJECTOR, 300, n_batch=16, learning_rate=0.02, decay=0.5, curriculum=0.0, minutes=0.02, n_text=100),
-    Stage(ALL, n_steps=300, n_batch=32, learning_rate=0.008, decay=0.9, curriculum=0.0, minutes=0.10, n_rise=20),
+    Stage(ALL, n_steps=1200, n_batch=32, learning_rate=0.008, decay=0.9, curriculum=0.0, minutes=0.44, n_rise=20),
 )
