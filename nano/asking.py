@@ -19,15 +19,18 @@ class Exchange:
 
     Attributes:
         language: of the answer.
-        task: key of `TASKS`, or "unknown" for a picture that is not a simple drawing.
         meaning: of both, whatever the language.
     """
 
     question: str
     answer: str
     language: str
-    task: str
     meaning: Meaning
+
+    @property
+    def task(self) -> str:
+        """Key of `TASKS`, or "unknown" for a picture that is not a simple drawing."""
+        return self.meaning.task or "unknown"
 
 
 def exchange(scene: Scene | None, rng: random.Random, language: str, task: str) -> Exchange | None:
@@ -39,9 +42,9 @@ def exchange(scene: Scene | None, rng: random.Random, language: str, task: str) 
     grammar = GRAMMARS[language]
     if scene is None:
         question = rng.choice(rng.choice(_any_question(rng, grammar, language)))
-        return Exchange(question, grammar.UNKNOWN, language, "unknown", Meaning(None))
+        return Exchange(question, grammar.UNKNOWN, language, Meaning(None))
     found = _TASKS[task](scene, rng, grammar, language)
-    return found and Exchange(rng.choice(found[0]), found[1], language, task, found[2])
+    return found and Exchange(rng.choice(found[0]), found[1], language, found[2])
 
 
 def in_other_words(question: str, rng: random.Random) -> str:
@@ -83,7 +86,7 @@ def _describe_questions(grammar: Grammar, language: str) -> tuple[str, ...]:
 
 def _describe(scene: Scene, _: random.Random, grammar: Grammar, language: str) -> _Found:
     groups = scene.groups()
-    meaning = Meaning("describe", n=groups[0].n, found=(groups[0].kind, groups[0].colour), names=True)
+    meaning = Meaning("describe", n=groups[0].n, found=(groups[0].kind, groups[0].colour))
     return _describe_questions(grammar, language), grammar.describe(groups), meaning
 
 
@@ -104,7 +107,7 @@ def _colour(scene: Scene, rng: random.Random, grammar: Grammar, _: str) -> _Foun
     if not things:
         return None
     thing = rng.choice(things)
-    meaning = Meaning("colour", thing.kind, n=1, found=(thing.kind, thing.colour), names=True)
+    meaning = Meaning("colour", thing.kind, n=1, found=(thing.kind, thing.colour))
     return grammar.ask_colour(thing.kind), grammar.colour(thing.kind, thing.colour), meaning
 
 
@@ -137,7 +140,7 @@ def _neighbour(scene: Scene, rng: random.Random, grammar: Grammar, _: str) -> _F
         return None
     side, kind, others = rng.choice(choices)
     found = (others[0].kind, others[0].colour) if others else None
-    meaning = Meaning("neighbour", kind, side=side, n=len(others), found=found, names=True)
+    meaning = Meaning("neighbour", kind, side=side, n=len(others), found=found)
     return grammar.ask_neighbour(side, kind), grammar.neighbour(side, kind, found), meaning
 
 
@@ -146,7 +149,7 @@ def _largest(scene: Scene, _: random.Random, grammar: Grammar, __: str) -> _Foun
     if thing is None:
         return None
     found = (thing.kind, thing.colour)
-    return grammar.ask_largest(), grammar.largest(*found), Meaning("largest", n=1, found=found, names=True)
+    return grammar.ask_largest(), grammar.largest(*found), Meaning("largest", n=1, found=found)
 
 
 def _off_topic(_: Scene, __: random.Random, grammar: Grammar, ___: str) -> _Found:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nano.asking import Exchange
 from nano.conversations import CODES, Picture, conversation, make_picture, reading
-from nano.labels import FIELDS, PatchLabels, patch_labels
+from nano.labels import NUMBER, PatchLabels, patch_labels
 from nano.model import Sizes
 from nano.tokenizer import NanoTokenizer
 from palo_cpp.feature_cache import Features
@@ -80,7 +80,7 @@ class Batch:
 
     def field(self, name: str) -> Tensor:
         """One field of what the patches show, [n_batch, n_patches]."""
-        return self.fields[:, list(FIELDS).index(name)]
+        return self.fields[:, NUMBER[name]]
 
     def _tensors(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if torch.is_tensor(value)}

@@ -20,7 +20,7 @@ import torch
 from nano.data import Batch, Batches, Recipe
 from nano.evaluation import Question, Score, fidelity, held_out_questions, score, table_row, task_row
 from nano.export import NAME, export, load_run
-from nano.learning import answer_logits
+from nano.learning import answer_logits, read
 from nano.model import Nano
 from nano.run import TOKENIZER
 from nano.tokenizer import NanoTokenizer
@@ -84,7 +84,7 @@ def _greedy(nano: Nano, tokenizer: NanoTokenizer, questions: Sequence[Question])
     """Decode without a cache: the model is small, and the right answer is tried first, which is most often it."""
     batch = _one_each(nano, tokenizer, questions)
     images = nano.project(nano.see(batch.normalised()))
-    logits, labels = answer_logits(nano, batch, images)
+    logits, labels = answer_logits(nano, batch, read(nano, batch, images))
     answers: list[list[int]] = []
     at = 0
     for row, answered in enumerate(batch.answers):

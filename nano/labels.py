@@ -32,6 +32,7 @@ FIELDS: dict[str, int] = {
     "after": MAX_THINGS,
     **{name: (_UNCLEAR_KIND if name.startswith(KIND) else _UNCLEAR_COLOUR) + 1 for name in _BESIDE},
 }
+NUMBER = {name: i for i, name in enumerate(FIELDS)}
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class PatchLabels:
 
     def field(self, name: str) -> NDArray[np.int64]:
         """One field, [n_side * n_side]."""
-        found: NDArray[np.int64] = self.fields[list(FIELDS).index(name)]
+        found: NDArray[np.int64] = self.fields[NUMBER[name]]
         return found
 
 
@@ -63,7 +64,7 @@ def patch_labels(scene: Scene | None, n_side: int, *, reach: float = 0.75) -> Pa
     places = np.zeros((n_side, n_side, 3), dtype=np.float32)
     rows, columns = np.mgrid[0.5:n_side:1.0, 0.5:n_side:1.0]
     if scene is None:
-        fields[0] = NO_DRAWING
+        fields[NUMBER[KIND]] = NO_DRAWING
     for thing in scene.things if scene else ():
         side = max(scene.width, scene.height)  # type: ignore[union-attr]
         left, top = (side - scene.width) // 2, (side - scene.height) // 2  # type: ignore[union-attr]

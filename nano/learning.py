@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nano.asking import Exchange
 from nano.data import NO_LABEL, Batch
-from nano.labels import COLOUR, FIELDS, KIND, NO_DRAWING
+from nano.labels import COLOUR, FIELDS, KIND, NO_DRAWING, NUMBER
 from nano.meaning import ASKED, FOUND, NOT_SAID
 from nano.model import Nano, Sizes
 from nano.muon import Muon
@@ -46,7 +46,8 @@ class ToldScene(nn.Module):
     def forward(self, fields: Tensor) -> Tensor:
         """fields [n_batch, len(FIELDS), n_patches] -> [n_batch, n_image_tokens, n_embd]."""
         kind, *others = (embed(fields[:, i]) for i, embed in enumerate(self.fields))
-        patches = kind + sum(others) * (fields[:, 1] > 0)[..., None]  # there is more to say only where a thing is
+        is_thing = fields[:, NUMBER[COLOUR]] > 0  # elsewhere there is no more to say
+        patches = kind + sum(others) * is_thing[..., None]
         if self.n_image_tokens < self.n_side**2:  # LDP: one row for 2 x 2 patches
             grid = patches.transpose(1, 2).unflatten(2, (self.n_side, self.n_side))
             patches = F.avg_pool2d(grid, 2, ceil_mode=True).flatten(2).transpose(1, 2)
@@ -81,10 +82,9 @@ class Learner(nn.Module):
             if stage == PROJECTOR:
                 losses["told"] = F.mse_loss(images.float(), self.told(batch.fields).float())
         if batch.tokens.shape[1]:
-            layers = self.nano.layers(batch.tokens, batch.positions, batch.segments, images, batch.start)
-            said = batch.labels != NO_LABEL
-            logits = self.nano.say(layers[-1][said])
-            losses["answers"] = F.cross_entropy(logits.float(), batch.labels[said])
+            layers = read(self.nano, batch, images)
+            logits, labels = answer_logits(self.nano, batch, layers)
+            losses["answers"] = F.cross_entropy(logits.float(), labels)
             if stage != PROJECTOR:
                 losses["meanings"] = self._meaning_loss(layers, batch)
         return losses
@@ -145,9 +145,13 @@ def _weights(name: str, logits: Tensor) -> Tensor:
     return weights
 
 
-def answer_logits(nano: Nano, batch: Batch, images: Tensor | None) -> tuple[Tensor, Tensor]:
+def read(nano: Nano, batch: Batch, images: Tensor | None) -> list[Tensor]:
+    """What each layer of the decoder makes of a batch."""
+    return nano.layers(batch.tokens, batch.positions, batch.segments, images, batch.start)
+
+
+def answer_logits(nano: Nano, batch: Batch, layers: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Logits [n, n_vocab] and labels [n] of all tokens of the answers."""
-    layers = nano.layers(batch.tokens, batch.positions, batch.segments, images, batch.start)
     said = batch.labels != NO_LABEL
     return nano.say(layers[-1][said]), batch.labels[said]
 
@@ -202,7 +206,7 @@ def exact_answers(nano: Nano, batch: Batch, images: Tensor | None = None) -> lis
     """
     if images is None and not batch.is_text:
         images = nano.project(nano.see(batch.normalised()))
-    logits, labels = answer_logits(nano, batch, images)
+    logits, labels = answer_logits(nano, batch, read(nano, batch, images))
     right = torch.ones(batch.labels.shape, dtype=torch.bool, device=labels.device)
     right[batch.labels != NO_LABEL] = logits.argmax(-1) == labels
     right = right.cpu()

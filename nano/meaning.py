@@ -10,6 +10,7 @@ from nano.things import COLOURS, KINDS, MAX_THINGS, SIDES
 TASKS = {"describe": 5, "count": 5, "colour": 3, "exists": 4, "neighbour": 5, "largest": 2, "off_topic": 0.5}
 
 NOT_SAID = -100  # a class that no loss looks at
+_NAMING = ("describe", "colour", "neighbour", "largest")  # tasks whose answer names a thing, or says that there is none
 _UNKNOWN = MAX_THINGS + 1  # "I only know simple drawings" instead of a number
 
 # Classes of each field: of the question, and of the answer. 0 of a kind, a colour or a side is none.
@@ -26,7 +27,6 @@ class Meaning:
         kind, colour, side: that the question names.
         n: how many things the answer speaks of; None where it says that it does not know.
         found: kind and colour of the (first) thing that the answer names and the question does not.
-        names: whether the answer names a thing, or says that there is none.
     """
 
     task: str | None
@@ -35,7 +35,6 @@ class Meaning:
     side: str | None = None
     n: int | None = None
     found: tuple[str, str] | None = None
-    names: bool = False
 
     def asked(self) -> tuple[int, ...]:
         """A class for each of `ASKED`."""
@@ -51,7 +50,7 @@ class Meaning:
     def answered(self) -> tuple[int, ...]:
         """A class for each of `FOUND`."""
         n = _UNKNOWN if self.n is None else self.n
-        if not self.names:
+        if self.task not in _NAMING:
             return n, NOT_SAID, NOT_SAID
         kind, colour = self.found or (None, None)
         return n, _number(KINDS, kind), _number(COLOURS, colour)

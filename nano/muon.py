@@ -57,19 +57,20 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002  # torch's signature
         """One step of all parameters that have a gradient."""
         for group in self.param_groups:
-            learning = [p for p in group["params"] if p.grad is not None]
-            updates = torch.zeros(sum(p.numel() for p in learning), device=learning[0].device) if learning else None
-            for number, (parameter, update) in enumerate(_views(learning, updates)):
-                nesterov = self._momentum(parameter)
-                if self.team.is_mine(number):
-                    update.copy_(orthogonal(nesterov))
-            if updates is not None:
-                self.team.add_up(updates)
-            for parameter, update in _views(learning, updates):
-                rows, columns = parameter.shape
-                size = group["lr"] * max(1.0, rows / columns) ** 0.5
-                parameter.mul_(1 - group["lr"] * _DECAY).add_(update, alpha=-size)
+            if learning := [p for p in group["params"] if p.grad is not None]:
+                self._step_matrices(learning, group["lr"])
         self.adam.step()
+
+    def _step_matrices(self, matrices: Sequence[nn.Parameter], rate: float) -> None:
+        updates = torch.zeros(sum(p.numel() for p in matrices), device=matrices[0].device)
+        for number, (matrix, update) in enumerate(_views(matrices, updates)):
+            direction = self._momentum(matrix)
+            if self.team.is_mine(number):
+                update.copy_(orthogonal(direction))
+        self.team.add_up(updates)
+        for matrix, update in _views(matrices, updates):
+            rows, columns = matrix.shape
+            matrix.mul_(1 - rate * _DECAY).add_(update, alpha=-rate * max(1.0, rows / columns) ** 0.5)
 
     def _momentum(self, parameter: nn.Parameter) -> Tensor:
         """The gradient, carried on from those before."""
@@ -90,9 +91,9 @@ class Muon(torch.optim.Optimizer):
         self.adam.load_state_dict(state["adam"])
 
 
-def _views(parameters: Sequence[nn.Parameter], flat: Tensor | None) -> Iterator[tuple[nn.Parameter, Tensor]]:
+def _views(parameters: Sequence[nn.Parameter], flat: Tensor) -> Iterator[tuple[nn.Parameter, Tensor]]:
     """Each parameter with its part of a flat tensor, in its shape."""
     at = 0
-    for parameter in parameters if flat is not None else ():
-        yield parameter, flat[at : at + parameter.numel()].view_as(parameter)  # type: ignore[index]
+    for parameter in parameters:
+        yield parameter, flat[at : at + parameter.numel()].view_as(parameter)
         at += parameter.numel()

@@ -60,10 +60,10 @@ def test_it_is_told_in_numbers():
             for values, sizes in ((turn.meaning.asked(), ASKED), (turn.meaning.answered(), FOUND)) if turn else ():
                 assert len(values) == len(sizes)
                 assert all(v == NOT_SAID or 0 <= v < n for v, n in zip(values, sizes.values(), strict=True))
-    one = Meaning("neighbour", "fish", side="above", n=1, found=("cup", "white"), names=True)
+    one = Meaning("neighbour", "fish", side="above", n=1, found=("cup", "white"))
     assert one.asked() == (list(TASKS).index("neighbour"), 1 + KINDS.index("fish"), 0, 3)
     assert one.answered() == (1, 1 + KINDS.index("cup"), 1 + COLOURS.index("white"))
-    nothing = Meaning("neighbour", "fish", side="above", n=0, names=True)
+    nothing = Meaning("neighbour", "fish", side="above", n=0)
     assert nothing.answered() == (0, 0, 0)
     assert Meaning("count", "cup", n=2).answered() == (2, NOT_SAID, NOT_SAID)
 

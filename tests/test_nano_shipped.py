@@ -9,6 +9,7 @@ import pytest
 
 from nano.evaluation import accuracy, held_out_questions, score
 from nano.examples import readme_scene
+from nano.language_modes import ask_all, crossed_questions, report
 from nano.questions import GRAMMARS
 from palo_cpp import Palo
 from palo_cpp.language_detection import detect_language
@@ -63,6 +64,16 @@ def test_most_held_out_questions_are_answered_exactly(nano):
     scores = [score(q, answer) for q, answer in zip(questions, answers, strict=True)]
     assert accuracy(scores) > 70
     assert all(s.in_language for s in scores)
+
+
+def test_modes_keep_a_language_that_the_question_is_not_in(nano):
+    questions = crossed_questions(1)
+    assert {question.exchange.language for _, question in questions} == set(LANGUAGES)
+    assert len({asked for asked, _ in questions}) == 1  # the same, in English
+    strict = ask_all(nano, questions, "strict")
+    assert all(each.in_language for each in strict.scores) and strict.n_honest == len(questions)
+    kept, _ = report({"strict": strict}).splitlines()[2:]
+    assert kept.count("100.0") == len(LANGUAGES) + 2  # each, all of them, and `language_ok`
 
 
 def test_answers_are_about_the_picture(nano):

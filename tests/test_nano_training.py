@@ -13,7 +13,7 @@ pytest.importorskip("safetensors")
 import numpy as np
 from palo_cpp.convert import convert
 
-from nano.conversations import CODES, conversation, make_picture
+from nano.conversations import CODES, VALIDATION, conversation, make_picture
 from nano.data import NO_LABEL, Batches, Layout, Recipe
 from nano.evaluation import held_out_questions, score
 from nano.labels import FIELDS, NO_DRAWING, patch_labels
@@ -24,7 +24,7 @@ from nano.run import TOKENIZER, Plan, StageRun, borrow_tower, checkpoint_of
 from nano.stages import ALL, DECODER, PROJECTOR, STAGES, TOWER, Stage
 from nano.team import Team
 from nano.tokenizer import NanoTokenizer, train
-from nano.train import Sitting, train_stage
+from nano.train import Sitting, _validation, train_stage
 from nano.train import train as train_all
 from palo_cpp.feature_cache import Features
 from palo_cpp.prompt import ImageSegment, Turn, prompt_segments
@@ -298,6 +298,18 @@ def test_a_run_with_pictures_in_english_only(tmp_path, tokenizer, monkeypatch):
     run = toy_run(tmp_path, tokenizer, PROJECTOR, image_languages=("en",))
     assert [run.plan.recipe(PROJECTOR, 1).is_text(n) for n in range(4)] == [False, True, False, True]
     assert go_on(run, 4, monkeypatch).step == 4
+
+
+def test_validation_is_as_hard_as_the_test_and_in_all_languages(tmp_path, tokenizer):
+    run = toy_run(tmp_path, tokenizer, image_languages=("en",))
+    (batch,) = _validation(run, tokenizer, Sitting(n_validation=1))
+    seeds = range(VALIDATION.start, VALIDATION.start + len(batch.fields))
+    for shown, seed in zip(batch.fields, seeds, strict=True):
+        expected = patch_labels(make_picture(seed).scene, TOY.n_side)  # of full difficulty
+        assert torch.equal(shown, torch.from_numpy(expected.fields))
+    decoder = toy_run(tmp_path, tokenizer, DECODER, image_languages=("en",))
+    (batch,) = _validation(decoder, tokenizer, Sitting(n_validation=1))
+    assert len({a.exchange.language for a in batch.answers}) > 2
 
 
 def test_a_run_borrows_a_tower(tmp_path, tokenizer, monkeypatch):
