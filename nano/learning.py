@@ -73,8 +73,7 @@ class Learner(nn.Module):
         if stage == DECODER and not batch.is_text:
             images = self.told(batch.fields)
         elif not batch.is_text:
-            with torch.set_grad_enabled(stage == TOWER and torch.is_grad_enabled()):
-                hidden = self.nano.see(batch.normalised())
+            hidden = self.nano.see(batch.normalised())
             if stage == TOWER:
                 losses["patches"] = self._patch_loss(hidden, batch)
             else:
