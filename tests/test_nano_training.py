@@ -16,7 +16,7 @@ from palo_cpp.convert import convert
 from nano.conversations import CODES, VALIDATION, conversation, make_picture
 from nano.data import NO_LABEL, Batches, Layout, Recipe
 from nano.evaluation import held_out_questions, score
-from nano.labels import FIELDS, NO_DRAWING, patch_labels
+from nano.labels import FIELDS, NO_DRAWING, NUMBER, patch_labels
 from nano.learning import Learner, apply_gradients, exact_answers, make_optimizer, train_step
 from nano.model import Nano, Sizes
 from nano.muon import Muon, orthogonal
@@ -168,7 +168,10 @@ def test_the_decoder_is_told_what_the_pictures_show(tokenizer):
     assert told.shape == (2, TOY.n_image_tokens, TOY.n_embd)
     for number in range(len(FIELDS)):
         other = batch.fields.clone()
-        other[:, number] = (other[:, number] + (batch.field("colour") > 0)) % 2
+        is_thing = batch.field("colour") > 0  # and stays one: another value of this field, and nothing else
+        first, second = (1, 2) if number == NUMBER["colour"] else (0, 1)
+        changed = torch.where(other[:, number] == first, second, first)
+        other[:, number] = torch.where(is_thing, changed, other[:, number])
         assert not torch.allclose(told[0], learner.told(other)[0])
 
 
