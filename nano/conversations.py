@@ -22,7 +22,7 @@ TRAINING, VALIDATION, TEST = range(10**9), range(10**9, 10**9 + 10**6), range(2 
 READABLE = ("describe", "count", "colour", "exists", "off_topic")  # tasks that a description in words answers
 
 # Shares of the tasks in the lessons, where these differ from `TASKS`: what is learnt last is asked more often.
-_LESSONS = {**TASKS, "neighbour": 12, "colour": 2, "largest": 1.5}
+_LESSONS = {**TASKS, "describe": 8, "neighbour": 10, "colour": 2, "largest": 1.5}
 _OTHER_SHARE = 0.06  # pictures that are not simple drawings
 _TURNS = (1, 1, 1, 1, 1, 2, 2, 3)  # questions in one conversation
 _ACROSS_SHARE = 0.06  # questions that ask for the answer in a language, half of them worded in another

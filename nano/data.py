@@ -78,6 +78,10 @@ class Batch:
         """The same batch in memory that a GPU copies from by itself."""
         return replace(self, **{name: value.pin_memory() for name, value in self._tensors().items()})
 
+    def without_answers(self) -> Batch:
+        """The same batch for training: thousands of small objects would keep a process that feeds a GPU busy."""
+        return replace(self, answers=[])
+
     def field(self, name: str) -> Tensor:
         """One field of what the patches show, [n_batch, n_patches]."""
         return self.fields[:, NUMBER[name]]

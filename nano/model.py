@@ -25,14 +25,14 @@ class Sizes:
     n_vocab: int = 2560
     n_embd: int = 256
     n_ff: int = 768
-    n_layer: int = 4
+    n_layer: int = 6
     n_head: int = 4
     n_ctx: int = 1024
     image_size: int = 168
     patch_size: int = 14
     vision_n_embd: int = 192
     vision_n_ff: int = 768
-    vision_n_layer: int = 7  # the last is never run: hidden state -2 is selected
+    vision_n_layer: int = 9  # the last is never run: hidden state -2 is selected
     vision_n_head: int = 3
     projector: str = "ldpnet"  # or mlp2x_gelu
 
@@ -301,7 +301,7 @@ class Nano(nn.Module):
             vision.embeddings.position_embedding.weight[1:] = 0.5 * grid_positions(
                 self.sizes.n_side, self.sizes.vision_n_embd
             )
-            for layer in vision.encoder["layers"][:-3]:  # those that look at one thing; later ones compare things
+            for layer in vision.encoder["layers"][:-4]:  # those that look at one thing; later ones compare things
                 mimic_trained_attention(layer.self_attn)
 
     def see(self, pixels: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ slower; this one stays in float32.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
@@ -23,10 +24,10 @@ _DECAY = 0.05
 _ADAM_SHARE = 0.1
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """The nearest matrix with singular values of about 1, [rows, columns] f32."""
-    x = matrix / (matrix.norm() + 1e-7)
-    is_tall = x.shape[0] > x.shape[1]
+def orthogonal(matrices: Tensor) -> Tensor:
+    """The nearest matrices with singular values of about 1, [..., rows, columns] f32."""
+    x = matrices / (torch.linalg.matrix_norm(matrices, keepdim=True) + 1e-7)
+    is_tall = x.shape[-2] > x.shape[-1]
     x = x.mT if is_tall else x
     for _ in range(_N_STEPS):
         square = x @ x.mT
@@ -63,10 +64,14 @@ class Muon(torch.optim.Optimizer):
 
     def _step_matrices(self, matrices: Sequence[nn.Parameter], rate: float) -> None:
         updates = torch.zeros(sum(p.numel() for p in matrices), device=matrices[0].device)
+        mine = defaultdict[torch.Size, list[tuple[Tensor, Tensor]]](list)  # by shape: a GPU takes all of one at once
         for number, (matrix, update) in enumerate(_views(matrices, updates)):
             direction = self._momentum(matrix)
             if self.team.is_mine(number):
-                update.copy_(orthogonal(direction))
+                mine[matrix.shape].append((direction, update))
+        for pairs in mine.values():
+            for made, (_, update) in zip(orthogonal(torch.stack([d for d, _ in pairs])), pairs, strict=True):
+                update.copy_(made)
         self.team.add_up(updates)
         for matrix, update in _views(matrices, updates):
             rows, columns = matrix.shape

@@ -17,7 +17,7 @@ from nano.data import Recipe
 from nano.learning import Learner, make_optimizer
 from nano.model import Sizes
 from nano.muon import Muon
-from nano.stages import DECODER, DEFAULT_STAGES, STAGES, STARTS_FROM, TOWER, Stage
+from nano.stages import DECODER, STAGES, STARTS_FROM, TOWER, TWO_CORES, Stage
 from nano.team import ALONE, Team
 
 CHECKPOINT, TOKENIZER, LOG = "checkpoint.pt", "tokenizer.model", "log.jsonl"
@@ -29,7 +29,7 @@ class Plan:
     """All that decides what a run learns; two runs of one plan on one machine are the same."""
 
     sizes: Sizes = field(default_factory=Sizes)
-    stages: tuple[Stage, ...] = DEFAULT_STAGES
+    stages: tuple[Stage, ...] = TWO_CORES
     seed: int = 0
     image_languages: tuple[str, ...] = CODES
 

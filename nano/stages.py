@@ -46,11 +46,21 @@ class Stage:
         return self.learning_rate * rise * min(1.0, max(0.0, (1.0 - progress) / self.decay))
 
 
-# What two cores do in two and a half hours.
-DEFAULT_STAGES = (
+# What two cores do in an evening.
+TWO_CORES = (
     Stage(TOWER, n_steps=2400, n_batch=48, learning_rate=0.02, decay=0.4, curriculum=0.2, minutes=0.38),
     Stage(DECODER, n_steps=1000, n_batch=16, learning_rate=0.02, decay=0.4, curriculum=0.0, minutes=0.16),
     # More pictures and less text: most of what the projector learns is what the told scenes look like.
     Stage(PROJECTOR, 300, n_batch=16, learning_rate=0.02, decay=0.5, curriculum=0.0, minutes=0.02, n_text=100),
     Stage(ALL, n_steps=1200, n_batch=32, learning_rate=0.008, decay=0.9, curriculum=0.0, minutes=0.44, n_rise=20),
 )
+
+# What one GPU does in minutes, when sixteen cores draw for it.
+ONE_GPU = (
+    Stage(TOWER, n_steps=8000, n_batch=256, learning_rate=0.02, decay=0.5, curriculum=0.05, minutes=0.43),
+    Stage(DECODER, n_steps=6000, n_batch=128, learning_rate=0.02, decay=0.5, curriculum=0.0, minutes=0.18),
+    Stage(PROJECTOR, 600, n_batch=128, learning_rate=0.02, decay=0.5, curriculum=0.0, minutes=0.02, n_text=100),
+    Stage(ALL, n_steps=8000, n_batch=128, learning_rate=0.01, decay=0.9, curriculum=0.0, minutes=0.37),
+)
+
+PLANS = {"cpu": TWO_CORES, "cuda": ONE_GPU}

@@ -23,7 +23,7 @@ from nano.labels import FIELDS
 from nano.learning import apply_gradients, backward, exact_answers, fields_seen
 from nano.model import Sizes
 from nano.run import TOKENIZER, Plan, StageRun, borrow_tower, checkpoint_of
-from nano.stages import DECODER, STAGES, TOWER
+from nano.stages import DECODER, PLANS, STAGES, TOWER
 from nano.team import Team
 from nano.tokenizer import NanoTokenizer
 
@@ -82,16 +82,16 @@ def train_stage(run: StageRun, team: Team, sitting: Sitting) -> None:
     stop, begun, before = _StopSignal(), time.monotonic(), run.seconds
     saved, progress, parameters = begun, 0.0, list(run.learner.parameters())
     for batch in _batches(run, tokenizer, team, sitting):
-        step_begun = time.monotonic()
         losses = backward(run.learner, batch, run.name)
-        clock = (run.seconds if sitting.by_clock else step_begun - begun) / limit
+        clock = (run.seconds if sitting.by_clock else run.seconds - before) / limit
         asked, clock = team.average(parameters, float(stop.asked), clock)
         progress = max(run.step / stage.n_steps, clock if sitting.by_clock else 0.0)
         apply_gradients(run.optimizer, parameters, stage.rate(run.step, progress))
-        run.step, run.seconds = run.step + 1, before + time.monotonic() - begun
+        now = before + time.monotonic() - begun
+        run.sums["step_s"].append(now - run.seconds)
+        run.step, run.seconds = run.step + 1, now
         for name, value in losses.items():
             run.sums[name].append(value)
-        run.sums["step_s"].append(time.monotonic() - step_begun)
         if team.rank == 0:
             if run.step % 50 == 0:
                 run.report()
@@ -139,10 +139,10 @@ def _batches(run: StageRun, tokenizer: NanoTokenizer, team: Team, sitting: Sitti
         num_workers=sitting.n_workers,
         prefetch_factor=2 if sitting.n_workers else None,
         pin_memory=sitting.device == "cuda",
+        collate_fn=Batch.without_answers,
         worker_init_fn=_ignore_interrupts,
     )
     for batch in loader:
-        batch.answers.clear()
         yield batch.to(sitting.device)
 
 
@@ -215,6 +215,14 @@ def _train_process(
 @click.option(
     "--out", "folder", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the run."
 )
+@click.option(
+    "--plan",
+    "plan_name",
+    type=click.Choice(["auto", *PLANS]),
+    default="auto",
+    show_default=True,
+    help="Steps and batches made for two cores or for a GPU.  [auto: by --device]",
+)
 @click.option("--steps", "factor", type=float, default=1.0, show_default=True, help="Times the plan's steps.")
 @click.option("--projector", type=click.Choice(["ldpnet", "mlp2x_gelu"]), default="ldpnet", show_default=True)
 @click.option("--image-languages", default="all", show_default=True, help="Codes, as en,hi: pictures in these only.")
@@ -234,6 +242,7 @@ def _train_process(
 @click.option("--processes", "n_processes", type=int, default=0, help="Processes that compute; 0 for one on each core.")
 def main(
     folder: Path,
+    plan_name: str,
     factor: float,
     projector: str,
     image_languages: str,
@@ -256,7 +265,8 @@ def main(
         nano_tokenizer.train(folder / TOKENIZER)
     sizes = Sizes(projector=projector)
     languages = CODES if image_languages == "all" else tuple(image_languages.split(","))
-    plan = Plan(sizes, seed=seed, image_languages=languages).scaled(factor)
+    stages = PLANS[device if plan_name == "auto" else plan_name]
+    plan = Plan(sizes, stages, seed, languages).scaled(factor)
     if lender is not None and not _is_done(folder, TOWER):
         borrow_tower(plan, folder, lender)
     train(plan, folder, Sitting(device, n_workers, minutes, by_clock), n_processes or n_cores)

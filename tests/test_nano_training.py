@@ -220,7 +220,7 @@ def test_the_learning_rate_rises_stays_and_falls():
 
 
 def toy_plan(n_steps=6, **changes):
-    stages = tuple(Stage(name, n_steps, 2, 0.01, 0.4, 0.2, 1.0, n_text=116) for name in STAGES)
+    stages = tuple(Stage(name, n_steps, 2, 0.01, 0.4, 0.2, 1.0, n_text=180) for name in STAGES)
     return Plan(TOY, **{"stages": stages, **changes})
 
 
