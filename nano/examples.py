@@ -14,10 +14,11 @@ N_SCENES = 12
 
 
 def readme_scene() -> Scene:
-    """`scene.png`: a red house and a green tree; a test holds what PALO-Nano says of it to the truth."""
+    """`scene.png`: a yellow sun, a red house and a green tree; a test holds what PALO-Nano says of it to the truth."""
     things = (
         Thing("house", "red", 150, 200, 88, 0.0, "filled", PALETTE["red"], 3),
         Thing("tree", "green", 345, 205, 84, 0.0, "filled", PALETTE["green"], 1),
+        Thing("circle", "yellow", 420, 62, 48, 0.0, "filled", PALETTE["yellow"], 1),
     )
     sky = Background("plain", ((208, 226, 240), (208, 226, 240)), 0, 0.1)
     return Scene(480, 320, sky, things, noise=0.0, jpeg_quality=None, seed=0)
