@@ -31,6 +31,8 @@ class Timings:
         n_prompt_tokens: tokens and image embeddings of the prompt.
         n_cached_tokens: those of them that stood in the KV cache already.
         n_generated: tokens that were decoded for the answer.
+        n_guessed: tokens that were read ahead of the model's choice, see `speculation`.
+        n_guessed_right: those that it then chose: steps that were saved.
         n_parallel: answers that were made side by side, this one among them: what they share counts with the first of
             them, and their decode_s is the same time.
     """
@@ -47,6 +49,8 @@ class Timings:
     n_prompt_tokens: int = 0
     n_cached_tokens: int = 0
     n_generated: int = 0
+    n_guessed: int = 0
+    n_guessed_right: int = 0
     n_parallel: int = 1
 
     @property

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from palo_cpp.answer import Answer, InputImage, Inputs, Timings
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from palo_cpp.early_start import EarlyStart
     from palo_cpp.feature_cache import Features
     from palo_cpp.kv_cache import Cursor, KvCache
+    from palo_cpp.speculation import SpeculativeSteps
 
 # What a question is at, as INFO: the command line shows it while the user waits.
 logger = logging.getLogger(__name__)
@@ -90,6 +92,7 @@ class Answering:
         self._decoding = engine.new_decoding(engine.model, request)
         early = request.early
         self._reading = Reading(early)
+        self._steps: SpeculativeSteps | None = None
         self._early_s = early.elapsed_s + request.image_s if early else 0.0
         self._image_s = 0.0 if early else request.image_s
 
@@ -98,7 +101,10 @@ class Answering:
         cache = self._engine.cache
         cursor = self._reading.read(cache, self._request.segments)
         n_room = self._engine.model.n_ctx - self._request.n_prompt
-        yield from self._decoding.pieces(cursor.logits, lambda token: cache.advance(cursor, token), n_room)
+        if self._engine.speculation:
+            self._steps = self._engine.speculation.steps(cache, cursor, self._request)
+        advance = self._steps.advance if self._steps else partial(cache.advance, cursor)
+        yield from self._decoding.pieces(cursor.logits, advance, n_room)
 
     def discard(self) -> None:
         """Give up what was answered so far: nothing was said."""
@@ -133,6 +139,8 @@ class Answering:
             n_prompt_tokens=request.n_prompt,
             n_cached_tokens=self._reading.n_cached,
             n_generated=self._decoding.n_generated,
+            n_guessed=self._steps.n_guessed if self._steps else 0,
+            n_guessed_right=self._steps.n_right if self._steps else 0,
         )
 
 

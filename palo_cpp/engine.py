@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from palo_cpp.image import ImageSource
     from palo_cpp.kv_cache import KvCache
     from palo_cpp.language_model import LanguageModel
+    from palo_cpp.speculation import Speculation
     from palo_cpp.stored_session import StoredImage, StoredModel
     from palo_cpp.token_constraint import TokenConstraint
 
@@ -100,6 +101,7 @@ class Engine:
         open_image: opens and preprocesses an image; its embeddings are made when they are needed.
         heed_language: is told before each answer the code of its language, or of all that it may be.
         new_decoding: makes what chooses an answer's tokens; constraints come in here.
+        speculation: guesses tokens ahead; None where that is off.
         sessions: what conversations need to be saved and loaded; None where they cannot be.
     """
 
@@ -108,4 +110,5 @@ class Engine:
     open_image: Callable[[ImageSource], ImageSegment]
     heed_language: Callable[[set[str]], None] = lambda _codes: None
     new_decoding: Callable[[LanguageModel, Request], Decoding] = decoding_for
+    speculation: Speculation | None = None
     sessions: Sessions | None = None

@@ -34,8 +34,8 @@ class Context(Protocol):
     n_ctx: int
     lock: Any
 
-    def decode(self, inputs: Any, *, position: int) -> NDArray[np.float32]:
-        """Append tokens or embeddings; the logits that follow."""
+    def decode(self, inputs: Any, *, position: int, all_logits: bool = False) -> NDArray[np.float32]:
+        """Append tokens or embeddings; the logits that follow, or all."""
         ...
 
     def remove(self, seq_id: int, start: int = 0) -> None:
@@ -60,12 +60,18 @@ class Cursor:
         cells: what the context must hold: the prompt's positions, then the answer's tokens.
         n_cached: positions of the prompt that stood there already.
         logits: [n_vocab] f32 after the prompt.
+        guess: a token that stands in the context behind `cells` before it was chosen, with the logits that follow it.
     """
 
     segments: list[Segment]
     cells: list[Cell]
     n_cached: int = 0
     logits: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32), repr=False)
+    guess: tuple[int, NDArray[np.float32]] | None = field(default=None, repr=False)
+
+    def is_guessed(self, token: int) -> bool:
+        """Whether this token stands there already."""
+        return self.guess is not None and self.guess[0] == token
 
 
 def cells_of(segments: Sequence[Segment]) -> list[Cell]:
@@ -146,6 +152,8 @@ class KvCache:
         """The answer that began here has ended; what it left in the context stays."""
         with self._model.lock:
             self._answering.discard(cursor)
+            if self._cells is cursor.cells:
+                self._drop_guess(cursor)
 
     def images_to_read(self, segments: Sequence[Segment]) -> list[ImageSegment]:
         """Those images of a prompt whose embeddings will be needed to read it, as the context is now."""
@@ -180,22 +188,44 @@ class KvCache:
                 self._read_piece(segments, cells, N_AHEAD)
                 mine = self._cells
 
-    def advance(self, cursor: Cursor, token: int) -> NDArray[np.float32]:
-        """Append a token of the answer.
+    def advance(self, cursor: Cursor, token: int, guess: int | None = None) -> NDArray[np.float32]:
+        """Append a token of the answer; where it was guessed right before, nothing is decoded.
 
         Args:
             cursor: the conversation's place; moves on by one.
             token: its id.
+            guess: the token that may come behind it: decoded in the same step, and dropped if another one comes.
 
         Returns:
-            logits [n_vocab] f32 that follow.
+            logits [n_vocab] f32 that follow `token`.
         """
         with self._model.lock:
             if self._cells is not cursor.cells:
                 self._return_to(cursor)
-            logits = self._model.decode([token], position=len(cursor.cells))
+            if cursor.guess and cursor.is_guessed(token):
+                (_, logits), cursor.guess = cursor.guess, None
+            else:
+                self._drop_guess(cursor)
+                logits = self._decode_behind(cursor, token, guess)
             cursor.cells.append(token)
             return logits
+
+    def n_free(self, cursor: Cursor) -> int:
+        """Tokens that still fit behind a conversation's place."""
+        return self._model.n_ctx - len(cursor.cells)
+
+    def _decode_behind(self, cursor: Cursor, token: int, guess: int | None) -> NDArray[np.float32]:
+        position = len(cursor.cells)
+        if guess is None:
+            return self._model.decode([token], position=position)
+        logits, after_guess = self._model.decode([token, guess], position=position, all_logits=True)
+        cursor.guess = guess, after_guess
+        return np.asarray(logits)
+
+    def _drop_guess(self, cursor: Cursor) -> None:
+        if cursor.guess:
+            self._model.remove(0, len(cursor.cells))
+            cursor.guess = None
 
     def clear(self) -> None:
         """Forget everything."""
@@ -236,6 +266,7 @@ class KvCache:
 
     def _return_to(self, cursor: Cursor) -> None:
         """Another conversation used the context meanwhile: read again what it displaced."""
+        cursor.guess = None
         n_prompt = sum(map(len, cursor.segments))
         answer = TextSegment(tuple(cell for cell in cursor.cells[n_prompt:] if isinstance(cell, int)))
         self._read([*cursor.segments, answer], cursor.cells)

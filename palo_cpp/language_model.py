@@ -368,6 +368,17 @@ class LanguageModel:
     # ---- end of life
 
     @property
+    def has_equal_rows(self) -> bool:
+        """Whether a row's logits are the same to the bit however many rows are decoded at once.
+
+        They are where our kernels take every matrix; llama.cpp's take one row and several in different ways.
+        """
+        tensors = self._header.tensors
+        matrices = [t for name, t in tensors.items() if t.shape[1] > 1 and name != "token_embd.weight"]
+        n_bytes = sum(tensor.n_bytes for tensor in matrices)
+        return "output.weight" in tensors and self.backend.n_packed_bytes >= n_bytes
+
+    @property
     def is_closed(self) -> bool:
         """Whether `close` was called."""
         return not self._close.alive

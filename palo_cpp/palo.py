@@ -32,6 +32,7 @@ from palo_cpp.model_files import ModelFiles, demo_notice, find_model
 from palo_cpp.parallel_answers import ParallelAnswers
 from palo_cpp.prompt import SYSTEM
 from palo_cpp.session import load_talk, stored_model
+from palo_cpp.speculation import Speculation
 from palo_cpp.vision import Precision, VisionEncoder
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Palo:
         preprocess: Literal["pad", "crop"] | None = None,
         vision_precision: Precision = "int8",
         backend: BackendMode = "auto",
+        speculation: bool = True,
         feature_cache_dir: str | Path | None = None,
         feature_cache_mib: float = DEFAULT_MEMORY_MIB,
         feature_cache_disk_mib: float = DEFAULT_DISK_MIB,
@@ -81,6 +83,8 @@ class Palo:
             vision_precision: arithmetic of the vision encoder: "int8", or "float", slower and larger.
             backend: the language model's kernels: "auto" takes ours where a check of some milliseconds finds them
                 faster than llama.cpp's, "palo" takes them wherever they can compute, "cpu" leaves all to llama.cpp.
+            speculation: read a guessed token along with a chosen one where that saves time; the answers are the same.
+                Only where our kernels compute everything: with llama.cpp's, a row may depend on the others.
             feature_cache_dir: a folder that keeps the embeddings of images, so that an image seen once is not encoded
                 again, by no program that names the folder; None keeps them in memory only.
             feature_cache_mib: memory for embeddings of earlier images; 0 keeps none.
@@ -122,15 +126,17 @@ class Palo:
             mode=self.preprocess,
         )
         advice = LanguageAdvice(self.files.text)
-        constraints = LanguageConstraints(self.language_model)
+        model = self.language_model
+        constraints = LanguageConstraints(model)
         self._engine = Engine(
-            self.language_model,
-            KvCache(self.language_model),
+            model,
+            KvCache(model),
             self._embedder.open,
             advice.heed,
-            lambda model, request: decoding_for(
-                model, request, constraints.of(request.language, request.options.lang_mode)
+            lambda vocabulary, request: decoding_for(
+                vocabulary, request, constraints.of(request.language, request.options.lang_mode)
             ),
+            speculation=Speculation(model) if speculation and model.has_equal_rows else None,
             sessions=Sessions(cache(partial(stored_model, self.files)), self._embedder.reopen),
         )
 

@@ -68,6 +68,19 @@ def test_equal_bits_for_any_number_of_threads(outtype):
     assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])
 
 
+@pytest.mark.parametrize("outtype", TYPES)
+def test_equal_bits_for_one_row_and_two(outtype):
+    """What speculation stands on."""
+    drawn = tokens(360)
+    with load(model_file(outtype), "palo") as model:
+        assert model.has_equal_rows
+        model.decode(drawn[:320], position=0)
+        singles = [model.decode([token], position=320 + i) for i, token in enumerate(drawn[320:])]
+        model.remove(0, 320)
+        pairs = [model.decode(drawn[i : i + 2], position=i, all_logits=True) for i in range(320, 360, 2)]
+    assert np.array_equal(np.concatenate(pairs), singles)
+
+
 @pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 31, 33, 64, 128, 129, 511, 512, 513, 600])
 def test_prompts_of_any_length(n):
     ours, theirs = both(model_file("q4_0"), lambda model: model.decode(tokens(n), position=0))
@@ -195,6 +208,7 @@ def test_types_without_kernels_fall_back_one_by_one():
     with load(path, "palo") as ours, load(path, "cpu") as theirs:
         output = read_header(path).tensors["output.weight"]
         assert output.n_bytes <= ours.backend.n_packed_bytes <= 1.01 * output.n_bytes
+        assert not ours.has_equal_rows and not theirs.has_equal_rows
         assert_close(logits_of(ours), logits_of(theirs))
 
 

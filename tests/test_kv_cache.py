@@ -26,13 +26,16 @@ class CountingModel:
         self.decoded: list[int] = []
         self.fails = False
 
-    def decode(self, inputs, *, position: int) -> np.ndarray:
+    def decode(self, inputs, *, position: int, all_logits: bool = False) -> np.ndarray:
         assert position == len(self.cells)
         if self.fails:
             raise KeyboardInterrupt
-        self.cells += [float(np.sum(row)) for row in inputs]
         self.decoded.append(len(inputs))
-        return np.array([len(self.cells), *self.cells], np.float32)
+        rows = []
+        for row in inputs:
+            self.cells.append(float(np.sum(row)))
+            rows.append(np.array([len(self.cells), *self.cells, *[0] * (self.n_ctx - len(self.cells))], np.float32))
+        return np.stack(rows) if all_logits else rows[-1]
 
     def remove(self, seq_id: int, start: int = 0) -> None:
         assert seq_id == 0
@@ -94,6 +97,45 @@ def test_advancing_and_the_next_question():
     cache.advance(cursor, 8)
     assert model.cells == [1, 7, 8]
     assert cache.read([text(1, 7, 8, 9)]).n_cached == 3
+
+
+def test_a_right_guess_costs_no_step():
+    model = CountingModel()
+    cache = KvCache(model)
+    cursor = cache.read([text(1)])
+    logits = cache.advance(cursor, 7, guess=8)
+    assert (model.decoded, model.cells, cursor.cells) == ([1, 2], [1, 7, 8], [1, 7])
+    assert logits[:4].tolist() == [2, 1, 7, 0] and cursor.is_guessed(8) and not cursor.is_guessed(7)
+    assert cache.advance(cursor, 8, guess=9)[:5].tolist() == [3, 1, 7, 8, 0]  # no room was asked for 9
+    assert (model.decoded, cursor.cells, cursor.guess) == ([1, 2], [1, 7, 8], None)
+    assert cache.read([text(1, 7, 8, 9)]).n_cached == 3
+
+
+def test_a_wrong_guess_leaves_nothing():
+    model = CountingModel()
+    cache = KvCache(model)
+    cursor = cache.read([text(1)])
+    cache.advance(cursor, 7, guess=8)
+    assert cache.advance(cursor, 9)[:5].tolist() == [3, 1, 7, 9, 0]
+    assert model.cells == [1, 7, 9] and cursor.guess is None
+    cache.advance(cursor, 2, guess=3)
+    cache.release(cursor)
+    assert model.cells == [1, 7, 9, 2]
+    cache.advance(cursor, 4, guess=5)
+    assert cache.read([text(1, 7, 9, 2, 4, 5)]).n_cached == 5  # a guess is not part of the conversation
+    assert model.cells == [1, 7, 9, 2, 4, 5]
+
+
+def test_a_guess_goes_where_another_conversation_comes_between():
+    model = CountingModel()
+    cache = KvCache(model)
+    one, other = cache.read([text(1)]), cache.read([text(2)])
+    cache.advance(one, 7, guess=8)
+    cache.advance(other, 3)
+    cache.release(one)  # the other's cells stay
+    assert model.cells == [2, 3]
+    assert cache.advance(one, 8)[:5].tolist() == [3, 1, 7, 8, 0]
+    assert model.cells == [1, 7, 8]
 
 
 def test_conversations_that_take_turns_stay_right():

@@ -1,0 +1,125 @@
+"""Speculation along given answers: how many guesses are right, and what that saves.
+
+    python benchmarks/speculation.py FOLDER --texts TEXTS [--threads 2] [--answers 5]
+    python benchmarks/speculation.py mobile --synthetic --vocabulary VOCABULARY.gguf --texts TEXTS
+
+TEXTS holds a file CODE.txt for each language, an answer a line. Each answer is read behind a short prompt as if the
+model had chosen it, token by token, with and without speculation in turn; so random weights of the true shapes measure
+it, with the true vocabulary to split the texts. The answers must not be in `palo_cpp.text_samples`, which is known.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from palo_cpp.bench.noise import describe_machine
+from palo_cpp.kv_cache import KvCache
+from palo_cpp.language_detection import count_words
+from palo_cpp.language_model import LanguageModel
+from palo_cpp.languages import LANGUAGES
+from palo_cpp.model_files import find_model
+from palo_cpp.prompt import TextSegment
+from palo_cpp.speculation import Followers, Guesser, Pace, SpeculativeSteps
+from palo_cpp.text_samples import ARTICLE_1
+
+
+@dataclass
+class Sums:
+    """Of one language's answers."""
+
+    plain_s: float = 0.0
+    guessing_s: float = 0.0
+    n_tokens: int = 0
+    n_words: int = 0
+    n_guessed: int = 0
+    n_right: int = 0
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--synthetic", action="store_true")
+    parser.add_argument("--vocabulary", type=Path, help="GGUF whose vocabulary splits the texts; the model's own")
+    parser.add_argument("--texts", type=Path, required=True)
+    parser.add_argument("--languages", default=",".join(LANGUAGES))
+    parser.add_argument("--answers", type=int, default=5, help="of each language")
+    parser.add_argument("--threads", type=int, default=0)
+    options = parser.parse_args()
+    print(describe_machine(), flush=True)
+    print("| language | tokens per word | guessed | right | words per second without | with | times |")
+    print("|---" * 7 + "|")
+    with LanguageModel(_path(options.model, is_synthetic=options.synthetic), n_threads=options.threads) as model:
+        tokenize = _tokenizer(options.vocabulary) or model.tokenize
+        pace = Pace()
+        for code in options.languages.split(","):
+            answers = (options.texts / f"{code}.txt").read_text(encoding="utf-8").splitlines()[: options.answers]
+            print(row(code, measure(model, tokenize, pace, code, answers)), flush=True)
+
+
+def _path(name: str, *, is_synthetic: bool) -> Path:
+    if not is_synthetic:
+        return find_model(name).text.path
+    from palo_cpp.bench.sizes import model_sizes
+    from palo_cpp.bench.synthetic import synthetic_text
+
+    return synthetic_text(model_sizes(name), "q4_0", report=print)
+
+
+def _tokenizer(path: Path | None) -> Callable[[str], list[int]] | None:
+    if path is None:
+        return None
+    from llama_cpp import Llama
+
+    vocabulary = Llama(str(path), vocab_only=True, verbose=False)
+    return lambda text: vocabulary.tokenize(text.encode(), add_bos=False)
+
+
+def measure(
+    model: LanguageModel, tokenize: Callable[[str], list[int]], pace: Pace, code: str, answers: Sequence[str]
+) -> Sums:
+    """All answers of a language, with and without in turn."""
+    prompt = [1, *tokenize(LANGUAGES[code].default_question)]
+    known, sums = Followers(), Sums()
+    known.take_all(tokenize(ARTICLE_1[code]))
+    for answer in answers:
+        tokens = tokenize(answer)
+        cache = KvCache(model)
+        cursor = cache.read([TextSegment(tuple(prompt))])
+        begun = time.perf_counter()
+        for token in tokens:
+            cache.advance(cursor, token)
+        sums.plain_s += time.perf_counter() - begun
+
+        cursor = cache.read([TextSegment(tuple(prompt))])
+        begun = time.perf_counter()
+        guesser = Guesser(known)
+        guesser.take_all(prompt)
+        steps = SpeculativeSteps(cache, cursor, guesser, pace)
+        for token in tokens:
+            steps.advance(token)
+        sums.guessing_s += time.perf_counter() - begun
+        cache.clear()
+
+        sums.n_tokens += len(tokens)
+        sums.n_words += count_words(answer)
+        sums.n_guessed += steps.n_guessed
+        sums.n_right += steps.n_right
+    return sums
+
+
+def row(code: str, sums: Sums) -> str:
+    """One line of the table."""
+    return (
+        f"| {code} | {sums.n_tokens / sums.n_words:.1f} | {sums.n_guessed / sums.n_tokens:.0%} of tokens "
+        f"| {sums.n_right / max(sums.n_guessed, 1):.0%} | {sums.n_words / sums.plain_s:.2f} "
+        f"| {sums.n_words / sums.guessing_s:.2f} | {sums.plain_s / sums.guessing_s:.2f} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
