@@ -245,20 +245,22 @@ def test_weights_read_per_token_leave_out_the_embedding_matrix():
     assert bench_run.weight_bytes_per_token(header) == total - embedding
 
 
-def test_words_per_second_follow_from_what_a_word_costs():
-    found = report(tokens_per_word={"en": 2.0, "hi": 8.0})
-    assert found.to_dict()["words_per_s"] == {"en": 8.0, "hi": 2.0}
-    assert "words per second: en 8, hi 2" in as_text(found)
-    assert report().to_dict()["words_per_s"] is None
+def test_words_per_second_and_guesses_stand_below_the_table():
+    hindi = {"words_per_s": 2.0, "guessed": 0.5, "guessed_right": 0.25}
+    found = report(written={"en": {"words_per_s": 8.0, "guessed": 0.0, "guessed_right": 0.0}, "hi": hindi})
+    assert found.to_dict()["written"]["hi"] == hindi
+    assert "words per second: en 8, hi 2\nsteps that a right guess saved: en 0%, hi 25%" in as_text(found)
+    assert report().to_dict()["written"] is None
 
 
 def test_words_per_second_are_told_of_a_model_that_speaks():
     result = run("nano", "--only", "decode", "--vs", "none", "--runs", "1", "--n-gen", "4", "--context", "4", "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    assert set(found["words_per_s"]) == set(LANGUAGES)
-    for speed in found["words_per_s"].values():
-        assert 1 < found["palo_cpp"]["decode_tokens_per_s"] / speed < 30  # tokens of a word
+    assert set(found["written"]) == set(LANGUAGES)
+    for each in found["written"].values():
+        assert 1 < found["palo_cpp"]["decode_tokens_per_s"] / each["words_per_s"] < 60  # tokens of a word, and choosing
+        assert 0 <= each["guessed_right"] <= each["guessed"] <= 1
 
 
 def test_only_what_was_asked_for_is_measured():
@@ -269,7 +271,7 @@ def test_only_what_was_asked_for_is_measured():
     assert {found["palo_cpp"][name] for name in METRICS if name not in ("encode_ms", "peak_rss_mib")} == {None}
     assert found["llama_cpp"] is found["ratio"] is found["fidelity"] is None
     assert "stub" in found["files"]["text"]
-    assert found["words_per_s"] is None
+    assert found["written"] is None
 
 
 def test_text_on_stdout_is_a_table():

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from palo_cpp.backend import BackendMode
 
+N_WRITTEN = 48  # tokens of an answer in each language
+
 
 @dataclass(frozen=True)
 class Setup:

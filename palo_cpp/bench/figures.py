@@ -107,20 +107,12 @@ class BenchReport:
     backend: str = "auto"
     read_speed: float | None = None
     bytes_per_token: int = 0
-    tokens_per_word: dict[str, float] = field(default_factory=dict)
+    written: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def decode_limit(self) -> float | None:
         """Tokens per second if decoding were nothing but reading the weights, in bytes of `read_speed`."""
         return self.read_speed / self.bytes_per_token if self.read_speed and self.bytes_per_token else None
-
-    @property
-    def words_per_s(self) -> dict[str, float] | None:
-        """How fast each language is written: our speed behind the shortest context over `tokens_per_word`."""
-        speed = self.sides["palo_cpp"].figures()["decode_tokens_per_s"] if "palo_cpp" in self.sides else None
-        if not isinstance(speed, float) or not self.tokens_per_word:
-            return None
-        return {code: speed / n_tokens for code, n_tokens in self.tokens_per_word.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; what was not measured is null."""
@@ -138,7 +130,7 @@ class BenchReport:
             "backend": self.backend,
             "read_gb_per_s": _rounded(self.read_speed / 1e9 if self.read_speed else None),
             "read_tokens_per_s": _rounded(self.decode_limit),
-            "words_per_s": _rounded(self.words_per_s),
+            "written": _rounded(self.written or None),
             "spread": _rounded({name: times.spread() for name, times in self.sides.items()}),
             "files": self.files,
             "n_runs": self.n_runs,

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from palo_cpp.bench.contestant import Setup
-from palo_cpp.budget import tokens_per_word
+from palo_cpp.bench.contestant import N_WRITTEN, Setup
 from palo_cpp.errors import ArgumentError
+from palo_cpp.language_detection import count_words
 from palo_cpp.languages import LANGUAGES
 
 
@@ -78,9 +78,41 @@ class PaloCpp:
         singles = [self._model.decode([token], position=n_together + i) for i, token in enumerate(tokens[n_together:])]
         return np.concatenate([together, np.reshape(singles, (n_single, -1))])
 
-    def tokens_per_word(self) -> dict[str, float]:
-        """Language code -> tokens that a word of it takes."""
-        return {code: tokens_per_word(self._model, code) for code in LANGUAGES}
+    def written(self) -> dict[str, dict[str, float]]:
+        """How fast each language is written, in an answer about the image that is decoded as `Palo` decodes it.
+
+        Returns:
+            By code: words per second from the first token on; guesses read ahead, and right ones, for each token.
+        """
+        from palo_cpp.answering import Answering
+        from palo_cpp.decoding_options import DecodingOptions
+        from palo_cpp.engine import Engine, Request
+        from palo_cpp.feature_cache import Features
+        from palo_cpp.kv_cache import KvCache
+        from palo_cpp.prompt import SYSTEM, ImageSegment, Turn, prompt_segments
+        from palo_cpp.speculation import Speculation
+
+        model = self._model
+        image = ImageSegment("bench", self.n_image_tokens, lambda: Features(self.encode(), is_cached=False))
+        speculation = Speculation(model) if model.has_equal_rows else None
+        engine = Engine(model, KvCache(model), lambda _: image, speculation=speculation)
+        found = {}
+        for code, language in LANGUAGES.items():
+            turn = Turn(language.default_question, images=(image,))
+            segments = prompt_segments(model, [turn])
+            options = DecodingOptions(max_tokens=N_WRITTEN)
+            request = Request((), turn, SYSTEM, segments, code, options, 0.0, time.perf_counter())
+            answering = Answering(engine, request, lambda _: None)
+            for _ in answering.pieces():
+                pass
+            answer = answering.finish(was_cut=False)
+            timings, n = answer.timings, max(answer.timings.n_generated, 1)
+            found[code] = {
+                "words_per_s": count_words(answer.text) / timings.decode_s if timings.decode_s else 0.0,
+                "guessed": timings.n_guessed / n,
+                "guessed_right": timings.n_guessed_right / n,
+            }
+        return found
 
     def decode(self, inputs: Sequence[int] | NDArray[np.float32], position: int) -> int:
         """Append to the sequence."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from palo_cpp.backend import BackendMode
-from palo_cpp.bench.contestant import Setup
+from palo_cpp.bench.contestant import N_WRITTEN, Setup
 from palo_cpp.bench.fidelity import compare, compare_logits
 from palo_cpp.bench.figures import BenchReport, SideTimes
 from palo_cpp.bench.noise import Noise, describe_machine, watched_noise
@@ -27,6 +27,7 @@ STAGES = ("encode", "projector", "load", "prefill", "decode", "first-token", "fi
 TEXT_STAGES = frozenset(("load", "prefill", "decode", "first-token"))
 # The largest image grid of the known models; the context must hold the longest prompt.
 _N_IMAGE_TOKENS_MAX = 576
+_N_QUESTION_TOKENS_MAX = 256  # system text and question, in the script that takes most
 _CTX_STEP = 256
 
 Report = Callable[[str], None]
@@ -87,6 +88,8 @@ class BenchPlan:
             return 0
         longest = max(*self.prompt_tokens, max(self.contexts) + self.n_gen, N_TOKENS_LOGITS)
         longest = max(longest, _N_IMAGE_TOKENS_MAX + N_TOKENS_BEFORE + N_TOKENS_AFTER)
+        if self.speaks:
+            longest = max(longest, _N_IMAGE_TOKENS_MAX + _N_QUESTION_TOKENS_MAX + N_WRITTEN)
         return (longest + _CTX_STEP - 1) // _CTX_STEP * _CTX_STEP
 
     def setup(self) -> Setup:
@@ -133,7 +136,7 @@ def run_bench(plan: BenchPlan, report: Report = lambda _: None) -> BenchReport:
         backend=plan.backend,
         read_speed=run.read_speed,
         bytes_per_token=run.bytes_per_token,
-        tokens_per_word=run.tokens_per_word,
+        written=run.written,
     )
 
 
@@ -177,7 +180,7 @@ class _Run:
         self.isas: dict[str, str] = {}
         self.read_speed: float | None = None
         self.bytes_per_token = weight_bytes_per_token(read_header(plan.text))
-        self.tokens_per_word: dict[str, float] = {}
+        self.written: dict[str, dict[str, float]] = {}
 
     def measure(self, names: list[str]) -> None:
         """Measure sides in turn, A B A B, stage after stage."""
@@ -193,7 +196,9 @@ class _Run:
                 self.times[name].peak_rss = side.ask("peak_rss")
             if "decode" in self._plan.stages and "palo_cpp" in sides:  # after the peak, for it takes memory of its own
                 self.read_speed = self._measure_read(sides["palo_cpp"])
-                self.tokens_per_word = sides["palo_cpp"].ask("tokens_per_word") if self._plan.speaks else {}
+                if self._plan.speaks:
+                    self._report("writing in ten languages")
+                    self.written = sides["palo_cpp"].ask("written")
             if "projector" in self._plan.stages:  # last: llama.cpp's side loads the weights once more to watch them
                 self._repeat(sides, "projector", "project", {})
 

@@ -59,9 +59,11 @@ def notes(report: BenchReport) -> list[str]:
     if found["read_gb_per_s"]:
         speed, times = found["read_gb_per_s"], found["read_tokens_per_s"]
         lines += [f"a plain read of the weights: {speed:g} GB/s, {times:g} times a second"]
-    if found["words_per_s"]:
-        words = ", ".join(f"{code} {speed:.3g}" for code, speed in found["words_per_s"].items())
+    if written := found["written"]:
+        words = ", ".join(f"{code} {each['words_per_s']:.3g}" for code, each in written.items())
         lines += [f"words per second: {words}"]
+        saved = ", ".join(f"{code} {each['guessed_right']:.0%}" for code, each in written.items())
+        lines += [f"steps that a right guess saved: {saved}"]
     if not report.is_alternating:
         lines += ["memory was too short for both at once: they ran one after the other, not in turn"]
     if found["noise"]["is_noisy"]:

@@ -82,10 +82,10 @@ class Worker:
         contestant: Any = self._contestant
         np.save(path, contestant.logits(_tokens(N_TOKENS_LOGITS), N_TOKENS_SINGLE))
 
-    def tokens_per_word(self) -> dict[str, float]:
-        """What a word of each language costs; our side only."""
+    def written(self) -> dict[str, dict[str, float]]:
+        """How fast each language is written; our side only."""
         contestant: Any = self._contestant
-        found: dict[str, float] = contestant.tokens_per_word()
+        found: dict[str, dict[str, float]] = contestant.written()
         return found
 
     def read_speed(self, n_bytes: int, n_threads: int) -> float | None:
