@@ -48,11 +48,11 @@ class Stage:
 
 # What two cores do in an evening.
 TWO_CORES = (
-    Stage(TOWER, n_steps=2400, n_batch=48, learning_rate=0.02, decay=0.4, curriculum=0.2, minutes=0.38),
-    Stage(DECODER, n_steps=1000, n_batch=16, learning_rate=0.02, decay=0.4, curriculum=0.0, minutes=0.16),
+    Stage(TOWER, n_steps=3900, n_batch=48, learning_rate=0.02, decay=0.5, curriculum=0.13, minutes=0.51),
+    Stage(DECODER, n_steps=1400, n_batch=16, learning_rate=0.02, decay=0.5, curriculum=0.0, minutes=0.19),
     # More pictures and less text: most of what the projector learns is what the told scenes look like.
     Stage(PROJECTOR, 300, n_batch=16, learning_rate=0.02, decay=0.5, curriculum=0.0, minutes=0.02, n_text=100),
-    Stage(ALL, n_steps=1200, n_batch=32, learning_rate=0.008, decay=0.9, curriculum=0.0, minutes=0.44, n_rise=20),
+    Stage(ALL, n_steps=900, n_batch=32, learning_rate=0.008, decay=0.9, curriculum=0.0, minutes=0.28, n_rise=20),
 )
 
 # What one GPU does in eight minutes, when sixteen cores draw for it.

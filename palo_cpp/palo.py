@@ -126,17 +126,17 @@ class Palo:
             mode=self.preprocess,
         )
         advice = LanguageAdvice(self.files.text)
-        model = self.language_model
-        constraints = LanguageConstraints(model)
+        decoder = self.language_model
+        constraints = LanguageConstraints(decoder)
         self._engine = Engine(
-            model,
-            KvCache(model),
+            decoder,
+            KvCache(decoder),
             self._embedder.open,
             advice.heed,
             lambda vocabulary, request: decoding_for(
                 vocabulary, request, constraints.of(request.language, request.options.lang_mode)
             ),
-            speculation=Speculation(model) if speculation and model.has_equal_rows else None,
+            speculation=Speculation(decoder) if speculation and decoder.has_equal_rows else None,
             sessions=Sessions(cache(partial(stored_model, self.files)), self._embedder.reopen),
         )
 

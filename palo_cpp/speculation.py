@@ -23,7 +23,7 @@ from palo_cpp.text_samples import ARTICLE_1
 if TYPE_CHECKING:
     from palo_cpp.engine import Request
     from palo_cpp.kv_cache import Cursor, KvCache
-    from palo_cpp.token_table import Vocabulary
+    from palo_cpp.language_model import LanguageModel
 
 # Seen once means little behind one token, more behind three: what is added to a context's count, by its length.
 _DOUBT = {1: 1.0, 2: 0.6, 3: 0.4}
@@ -153,12 +153,12 @@ class Speculation:
     """What the answers of one model share.
 
     Args:
-        vocabulary: of the model.
+        model: whose vocabulary it is.
     """
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
-        self._never = frozenset(np.flatnonzero(vocabulary.token_table.ends_generation).tolist())
+    def __init__(self, model: LanguageModel) -> None:
+        self._model = model
+        self._never = frozenset(np.flatnonzero(model.token_table.ends_generation).tolist())
         self._known: dict[str | None, Followers] = {None: Followers()}
         self.pace = Pace()
 
@@ -175,7 +175,7 @@ class Speculation:
     def _followers(self, language: str | None) -> Followers:
         if language not in self._known:
             self._known[language] = Followers()
-            self._known[language].take_all(self._vocabulary.tokenize(ARTICLE_1[str(language)]))
+            self._known[language].take_all(self._model.tokenize(ARTICLE_1[str(language)]))
         return self._known[language]
 
 

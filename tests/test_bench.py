@@ -259,7 +259,8 @@ def test_words_per_second_are_told_of_a_model_that_speaks():
     found = json.loads(result.stdout)
     assert set(found["written"]) == set(LANGUAGES)
     for each in found["written"].values():
-        assert 1 < found["palo_cpp"]["decode_tokens_per_s"] / each["words_per_s"] < 60  # tokens of a word, and choosing
+        # Tokens of a word, and choosing them; one of nano's can be several words.
+        assert 0.2 < found["palo_cpp"]["decode_tokens_per_s"] / each["words_per_s"] < 60
         assert 0 <= each["guessed_right"] <= each["guessed"] <= 1
 
 
@@ -363,7 +364,8 @@ def test_a_plan_checks_itself():
     assert plan(stages=frozenset(["encode", "fidelity"])).n_ctx == 0
     with pytest.raises(ArgumentError, match="--context"):
         plan(contexts=(0,))
-    assert plan(contexts=(64,)).n_ctx == 768  # 576 image tokens and the text around them, in whole steps
+    assert plan(contexts=(64,), speaks=False).n_ctx == 768  # 576 image tokens and the text around them, in whole steps
+    assert plan(contexts=(64,)).n_ctx == 1024  # and an answer behind a question in any of the ten languages
     assert plan(prompt_tokens=(2000,), n_gen=100).n_ctx == 2048
     assert plan(contexts=(64, 2000), n_gen=100).n_ctx == 2304
 
