@@ -48,8 +48,8 @@ class Stage:
 
 # What two cores do in an evening.
 TWO_CORES = (
-    Stage(TOWER, n_steps=3900, n_batch=48, learning_rate=0.02, decay=0.5, curriculum=0.13, minutes=0.51),
-    Stage(DECODER, n_steps=1400, n_batch=16, learning_rate=0.02, decay=0.5, curriculum=0.0, minutes=0.19),
+    Stage(TOWER, n_steps=3900, n_batch=48, learning_rate=0.02, decay=0.5, curriculum=0.13, minutes=0.49),
+    Stage(DECODER, n_steps=1400, n_batch=16, learning_rate=0.02, decay=0.5, curriculum=0.0, minutes=0.21),
     # More pictures and less text: most of what the projector learns is what the told scenes look like.
     Stage(PROJECTOR, 300, n_batch=16, learning_rate=0.02, decay=0.5, curriculum=0.0, minutes=0.02, n_text=100),
     Stage(ALL, n_steps=900, n_batch=32, learning_rate=0.008, decay=0.9, curriculum=0.0, minutes=0.28, n_rise=20),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import threading
 
 import backend_models as models
@@ -79,6 +80,13 @@ def test_equal_bits_for_one_row_and_two(outtype):
         model.remove(0, 320)
         pairs = [model.decode(drawn[i : i + 2], position=i, all_logits=True) for i in range(320, 360, 2)]
     assert np.array_equal(np.concatenate(pairs), singles)
+
+
+def test_rows_need_not_be_equal_where_the_embeddings_are_the_output_too(monkeypatch):
+    with load(model_file("q8_0"), "palo") as model:  # llama.cpp computes with these, for it gathers rows of them
+        tensors = {name: t for name, t in model._header.tensors.items() if name != "output.weight"}
+        monkeypatch.setattr(model, "_header", dataclasses.replace(model._header, tensors=tensors))
+        assert not model.has_equal_rows
 
 
 @pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 31, 33, 64, 128, 129, 511, 512, 513, 600])

@@ -24,7 +24,7 @@ from nano.run import TOKENIZER, Plan, StageRun, borrow_tower, checkpoint_of
 from nano.stages import ALL, DECODER, PROJECTOR, STAGES, TOWER, Stage
 from nano.team import Team
 from nano.tokenizer import NanoTokenizer, train
-from nano.train import Sitting, _validation, train_stage
+from nano.train import Sitting, _batches, _validation, train_stage
 from nano.train import train as train_all
 from palo_cpp.feature_cache import Features
 from palo_cpp.prompt import ImageSegment, Turn, prompt_segments
@@ -301,6 +301,12 @@ def test_a_run_with_pictures_in_english_only(tmp_path, tokenizer, monkeypatch):
     run = toy_run(tmp_path, tokenizer, PROJECTOR, image_languages=("en",))
     assert [run.plan.recipe(PROJECTOR, 1).is_text(n) for n in range(4)] == [False, True, False, True]
     assert go_on(run, 4, monkeypatch).step == 4
+
+
+def test_batches_for_training_leave_the_answers_behind(tmp_path, tokenizer):
+    run = toy_run(tmp_path, tokenizer, DECODER)
+    batch = next(_batches(run, tokenizer, Team(), Sitting()))
+    assert batch.answers == [] and len(batch.asked_at) == len(batch.meanings) > 0
 
 
 def test_validation_is_as_hard_as_the_test_and_in_all_languages(tmp_path, tokenizer):
