@@ -4,8 +4,9 @@
     python benchmarks/speculation.py mobile --synthetic --vocabulary VOCABULARY.gguf --texts TEXTS
 
 TEXTS holds a file CODE.txt for each language, an answer a line. Each answer is read behind a short prompt as if the
-model had chosen it, token by token, with and without speculation in turn; so random weights of the true shapes measure
-it, with the true vocabulary to split the texts. The answers must not be in `palo_cpp.text_samples`, which is known.
+model had chosen it, token by token, with and without speculation in turn, and is known to the next ones, as in `Palo`.
+So random weights of the true shapes measure it, with the true vocabulary to split the texts. The answers must not be in
+`palo_cpp.text_samples`, which is known from the beginning.
 """
 
 from __future__ import annotations
@@ -112,6 +113,7 @@ def measure(
         for way in ways:
             way(tokens)
         ways.reverse()  # what drifts falls on both
+        known.take_all(tokens)
         sums.n_tokens += len(tokens)
         sums.n_words += count_words(answer)
     return sums

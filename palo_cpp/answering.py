@@ -121,6 +121,8 @@ class Answering:
             self._decoding.abandon()
         self._reading.release(self._engine.cache)
         answer = answer_from(self._request, self._decoding, self.timings())
+        if self._steps and self._engine.speculation:
+            self._engine.speculation.learn(answer.language, answer.token_ids)
         if answer.token_ids or not was_cut:
             self._enter(replace(self._request.turn, answer=answer.text, answer_ids=answer.token_ids))
         return answer

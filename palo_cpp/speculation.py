@@ -2,8 +2,9 @@
 
 A step reads all weights once, whether for one row or for two, so where memory is the bound the second row is nearly
 free. The model still chooses every token: a guess that is not its choice is dropped, and the text is the same with and
-without. What followed the last one to three tokens before, in the conversation and in a sample text of the language, is
-the guess. Scripts that a vocabulary spells byte by byte gain most: their bytes follow each other by few rules.
+without. What followed the last one to three tokens before is the guess: in the conversation, in a sample text of the
+language, and in earlier answers in it. Scripts that a vocabulary spells byte by byte gain most: their bytes follow each
+other by few rules.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ _N_TIMED, _N_REMEMBERED = 15, 256  # steps that a median is of; steps after whic
 _FIRST_COST = 0.15  # of the second row, in single steps, until it has been timed
 _MARGIN = 0.02  # Python's own part
 _SHORTEST_STEP = 2e-3  # seconds; of shorter ones Python's part is more than a guess saves
+_N_LEARNT = 4000  # tokens of each language, of which about 4 MB of counts are made
 _N_TRUSTED = 2.0  # right guesses by which one believes what the counts say of their chances
 
 
@@ -41,6 +43,7 @@ class Followers:
 
     def __init__(self) -> None:
         self._counts: defaultdict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
+        self.n_tokens = 0
 
     def take(self, before: Sequence[int], token: int) -> None:
         """`token` came behind `before`, of which the last three count."""
@@ -49,6 +52,7 @@ class Followers:
 
     def take_all(self, tokens: Sequence[int]) -> None:
         """A text."""
+        self.n_tokens += len(tokens)
         for i in range(1, len(tokens)):
             self.take(tokens[max(0, i - _LONGEST) : i], tokens[i])
 
@@ -68,7 +72,7 @@ class Guesser:
     """Guesses the next token of one conversation.
 
     Args:
-        known: of a sample of the language, shared by all conversations.
+        known: of other texts in the language, shared by all conversations.
         never: tokens that are never guessed, as those that end an answer.
     """
 
@@ -159,7 +163,7 @@ class Speculation:
     def __init__(self, model: LanguageModel) -> None:
         self._model = model
         self._never = frozenset(np.flatnonzero(model.token_table.ends_generation).tolist())
-        self._known: dict[str | None, Followers] = {None: Followers()}
+        self._known: dict[str | None, Followers] = {}
         self.pace = Pace()
 
     def steps(self, cache: KvCache, cursor: Cursor, request: Request) -> SpeculativeSteps | None:
@@ -172,10 +176,17 @@ class Speculation:
                 guesser.take_all(segment.tokens)
         return SpeculativeSteps(cache, cursor, guesser, self.pace)
 
+    def learn(self, language: str | None, answer: Sequence[int]) -> None:
+        """An answer has ended: the next ones in its language know it."""
+        followers = self._followers(language)
+        if followers.n_tokens < _N_LEARNT:
+            followers.take_all(answer)
+
     def _followers(self, language: str | None) -> Followers:
         if language not in self._known:
             self._known[language] = Followers()
-            self._known[language].take_all(self._model.tokenize(ARTICLE_1[str(language)]))
+            if language:
+                self._known[language].take_all(self._model.tokenize(ARTICLE_1[language]))
         return self._known[language]
 
 

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+import palo_cpp.speculation
 from nano.evaluation import held_out_questions
 from palo_cpp import Palo
 from palo_cpp.kv_cache import KvCache
@@ -168,6 +169,33 @@ def test_a_conversation_goes_on_the_same(plain, guessing):
     assert [a.token_ids for a in told[plain]] == [a.token_ids for a in told[guessing]]
     assert [a.timings.n_cached_tokens for a in told[plain]] == [a.timings.n_cached_tokens for a in told[guessing]]
     assert told[guessing][1].timings.n_guessed_right > 3
+
+
+def test_answers_in_a_language_teach_the_next_ones_in_it(language_model, monkeypatch):
+    speculation = Speculation(language_model)
+    known = speculation._followers("hi")
+    n_before = known.n_tokens
+    speculation.learn("hi", [5, 6, 5, 6])
+    assert guess_behind(speculation, "hi", 5) == Guess(6, pytest.approx(2 / 3.0))
+    assert guess_behind(speculation, "ur", 5) is None
+    monkeypatch.setattr(palo_cpp.speculation, "_N_LEARNT", n_before + 4)
+    speculation.learn("hi", [5, 7] * 9)  # memory is bounded
+    assert known.n_tokens == n_before + 4
+
+
+def guess_behind(speculation, language, token):
+    made = Guesser(speculation._followers(language))
+    made.take(token)
+    return made.guess()
+
+
+def test_a_second_conversation_profits_from_the_first(guessing):
+    """About the same picture, in the same language; `guessing` has its own counts, so two fresh ones tell."""
+    image = held_out_questions(1)[0].picture.render()
+    guessing._engine.speculation._known.clear()
+    first, second = (guessing.ask(image, lang="bn").timings for _ in range(2))
+    assert first.n_generated == second.n_generated
+    assert second.n_guessed_right > first.n_guessed_right
 
 
 def test_only_where_rows_do_not_depend_on_each_other():
