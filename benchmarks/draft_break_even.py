@@ -16,10 +16,10 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+from models import text_model
 
 from palo_cpp.bench.noise import describe_machine
 from palo_cpp.language_model import LanguageModel
-from palo_cpp.model_files import find_model
 
 N_BEFORE = 300  # tokens of context: an image and a question
 N_DRAFTED = (1, 2, 3, 4, 5, 7)
@@ -37,19 +37,10 @@ def main() -> None:
     options = parser.parse_args()
     print(describe_machine(), flush=True)
     costs = [
-        step_costs(_path(name, is_synthetic=options.synthetic), options.threads, options.runs)
+        step_costs(text_model(name, is_synthetic=options.synthetic), options.threads, options.runs)
         for name in (options.model, options.draft)
     ]
     print(report(*costs))
-
-
-def _path(name: str, *, is_synthetic: bool) -> Path:
-    if not is_synthetic:
-        return find_model(name).text.path
-    from palo_cpp.bench.sizes import model_sizes
-    from palo_cpp.bench.synthetic import synthetic_text
-
-    return synthetic_text(model_sizes(name), "q4_0", report=print)
 
 
 def step_costs(path: Path, n_threads: int, n_runs: int) -> dict[int, float]:

@@ -17,12 +17,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from models import text_model
+
 from palo_cpp.bench.noise import describe_machine
 from palo_cpp.kv_cache import KvCache
 from palo_cpp.language_detection import count_words
 from palo_cpp.language_model import LanguageModel
 from palo_cpp.languages import LANGUAGES
-from palo_cpp.model_files import find_model
 from palo_cpp.prompt import TextSegment
 from palo_cpp.speculation import Followers, Guesser, Pace, SpeculativeSteps
 from palo_cpp.text_samples import ARTICLE_1
@@ -54,21 +55,12 @@ def main() -> None:
     print(describe_machine(), flush=True)
     print("| language | tokens per word | guessed | right | words per second without | with | times |")
     print("|---" * 7 + "|")
-    with LanguageModel(_path(options.model, is_synthetic=options.synthetic), n_threads=options.threads) as model:
+    with LanguageModel(text_model(options.model, is_synthetic=options.synthetic), n_threads=options.threads) as model:
         tokenize = _tokenizer(options.vocabulary) or model.tokenize
         pace = Pace()
         for code in options.languages.split(","):
             answers = (options.texts / f"{code}.txt").read_text(encoding="utf-8").splitlines()[: options.answers]
             print(row(code, measure(model, tokenize, pace, code, answers)), flush=True)
-
-
-def _path(name: str, *, is_synthetic: bool) -> Path:
-    if not is_synthetic:
-        return find_model(name).text.path
-    from palo_cpp.bench.sizes import model_sizes
-    from palo_cpp.bench.synthetic import synthetic_text
-
-    return synthetic_text(model_sizes(name), "q4_0", report=print)
 
 
 def _tokenizer(path: Path | None) -> Callable[[str], list[int]] | None:

@@ -12,10 +12,10 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Collection
-from pathlib import Path
 from statistics import median
 
 import numpy as np
+from models import whole_model
 
 from palo_cpp import Answer, Palo
 from palo_cpp.bench.noise import describe_machine
@@ -34,20 +34,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--without-anew", action="store_true", help="leave out the slowest way")
     options = parser.parse_args()
-    path = synthetic(options.model) if options.synthetic else Path(options.model)
+    path = whole_model(options.model, is_synthetic=options.synthetic)
     print(describe_machine(), flush=True)
     with Palo(path, n_threads=options.threads) as palo:
         measure(palo, options.n_gen, options.runs, with_anew=not options.without_anew)
-
-
-def synthetic(name: str) -> Path:
-    """Random files of a published model's shapes."""
-    from palo_cpp.bench.sizes import model_sizes
-    from palo_cpp.bench.synthetic import synthetic_mmproj, synthetic_text
-
-    sizes = model_sizes(name)
-    synthetic_mmproj(sizes, "f16", report=print)
-    return synthetic_text(sizes, "q4_0", report=print)
 
 
 def measure(palo: Palo, n_gen: int, n_runs: int, *, with_anew: bool) -> None:

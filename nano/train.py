@@ -83,7 +83,7 @@ def train_stage(run: StageRun, team: Team, sitting: Sitting) -> None:
     saved, progress, parameters = begun, 0.0, list(run.learner.parameters())
     for batch in _batches(run, tokenizer, team, sitting):
         losses = backward(run.learner, batch, run.name)
-        clock = (run.seconds if sitting.by_clock else run.seconds - before) / limit
+        clock = (run.seconds - (0.0 if sitting.by_clock else before)) / limit
         asked, clock = team.average(parameters, float(stop.asked), clock)
         progress = max(run.step / stage.n_steps, clock if sitting.by_clock else 0.0)
         apply_gradients(run.optimizer, parameters, stage.rate(run.step, progress))

@@ -10,10 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from palo_cpp.answering import Answering
 from palo_cpp.bench.contestant import N_WRITTEN, Setup
+from palo_cpp.decoding_options import DecodingOptions
+from palo_cpp.engine import Engine, Request
 from palo_cpp.errors import ArgumentError
+from palo_cpp.feature_cache import Features
+from palo_cpp.kv_cache import KvCache
 from palo_cpp.language_detection import count_words
 from palo_cpp.languages import LANGUAGES
+from palo_cpp.prompt import SYSTEM, ImageSegment, Turn, prompt_segments
+from palo_cpp.speculation import Speculation
 
 
 class PaloCpp:
@@ -84,14 +91,6 @@ class PaloCpp:
         Returns:
             By code: words per second from the first token on; guesses read ahead, and right ones, for each token.
         """
-        from palo_cpp.answering import Answering
-        from palo_cpp.decoding_options import DecodingOptions
-        from palo_cpp.engine import Engine, Request
-        from palo_cpp.feature_cache import Features
-        from palo_cpp.kv_cache import KvCache
-        from palo_cpp.prompt import SYSTEM, ImageSegment, Turn, prompt_segments
-        from palo_cpp.speculation import Speculation
-
         model = self._model
         image = ImageSegment("bench", self.n_image_tokens, lambda: Features(self.encode(), is_cached=False))
         speculation = Speculation(model) if model.has_equal_rows else None
