@@ -6,8 +6,10 @@ import logging
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from nano.evaluation import accuracy, held_out_questions, score
+from nano import score as nano_score
+from nano.evaluation import Score, accuracy, held_out_questions, score
 from nano.examples import held_out_scenes, readme_scene
 from nano.language_modes import ask_all, crossed_questions, report
 from nano.questions import GRAMMARS
@@ -64,6 +66,22 @@ def test_held_out_questions_are_answered_exactly(nano):
     scores = [score(q, answer) for q, answer in zip(questions, answers, strict=True)]
     assert accuracy(scores) >= 95
     assert all(s.in_language for s in scores)
+
+
+def test_the_command_that_scores_it():
+    result = CliRunner().invoke(nano_score.main, ["--questions", "2"])
+    assert result.exit_code == 0, result.output
+    by_language, by_task, kept = (block.splitlines()[-1] for block in result.output.split("\n\n")[:3])
+    assert by_language.count("100.00") == len(LANGUAGES) + 3 and kept.count("100.00") == len(LANGUAGES)
+    assert by_task.startswith("| right, by task | 100.00 |")
+    assert "loaded in" in result.output and "seed" not in result.output
+
+
+def test_the_command_tells_what_was_wrong(monkeypatch):
+    wrong = Score(held_out_questions(1)[0], "no such thing", is_right=False, in_language=True)
+    monkeypatch.setattr(nano_score, "ask_all", lambda *_: ([wrong], 0.0))
+    result = CliRunner().invoke(nano_score.main, [])
+    assert "| right | 0.00 |" in result.output and "said 'no such thing'" in result.output
 
 
 def test_modes_keep_a_language_that_the_question_is_not_in(nano):
