@@ -1,5 +1,6 @@
 # csrc/ggml_backend: the library palo_backend, and on it libpalo_ggml.so, which llama.cpp takes in by its path
-# (GGML_BACKEND_PATH) and which therefore exports nothing but ggml_backend_init and ggml_backend_score.
+# (GGML_BACKEND_PATH) and which therefore exports nothing but ggml_backend_init, ggml_backend_score
+# and palo_settle_amx.
 find_package(OpenMP COMPONENTS CXX)
 
 file(GLOB PALO_BACKEND_SOURCES CONFIGURE_DEPENDS csrc/ggml_backend/*.cpp)

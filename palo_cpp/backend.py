@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import importlib.util
 import json
 import logging
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from palo_cpp.backend_library import library_path
 from palo_cpp.errors import ArgumentError
 from palo_cpp.llama_library import llama_library, recorded_warnings
 
@@ -30,7 +29,6 @@ BackendMode = Literal["auto", "palo", "cpu"]
 BACKEND_MODES: tuple[BackendMode, ...] = get_args(BackendMode)
 ENVIRONMENT = "PALO_CPP_BACKEND"
 _REGISTRY_NAME = b"PALO"
-_FILE_NAME = "palo_ggml.dll" if sys.platform == "win32" else "libpalo_ggml.so"
 
 # The mode is the whole process's, so models are loaded one at a time.
 _loading = threading.Lock()
@@ -102,13 +100,6 @@ def _function(llama: Any, name: str, result: Any, *arguments: Any) -> Any:
     function = getattr(llama._lib, name)
     function.restype, function.argtypes = result, arguments
     return function
-
-
-def library_path() -> Path:
-    """Where the backend's library lies: beside `_core`. llama.cpp programs take it in by `GGML_BACKEND_PATH`."""
-    spec = importlib.util.find_spec("palo_cpp._core")
-    folder = Path(spec.origin).parent if spec and spec.origin else Path(__file__).parent
-    return folder / _FILE_NAME
 
 
 def is_registered(llama: Any) -> bool:

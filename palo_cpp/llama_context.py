@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from palo_cpp.backend_library import settled_amx
 from palo_cpp.errors import ModelFormatError, OutOfMemoryError
 from palo_cpp.llama_library import recorded_errors
 
@@ -27,6 +28,7 @@ def load_model(llama: Any, path: Path) -> Any:
     params = llama.llama_model_default_params()
     params.n_gpu_layers = 0
     params.load_mode = llama.LLAMA_LOAD_MODE_MMAP
+    params.use_extra_bufts = settled_amx(llama) != "broken"
     with recorded_errors() as errors:
         model = llama.llama_model_load_from_file(os.fsencode(path), params)
     if not model:

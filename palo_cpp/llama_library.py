@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from palo_cpp.backend_library import settled_amx
+
 logger = logging.getLogger("palo_cpp.llama")
 # Who has not asked to see it does not see it: without any handler Python would print warnings on stderr.
 logger.addHandler(logging.NullHandler())
@@ -68,6 +70,7 @@ def llama_library() -> Any:
     _callbacks.extend((callback, silent))
     atexit.register(set_log, silent)
     library.llama_backend_init()
+    settled_amx(library)
     return library
 
 

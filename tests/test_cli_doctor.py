@@ -124,6 +124,14 @@ def test_a_backend_that_stays_out_is_no_fault(monkeypatch):
     assert found.is_ok and "not in use: expected version 2, got 3" in found.value and "llama.cpp" in found.advice
 
 
+@pytest.mark.parametrize(("amx", "n_findings"), [("absent", 0), ("works", 0), ("withdrawn", 1), ("broken", 1)])
+def test_amx_that_llama_cpp_must_do_without_is_no_fault(monkeypatch, amx, n_findings):
+    monkeypatch.setattr("palo_cpp.backend_library.settled_amx", lambda _: amx)
+    found = [finding for finding in diagnosis.instruction_sets() if "AMX" in finding.what]
+    assert len(found) == n_findings
+    assert all(each.is_ok and "left out" in each.value and "compiler" in each.advice for each in found)
+
+
 def test_image_formats_that_pillow_was_built_without(monkeypatch):
     from PIL import features
 

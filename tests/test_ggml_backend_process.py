@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from backend_models import model_file, tokens
 
-from palo_cpp.backend import library_path
+from palo_cpp.backend_library import library_path, settled_amx
 from palo_cpp.language_model import LanguageModel
+from palo_cpp.llama_library import llama_library
 
 # Decodes with the plain binding: what a llama.cpp program does that knows nothing of palo_cpp.
 STOCK = """
@@ -77,6 +78,24 @@ with LanguageModel(sys.argv[1], n_ctx=512, n_threads=2, backend=sys.argv[2]) as 
 """
 
 
+# Has Linux grant AMX tiles as another library may have before: then llama.cpp cannot be kept from asking for them.
+TILES_GRANTED = """
+import ctypes, sys
+ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA = 158, 0x1023, 18
+assert ctypes.CDLL(None).syscall(ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0
+from palo_cpp.backend import backend_status
+from palo_cpp.backend_library import settled_amx
+from palo_cpp.language_model import LanguageModel
+from palo_cpp.llama_library import llama_library
+
+assert all("ggml" in use.reason for use in backend_status("auto").types.values())
+for mode in ("cpu", "palo"):
+    with LanguageModel(sys.argv[1], n_ctx=512, n_threads=2, backend=mode) as model:
+        print(model.decode(list(range(300, 340)), position=0).argmax())
+print(settled_amx(llama_library()))
+"""
+
+
 @pytest.fixture(autouse=True)
 def _cache(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("PALO_CPP_CACHE", str(tmp_path_factory.getbasetemp() / "backend_models"))
@@ -108,10 +127,13 @@ def test_stock_llama_cpp_loads_a_copy_of_the_library_from_anywhere(tmp_path, out
     found = json.loads(run(STOCK, *arguments, GGML_BACKEND_PATH=str(copied), PALO_CPP_BACKEND="palo").stdout)
     assert found["has_packed"]
     assert np.array_equal(np.float32(found["logits"]), ours(path))
-    without = json.loads(run(STOCK, *arguments, GGML_BACKEND_PATH="").stdout)
+    without = json.loads(run(STOCK, *arguments, GGML_BACKEND_PATH=str(copied), PALO_CPP_BACKEND="cpu").stdout)
     assert not without["has_packed"] and without["logits"] != found["logits"]
 
 
+@pytest.mark.skipif(
+    settled_amx(llama_library()) == "withdrawn", reason="llama.cpp by itself ends by an illegal instruction (amx.h)"
+)
 def test_switched_off_by_the_environment_stock_llama_cpp_is_itself():
     arguments = (model_file("q4_0"), json.dumps(tokens(40)))
     off = json.loads(run(STOCK, *arguments, GGML_BACKEND_PATH=str(library_path()), PALO_CPP_BACKEND="cpu").stdout)
@@ -133,16 +155,23 @@ def test_without_the_library_llama_cpp_computes_alone_and_it_is_said_once():
     code = """
 import logging, sys
 logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
-from palo_cpp import backend
+from palo_cpp import backend_library
 from palo_cpp.language_model import LanguageModel
 
-backend._FILE_NAME = "no-such-library.so"
+backend_library._FILE_NAME = "no-such-library.so"
 for _ in range(2):
     with LanguageModel(sys.argv[1], n_ctx=512, n_threads=2) as model:
         assert not model.backend.is_active and "no-such-library.so" in model.backend.reason
 """
     done = run(code, model_file("q4_0"))
     assert len(done.stderr.splitlines()) == 1 and "expected it in" in done.stderr
+
+
+@pytest.mark.skipif(settled_amx(llama_library()) == "absent", reason="this processor or llama.cpp has no AMX")
+def test_amx_products_of_llama_cpp_never_end_the_process():
+    cpu, palo, found = run(TILES_GRANTED, model_file("q4_0")).stdout.split()
+    assert cpu == palo
+    assert found == ("broken" if settled_amx(llama_library()) == "withdrawn" else "works")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="pages of a mapped file are let go on Linux")

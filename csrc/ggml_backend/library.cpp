@@ -1,8 +1,9 @@
-// The two functions by which ggml takes in a backend from a file.
+// The two functions by which ggml takes in a backend from a file, and one for Python before any is taken in.
 #include <exception>
 #include <string>
 
 #include "ggml_backend/abi_check.h"
+#include "ggml_backend/amx.h"
 #include "ggml_backend/device.h"
 #include "ggml_backend/log.h"
 #include "ggml_backend/packed_matrix.h"
@@ -45,6 +46,22 @@ PALO_EXPORT int ggml_backend_score() {
 }
 
 PALO_EXPORT ggml_backend_reg_t ggml_backend_init() {
-  return is_usable() ? palo::backend::registry_entry() : nullptr;
+  if (!is_usable()) return nullptr;
+  palo::backend::settle_amx();  // before the program lays out any weight
+  return palo::backend::registry_entry();
+}
+
+// What amx.h says of llama.cpp in this process, as its name in lower case.
+PALO_EXPORT const char* palo_settle_amx() {
+  switch (palo::backend::settle_amx()) {
+    case palo::backend::Amx::WITHDRAWN:
+      return "withdrawn";
+    case palo::backend::Amx::BROKEN:
+      return "broken";
+    case palo::backend::Amx::WORKS:
+      return "works";
+    default:
+      return "absent";
+  }
 }
 }

@@ -195,7 +195,22 @@ def instruction_sets() -> list[Finding]:
         Finding("cpu has", has or "unknown"),
         Finding("palo_cpp", f"offers {available}; uses {_isa_in_use(core)}"),
         Finding("llama.cpp", f"uses {' '.join(uses)}"),
+        *_amx(llama_library()),
     ]
+
+
+def _amx(llama: Any) -> list[Finding]:
+    """Whether llama.cpp's AMX products had to be left out."""
+    from palo_cpp.backend_library import settled_amx
+
+    if settled_amx(llama) in ("absent", "works"):
+        return []
+    advice = (
+        "all else works; with a newer compiler, "
+        "pip install --force-reinstall --no-cache-dir llama-cpp-python builds it whole"
+    )
+    value = "left out: broken by the compiler that built it (GCC's bug 114098)"
+    return [Finding("llama.cpp's AMX", value, advice=advice)]
 
 
 def _isa_in_use(core: Any) -> str:
