@@ -33,6 +33,7 @@ class Timings:
         n_generated: tokens that were decoded for the answer.
         n_guessed: tokens that were read ahead of the model's choice, see `speculation`.
         n_guessed_right: those that it then chose: steps that were saved.
+        n_drafted: tokens that a draft model was asked for; those that it was sure enough of are guesses.
         n_parallel: answers that were made side by side, this one among them: what they share counts with the first of
             them, and their decode_s is the same time.
     """
@@ -51,6 +52,7 @@ class Timings:
     n_generated: int = 0
     n_guessed: int = 0
     n_guessed_right: int = 0
+    n_drafted: int = 0
     n_parallel: int = 1
 
     @property

@@ -143,6 +143,7 @@ class Answering:
             n_generated=self._decoding.n_generated,
             n_guessed=self._steps.n_guessed if self._steps else 0,
             n_guessed_right=self._steps.n_right if self._steps else 0,
+            n_drafted=self._steps.n_drafted if self._steps else 0,
         )
 
 

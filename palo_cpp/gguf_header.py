@@ -10,10 +10,11 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from palo_cpp.errors import ModelFormatError, ModelNotFoundError
 from palo_cpp.llama_library import llama_library, recorded_errors
@@ -102,10 +103,24 @@ class GgufHeader:
         digest = hashlib.sha256(f"{self.size_bytes}\n".encode())
         with self.path.open("rb") as file:
             digest.update(file.read(min((tensor.offset for tensor in self.tensors.values()), default=-1)))
-            for tensor in self.tensors.values():
-                file.seek(tensor.offset)
-                digest.update(file.read(min(tensor.n_bytes, _SAMPLE_BYTES)))
+            for sample in self._samples(file, self.tensors.values()):
+                digest.update(sample)
         return digest.hexdigest()
+
+    def tensors_id(self, prefix: str) -> str:
+        """What tells the tensors whose names begin so from another file's, in whatever order; as in `weights_id`."""
+        tensors = [self.tensors[name] for name in sorted(self.tensors) if name.startswith(prefix)]
+        digest = hashlib.sha256()
+        with self.path.open("rb") as file:
+            for tensor, sample in zip(tensors, self._samples(file, tensors), strict=True):
+                digest.update(f"{tensor.name} {tensor.shape} {tensor.type}\n".encode() + sample)
+        return digest.hexdigest()
+
+    @staticmethod
+    def _samples(file: BinaryIO, tensors: Iterable[TensorInfo]) -> Iterator[bytes]:
+        for tensor in tensors:
+            file.seek(tensor.offset)
+            yield file.read(min(tensor.n_bytes, _SAMPLE_BYTES))
 
 
 def read_header(path: Path) -> GgufHeader:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -21,8 +23,39 @@ if TYPE_CHECKING:
     from palo_cpp.image import ImageSource
     from palo_cpp.stored_session import StoredImage
 
+# Images of a conversation whose hidden states are kept, 2.3 MiB each.
+_N_KEPT = 4
 # Images encoded in one call, while as many are read: more would only let the first ones wait.
 _N_BATCH_IMAGES = 2
+
+
+class SharedTower:
+    """A vision tower for several projectors: what it made of the last images is kept, so that it runs once for all.
+
+    Args:
+        tower: the encoder whose tower runs.
+    """
+
+    def __init__(self, tower: VisionEncoder) -> None:
+        self._tower = tower
+        self._kept: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def hidden_states(self, pixels: Pixels) -> NDArray[np.float32]:
+        """Hidden states at the select layer, [n_patches, n_embd_vision] f32."""
+        with self._lock:
+            hidden = self._kept.get(pixels.content_hash)
+            if hidden is None:
+                hidden = self._kept[pixels.content_hash] = self._tower.hidden_states(pixels.values)
+            self._kept.move_to_end(pixels.content_hash)
+            if len(self._kept) > _N_KEPT:
+                self._kept.popitem(last=False)
+        return hidden
+
+    def forget(self) -> None:
+        """Free what is kept."""
+        with self._lock:
+            self._kept.clear()
 
 
 class ImageEmbedder:
@@ -33,10 +66,20 @@ class ImageEmbedder:
         features: embeddings of images seen before.
         encoder: what `encoder_id` returned for the tower.
         mode: "pad" or "crop".
+        tower: runs instead of the tower in `vision`; None where only this projector needs it.
     """
 
-    def __init__(self, vision: VisionEncoder, features: FeatureCache, encoder: bytes, *, mode: str) -> None:
+    def __init__(
+        self,
+        vision: VisionEncoder,
+        features: FeatureCache,
+        encoder: bytes,
+        *,
+        mode: str,
+        tower: SharedTower | None = None,
+    ) -> None:
         self._vision = vision
+        self._tower = tower
         self._features = features
         self._encoder_id = encoder
         self._mode = mode
@@ -73,8 +116,10 @@ class ImageEmbedder:
         return np.concatenate(embeddings)
 
     def forget(self) -> None:
-        """Drop the embeddings that are in memory."""
+        """Drop what is in memory of earlier images."""
         self._features.clear_memory()
+        if self._tower:
+            self._tower.forget()
 
     def _segment(self, pixels: Pixels, begun_at: float) -> ImageSegment:
         return ImageSegment(
@@ -119,4 +164,9 @@ class ImageEmbedder:
 
     def _embed(self, pixels: Pixels) -> Features:
         key = feature_key(self._encoder_id, pixels.content_hash)
-        return self._features.get_or_encode(key, self._embeddings_shape, lambda: self._vision.encode(pixels.values))
+        return self._features.get_or_encode(key, self._embeddings_shape, lambda: self._encode_one(pixels))
+
+    def _encode_one(self, pixels: Pixels) -> NDArray[np.float32]:
+        if self._tower is None:
+            return self._vision.encode(pixels.values)
+        return self._vision.project(self._tower.hidden_states(pixels))

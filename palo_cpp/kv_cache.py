@@ -210,6 +210,12 @@ class KvCache:
             cursor.cells.append(token)
             return logits
 
+    def n_unread(self, segments: Sequence[Segment]) -> int:
+        """Positions of a prompt that the context does not hold."""
+        cells = cells_of(segments)
+        with self._model.lock:
+            return len(cells) - n_common(self._cells, cells)
+
     def n_free(self, cursor: Cursor) -> int:
         """Tokens that still fit behind a conversation's place."""
         return self._model.n_ctx - len(cursor.cells)

@@ -195,6 +195,15 @@ class MemoryEstimate:
         """All of it."""
         return self.text + self.kv_cache + self.compute + self.vision
 
+    def __add__(self, other: MemoryEstimate) -> MemoryEstimate:
+        """Both at once."""
+        return MemoryEstimate(
+            self.text + other.text,
+            self.kv_cache + other.kv_cache,
+            self.compute + other.compute,
+            self.vision + other.vision,
+        )
+
 
 def estimate_memory(
     text: GgufHeader, mmproj: GgufHeader | None, *, n_ctx: int, n_batch: int = 512, vision_precision: str = "int8"

@@ -18,10 +18,11 @@ from palo_cpp.answer import Answer, AnswerStream
 from palo_cpp.backend import BackendMode, BackendUse
 from palo_cpp.chat import Chat
 from palo_cpp.decoding_options import DEFAULT_LANG_MODE
+from palo_cpp.draft import DraftModel, check_draft, draft_memory
 from palo_cpp.engine import Engine, Sessions, decoding_for
 from palo_cpp.errors import ArgumentError, ModelFormatError
 from palo_cpp.feature_cache import DEFAULT_DISK_MIB, DEFAULT_MEMORY_MIB, FeatureCache, encoder_id
-from palo_cpp.image_embedder import ImageEmbedder
+from palo_cpp.image_embedder import ImageEmbedder, SharedTower
 from palo_cpp.kv_cache import KvCache
 from palo_cpp.language_advice import LanguageAdvice
 from palo_cpp.language_constraint import LanguageConstraints
@@ -67,6 +68,7 @@ class Palo:
         vision_precision: Precision = "int8",
         backend: BackendMode = "auto",
         speculation: bool = True,
+        draft: str | Path | None = None,
         feature_cache_dir: str | Path | None = None,
         feature_cache_mib: float = DEFAULT_MEMORY_MIB,
         feature_cache_disk_mib: float = DEFAULT_DISK_MIB,
@@ -85,6 +87,8 @@ class Palo:
                 faster than llama.cpp's, "palo" takes them wherever they can compute, "cpu" leaves all to llama.cpp.
             speculation: read a guessed token along with a chosen one where that saves time; the answers are the same.
                 Only where our kernels compute everything: with llama.cpp's, a row may depend on the others.
+            draft: a smaller model of the same family, named as `model` is, whose next token is the guess as long as
+                that saves time. It needs memory of its own, and the same vocabulary and vision tower.
             feature_cache_dir: a folder that keeps the embeddings of images, so that an image seen once is not encoded
                 again, by no program that names the folder; None keeps them in memory only.
             feature_cache_mib: memory for embeddings of earlier images; 0 keeps none.
@@ -94,7 +98,7 @@ class Palo:
             ModelNotFoundError: a file is not there.
             ModelFormatError: a file is damaged, or the two do not belong together.
             OutOfMemoryError: it would not fit into this machine's memory; nothing was loaded.
-            ArgumentError: a number out of range.
+            ArgumentError: a number out of range, or a draft model that does not go with the model.
         """
         if preprocess not in (None, "pad", "crop"):
             raise ArgumentError(f"preprocess: expected 'pad', 'crop' or None, got {preprocess!r}")
@@ -106,25 +110,35 @@ class Palo:
         estimate = estimate_memory(
             self.files.text, self.files.mmproj, n_ctx=n_ctx_used, vision_precision=vision_precision
         )
+        draft_files = find_model(draft) if draft is not None else None
+        if draft_files:
+            check_draft(self.files, draft_files)
+            estimate += draft_memory(draft_files, n_ctx=n_ctx_used)
         check_memory_fits(estimate, memory_available(), n_ctx=n_ctx_used)
         self.language_model = LanguageModel(
             self.files.text.path, n_ctx=n_ctx, n_threads=n_threads, backend=backend, header=self.files.text
         )
+        is_guessing = speculation and self.language_model.has_equal_rows
+        if draft_files and not is_guessing:
+            logger.warning("the draft model stays unused: guesses are switched off, or llama.cpp's kernels compute")
+            draft_files = None
         try:
             self.vision = VisionEncoder(
                 self.files.mmproj.path, n_threads=self.language_model.n_threads, precision=vision_precision
             )
             self._check_widths()
+            self.preprocess: str = preprocess or self.vision.info.preprocess
+            tower = SharedTower(self.vision) if draft_files else None
+            self._draft = (
+                DraftModel(draft_files, self.language_model, self.vision, tower, features, mode=self.preprocess)
+                if draft_files and tower
+                else None
+            )
         except BaseException:
             self.language_model.close()
             raise
-        self.preprocess: str = preprocess or self.vision.info.preprocess
-        self._embedder = ImageEmbedder(
-            self.vision,
-            features,
-            encoder_id(self.files.mmproj, precision=self.vision.precision, isa=self.vision.isa),
-            mode=self.preprocess,
-        )
+        encoder = encoder_id(self.files.mmproj, precision=self.vision.precision, isa=self.vision.isa)
+        self._embedder = ImageEmbedder(self.vision, features, encoder, mode=self.preprocess, tower=tower)
         advice = LanguageAdvice(self.files.text)
         decoder = self.language_model
         constraints = LanguageConstraints(decoder)
@@ -136,7 +150,7 @@ class Palo:
             lambda vocabulary, request: decoding_for(
                 vocabulary, request, constraints.of(request.language, request.options.lang_mode)
             ),
-            speculation=Speculation(decoder) if speculation and decoder.has_equal_rows else None,
+            speculation=Speculation(decoder, self._draft) if is_guessing else None,
             sessions=Sessions(cache(partial(stored_model, self.files)), self._embedder.reopen),
         )
 
@@ -335,12 +349,16 @@ class Palo:
         """Forget what stands in the context and in memory of earlier images; a `feature_cache_dir` stays as it is."""
         self._engine.cache.clear()
         self._embedder.forget()
+        if self._draft:
+            self._draft.forget()
 
     def close(self) -> None:
         """Free the model. Closing twice does nothing."""
         self.language_model.close()
         self.vision.close()
         self._embedder.forget()
+        if self._draft:
+            self._draft.close()
 
     def __enter__(self) -> Palo:
         return self

@@ -74,6 +74,7 @@ class VisionEncoder:
         n_threads: threads to compute on; 0 means one per physical core that this process may use.
         precision: "int8" computes on weights and activations of 8 bits, with a scale for every 64 of them; "float" on
             f32, in four times the memory and more time.
+        with_tower: load the tower, too; without it, only `project` tells anything.
 
     Raises:
         ModelNotFoundError: there is no such file.
@@ -86,7 +87,9 @@ class VisionEncoder:
         ...     image_embeddings = encoder.encode(pixels)  # [576, 4096]
     """
 
-    def __init__(self, path: str | Path, *, n_threads: int = 0, precision: Precision = "int8") -> None:
+    def __init__(
+        self, path: str | Path, *, n_threads: int = 0, precision: Precision = "int8", with_tower: bool = True
+    ) -> None:
         if precision not in ("int8", "float"):
             raise ArgumentError(f"vision precision: expected 'int8' or 'float', got {precision!r}")
         self.precision: Precision = precision
@@ -96,6 +99,8 @@ class VisionEncoder:
         try:
             metadata: Metadata = {**header.metadata, **header.numbers}
             settings = _settings(metadata, set(header.tensors))
+            if not with_tower:
+                settings["n_layer"] = 0
             self._encoder: Any = core.VisionEncoder(
                 _raw_tensors(header),
                 **settings,

@@ -246,10 +246,13 @@ def test_weights_read_per_token_leave_out_the_embedding_matrix():
 
 
 def test_words_per_second_and_guesses_stand_below_the_table():
-    hindi = {"words_per_s": 2.0, "guessed": 0.5, "guessed_right": 0.25}
-    found = report(written={"en": {"words_per_s": 8.0, "guessed": 0.0, "guessed_right": 0.0}, "hi": hindi})
+    hindi = {"words_per_s": 2.0, "guessed": 0.5, "guessed_right": 0.25, "drafted": 0.4}
+    english = {"words_per_s": 8.0, "guessed": 0.0, "guessed_right": 0.0, "drafted": 0.0}
+    found = report(written={"en": english, "hi": hindi})
     assert found.to_dict()["written"]["hi"] == hindi
     assert "words per second: en 8, hi 2\nsteps that a right guess saved: en 0%, hi 25%" in as_text(found)
+    assert "tokens that the draft model was asked for: en 0%, hi 40%" in as_text(found)
+    assert "draft model" not in as_text(report(written={"en": english}))
     assert report().to_dict()["written"] is None
 
 

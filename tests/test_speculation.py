@@ -68,28 +68,28 @@ def test_guesses_that_went_wrong_make_the_next_less_likely():
 
 def test_the_cost_is_measured():
     pace = Pace()
-    assert pace.cost == 0.15 and pace.pays(Guess(1, 0.18)) and not pace.pays(Guess(1, 0.16))
+    assert pace.cost == 0.15 and pace.gain(Guess(1, 0.18)) > 0 > pace.gain(Guess(1, 0.16))
     for _ in range(3):
-        pace.note(1, 0.050)
-        pace.note(2, 0.065)
+        pace.note("one row", 0.050)
+        pace.note("two rows", 0.065)
     assert pace.cost == pytest.approx(0.3)
-    assert pace.pays(Guess(1, 0.33)) and not pace.pays(Guess(1, 0.31))
+    assert pace.gain(Guess(1, 0.33)) > 0 > pace.gain(Guess(1, 0.31))
 
 
 def test_an_old_time_is_forgotten():
     pace = Pace()
     for _ in range(3):
-        pace.note(2, 10.0)
+        pace.note("two rows", 10.0)
     for _ in range(300):
-        pace.note(1, 0.05)
+        pace.note("one row", 0.05)
     assert pace.cost == 0.15  # a moment's disturbance would keep it from guessing for ever
 
 
 def test_a_quick_model_guesses_nothing():
     pace = Pace()
     for _ in range(3):
-        pace.note(1, 0.0005)
-    assert pace.is_too_quick and not pace.pays(Guess(1, 1.0))
+        pace.note("one row", 0.0005)
+    assert pace.is_too_quick and pace.gain(Guess(1, 1.0)) == 0
 
 
 # ---- steps
@@ -128,8 +128,8 @@ class Eager(Pace):
 
     is_too_quick = False
 
-    def pays(self, _):
-        return True
+    def gain(self, guess):
+        return guess.probability if guess else 0.0
 
 
 @pytest.fixture(scope="module")
@@ -206,5 +206,5 @@ def test_only_where_rows_do_not_depend_on_each_other():
 def test_a_model_that_proved_quick_is_left_alone(language_model):
     speculation = Speculation(language_model)
     for _ in range(3):
-        speculation.pace.note(1, 0.0001)
+        speculation.pace.note("one row", 0.0001)
     assert speculation.steps(None, None, None) is None  # nothing is looked at

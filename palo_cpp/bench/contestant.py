@@ -25,6 +25,7 @@ class Setup:
         n_ctx: tokens of context; 0 where nothing but the image is encoded.
         precision: of our vision encoder (`int8`, `float`); None is its default.
         backend: kernels of our language model, as `LanguageModel` takes it; llama.cpp's side has its own alone.
+        draft: a smaller model that drafts, named as `find_model` takes it; on our side, where answers are written.
     """
 
     text: Path
@@ -33,6 +34,7 @@ class Setup:
     n_ctx: int
     precision: str | None = None
     backend: BackendMode = "auto"
+    draft: str | None = None
 
 
 class Contestant(Protocol):

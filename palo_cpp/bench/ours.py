@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from palo_cpp.answering import Answering
 from palo_cpp.bench.contestant import N_WRITTEN, Setup
 from palo_cpp.decoding_options import DecodingOptions
+from palo_cpp.draft import DraftModel, check_draft
 from palo_cpp.engine import Engine, Request
 from palo_cpp.errors import ArgumentError
-from palo_cpp.feature_cache import Features
+from palo_cpp.feature_cache import FeatureCache, Features
+from palo_cpp.image_embedder import SharedTower
 from palo_cpp.kv_cache import KvCache
 from palo_cpp.language_detection import count_words
 from palo_cpp.languages import LANGUAGES
+from palo_cpp.model_files import find_model
 from palo_cpp.prompt import SYSTEM, ImageSegment, Turn, prompt_segments
 from palo_cpp.speculation import Speculation
 
@@ -59,6 +62,7 @@ class PaloCpp:
         mean, std = np.asarray(info.image_mean, np.float32), np.asarray(info.image_std, np.float32)
         values = (image.astype(np.float32) / 255 - mean) / std
         self._pixels = np.ascontiguousarray(values.transpose(2, 0, 1))
+        self._image = image
         self._hidden: NDArray[np.float32] | None = None
 
     def encode(self) -> NDArray[np.float32]:
@@ -89,11 +93,19 @@ class PaloCpp:
         """How fast each language is written, in an answer about the image that is decoded as `Palo` decodes it.
 
         Returns:
-            By code: words per second from the first token on; guesses read ahead, and right ones, for each token.
+            By code: words per second from the first token on; guesses read ahead, right ones, and tokens that the draft
+            model was asked for, for each token.
         """
         model = self._model
-        image = ImageSegment("bench", self.n_image_tokens, lambda: Features(self.encode(), is_cached=False))
-        speculation = Speculation(model) if model.has_equal_rows else None
+        image = ImageSegment(
+            "bench",
+            self.n_image_tokens,
+            lambda: Features(self.encode(), is_cached=False),
+            size=(self._image.shape[1], self._image.shape[0]),
+            preprocess="pad",
+            square=self._image,
+        )
+        speculation = Speculation(model, self._draft()) if model.has_equal_rows else None
         engine = Engine(model, KvCache(model), lambda _: image, speculation=speculation)
         found = {}
         for code, language in LANGUAGES.items():
@@ -110,8 +122,18 @@ class PaloCpp:
                 "words_per_s": count_words(answer.text) / timings.decode_s if timings.decode_s else 0.0,
                 "guessed": timings.n_guessed / n,
                 "guessed_right": timings.n_guessed_right / n,
+                "drafted": timings.n_drafted / n,
             }
         return found
+
+    def _draft(self) -> DraftModel | None:
+        if self._setup.draft is None:
+            return None
+        files = find_model(self._setup.draft)
+        check_draft(find_model(self._setup.text), files)
+        return DraftModel(
+            files, self._model, self._encoder, SharedTower(self._encoder), FeatureCache(memory_mib=0), mode="pad"
+        )
 
     def decode(self, inputs: Sequence[int] | NDArray[np.float32], position: int) -> int:
         """Append to the sequence."""

@@ -49,6 +49,7 @@ class BenchPlan:
         contexts: tokens that stand in the context when decoding begins.
         precision: of our vision encoder; None is its default.
         backend: kernels of our language model.
+        draft: a smaller model that drafts where answers are written; None is none.
         speaks: whether the model's vocabulary is that of a language, so that words can be counted.
     """
 
@@ -64,6 +65,7 @@ class BenchPlan:
     contexts: tuple[int, ...] = (64, 1000)
     precision: str | None = None
     backend: BackendMode = "auto"
+    draft: str | None = None
     speaks: bool = True
 
     def __post_init__(self) -> None:
@@ -95,7 +97,7 @@ class BenchPlan:
     def setup(self) -> Setup:
         """What each side loads."""
         n_threads = self.n_threads or n_physical_cores()
-        return Setup(self.text, self.mmproj, n_threads, self.n_ctx, self.precision, self.backend)
+        return Setup(self.text, self.mmproj, n_threads, self.n_ctx, self.precision, self.backend, self.draft)
 
 
 def run_bench(plan: BenchPlan, report: Report = lambda _: None) -> BenchReport:

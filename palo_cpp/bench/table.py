@@ -64,6 +64,9 @@ def notes(report: BenchReport) -> list[str]:
         lines += [f"words per second: {words}"]
         saved = ", ".join(f"{code} {each['guessed_right']:.0%}" for code, each in written.items())
         lines += [f"steps that a right guess saved: {saved}"]
+        if any(each["drafted"] for each in written.values()):
+            asked = ", ".join(f"{code} {each['drafted']:.0%}" for code, each in written.items())
+            lines += [f"tokens that the draft model was asked for: {asked}"]
     if not report.is_alternating:
         lines += ["memory was too short for both at once: they ran one after the other, not in turn"]
     if found["noise"]["is_noisy"]:

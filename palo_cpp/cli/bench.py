@@ -10,7 +10,7 @@ import click
 
 from palo_cpp.cli.answering import to_json
 from palo_cpp.cli.console import Status, is_terminal, warn
-from palo_cpp.cli.options import backend_option, debug_option, json_option, option
+from palo_cpp.cli.options import backend_option, debug_option, draft_option, json_option, option
 from palo_cpp.cli.progress import readable_size
 from palo_cpp.errors import ModelNotFoundError
 
@@ -95,6 +95,7 @@ def _to_counts(_ctx: click.Context, _parameter: click.Parameter, text: str) -> t
     help="Tokens that stand in the context when decoding begins.",
 )
 @backend_option
+@draft_option
 @click.option("--outtype", default="q4_0", show_default=True, metavar="TYPE", help="Type of the random decoder.")
 @click.option("--mmproj-outtype", default="f16", show_default=True, metavar="TYPE", help="Type of the random tower.")
 @click.option(
@@ -117,6 +118,7 @@ def command(
     n_gen: int,
     contexts: tuple[int, ...],
     backend: BackendMode,
+    draft: str | None,
     outtype: str,
     mmproj_outtype: str,
     vision_precision: str | None,
@@ -135,12 +137,16 @@ def command(
         raise click.UsageError(
             "Missing argument 'MODEL': a folder, a GGUF file, or mobile, 7b or 13b with --synthetic."
         )
+    if draft and synthetic:
+        raise click.UsageError("--draft drafts answers, and random weights give none: leave out --synthetic.")
     from palo_cpp.bench.run import BenchPlan, run_bench
 
     stages = frozenset(only or STAGES)
     with Status() as status:
         find = _synthetic_files if synthetic else _files
         text, mmproj = find(model, outtype, mmproj_outtype, stages, status.show)
+        if draft:
+            _check_draft(model, draft)
         plan = BenchPlan(
             model=f"synthetic {model}" if synthetic else model,
             text=text,
@@ -153,11 +159,19 @@ def command(
             n_gen=n_gen,
             contexts=contexts,
             backend=backend,
+            draft=draft,
             precision=vision_precision,
             speaks=not synthetic,
         )
         report = run_bench(plan, status.show)
     _print(report, as_json)
+
+
+def _check_draft(model: str, draft: str) -> None:
+    from palo_cpp.draft import check_draft
+    from palo_cpp.model_files import find_model
+
+    check_draft(find_model(model), find_model(draft))
 
 
 def _synthetic_files(

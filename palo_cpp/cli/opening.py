@@ -31,6 +31,7 @@ def open_palo(options: ModelOptions) -> Palo:
         preprocess=options.preprocess,
         vision_precision=options.vision_precision,
         backend=options.backend,
+        draft=options.draft,
         feature_cache_dir=options.feature_cache,
     )
 

@@ -28,6 +28,7 @@ class ModelOptions:
     preprocess: Literal["pad", "crop"] | None
     vision_precision: Literal["int8", "float"]
     backend: Literal["auto", "palo", "cpu"]
+    draft: str | None
     feature_cache: str | None
 
 
@@ -98,6 +99,14 @@ backend_option = option(
     help="Kernels of the language model: palo_cpp's where they are faster, wherever they can, or llama.cpp's alone.",
 )
 
+draft_option = option(
+    "--draft",
+    env="DRAFT",
+    default=None,
+    metavar="PATH",
+    help="A smaller model of the same family, named like -m, that guesses ahead; the answers stay the same.",
+)
+
 _MODEL = (
     model_option,
     option(
@@ -135,6 +144,7 @@ _MODEL = (
         help="Arithmetic of the vision encoder; float is slower and takes more memory.",
     ),
     backend_option,
+    draft_option,
     option(
         "--feature-cache",
         env="FEATURE_CACHE",

@@ -1,0 +1,323 @@
+"""A smaller model drafts: it sees what the larger one sees, changes no answer, and is asked only where that helps."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import palo_cpp.draft
+import palo_cpp.speculation
+from nano.evaluation import held_out_questions
+from palo_cpp import Palo
+from palo_cpp.cli import palo_cpp as command
+from palo_cpp.draft import check_draft, draft_memory
+from palo_cpp.errors import ArgumentError
+from palo_cpp.gguf_header import read_header
+from palo_cpp.image_embedder import SharedTower
+from palo_cpp.languages import LANGUAGES
+from palo_cpp.machine import estimate_memory
+from palo_cpp.model_files import find_model
+from palo_cpp.speculation import Drafting, Guess, Pace, Worth
+from palo_cpp.vision import VisionEncoder
+
+SURE, UNSURE = 0.9, 0.1
+
+
+class Asking(Pace):
+    """Asks the draft model whatever it costs, and reads whatever it guesses."""
+
+    is_too_quick = False
+    draft_cost = -2.0
+
+    def gain(self, guess):
+        return guess.probability if guess else 0.0
+
+
+@pytest.fixture(scope="module")
+def blind(tmp_path_factory):
+    """Nano with values of zero in all attention: it knows which token follows which, and nothing of the image."""
+    return copied(tmp_path_factory.mktemp("blind"), text=lambda name: name.endswith("attn_v.weight"))
+
+
+def copied(folder, *, text=lambda _: False, mmproj=lambda _: False):
+    """Nano's files with zeros instead of some tensors."""
+    for path, is_zeroed in ((find_model("nano").text.path, text), (find_model("nano").mmproj.path, mmproj)):
+        copy = folder / path.name
+        shutil.copy(path, copy)
+        with copy.open("r+b") as file:
+            for tensor in read_header(copy).tensors.values():
+                if is_zeroed(tensor.name):
+                    file.seek(tensor.offset)
+                    file.write(bytes(tensor.n_bytes))
+    return folder
+
+
+def drafted_by(folder):
+    palo = Palo("nano", backend="palo", draft=folder)
+    palo._engine.speculation.pace = Asking()
+    return palo
+
+
+@pytest.fixture(scope="module")
+def plain():
+    with Palo("nano", backend="palo", speculation=False) as palo:
+        yield palo
+
+
+@pytest.fixture(scope="module")
+def twin():
+    """Nano with itself for a draft model."""
+    with drafted_by("nano") as palo:
+        yield palo
+
+
+@pytest.fixture(scope="module")
+def with_blind(blind):
+    with drafted_by(blind) as palo:
+        yield palo
+
+
+# ---- answers
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.5, "seed": 7}])
+def test_the_answers_are_the_same(plain, twin, with_blind, code, options):
+    n_drafted = 0
+    for question in held_out_questions(2, [code]):
+        image, asked = question.picture.render(), question.exchange.question
+        told = [p.ask(image, asked, lang=code, max_tokens=60, **options) for p in (plain, twin, with_blind)]
+        assert len({(answer.token_ids, answer.finish_reason) for answer in told}) == 1
+        n_drafted += min(answer.timings.n_drafted for answer in told[1:])
+        assert told[0].timings.n_drafted == 0
+    assert n_drafted > 0
+
+
+def test_who_sees_the_image_guesses_better(twin, with_blind, monkeypatch):
+    """The same weights guess all that the language mask does not refuse; without the image, not so."""
+    monkeypatch.setattr(palo_cpp.speculation.Guesser, "guess", lambda _: None)
+    shares = []
+    for palo in (twin, with_blind):
+        timings = [palo.ask(q.picture.render(), lang="en").timings for q in held_out_questions(3, ["en"])]
+        shares.append(sum(t.n_guessed_right for t in timings) / sum(t.n_guessed for t in timings))
+    assert shares[0] > 0.95
+    assert shares[1] < 0.8
+
+
+def test_a_conversation_with_two_images_is_followed(plain, twin):
+    pictures = [question.picture.render() for question in held_out_questions(2)]
+    told = {}
+    for palo in (plain, twin):
+        with palo.chat(pictures[0], lang="ur") as chat:
+            told[palo] = [chat.ask()]
+            chat.add_image(pictures[1])
+            told[palo] += [chat.ask(), chat.ask("اس کے بارے میں اور بتائیں")]
+    assert [a.token_ids for a in told[plain]] == [a.token_ids for a in told[twin]]
+    last = told[twin][-1].timings
+    assert last.n_guessed_right > 0.8 * last.n_guessed > 0
+
+
+def test_the_tower_runs_once_for_both(blind, monkeypatch):
+    towers = []
+    run = VisionEncoder.hidden_states
+    monkeypatch.setattr(VisionEncoder, "hidden_states", lambda self, pixels: towers.append(self) or run(self, pixels))
+    monkeypatch.setattr(VisionEncoder, "encode", lambda *_: pytest.fail("the tower ran by itself"))
+    with drafted_by(blind) as palo:
+        assert palo.ask(held_out_questions(1)[0].picture.render()).timings.n_drafted > 0
+        assert towers == [palo.vision]
+
+
+def test_a_cleared_cache_and_a_closed_model(blind):
+    palo = drafted_by(blind)
+    image = held_out_questions(1)[0].picture.render()
+    first = palo.ask(image)
+    palo.clear_cache()
+    assert palo._draft.model.n_tokens() == 0
+    assert palo.ask(image).token_ids == first.token_ids
+    palo.close()
+    palo.close()
+    assert palo._draft.model.is_closed
+
+
+def test_an_answer_longer_than_the_draft_models_context(plain, blind, monkeypatch):
+    image = held_out_questions(1)[0].picture.render()
+    monkeypatch.setattr(palo_cpp.draft, "default_n_ctx", lambda _: 128)
+    with drafted_by(blind) as palo:
+        answer = palo.ask(image, "What is there? " * 12, max_tokens=40)
+    assert answer.token_ids == plain.ask(image, "What is there? " * 12, max_tokens=40).token_ids
+    assert answer.timings.n_drafted == 0
+
+
+# ---- the vision tower of both
+
+
+def test_a_projector_without_a_tower_projects_the_same():
+    path, size = find_model("nano").mmproj.path, 0
+    with VisionEncoder(path, n_threads=1) as whole, VisionEncoder(path, n_threads=1, with_tower=False) as projector:
+        size = whole.info.image_size
+        pixels = np.random.default_rng(0).normal(size=(3, size, size)).astype(np.float32)
+        hidden = whole.hidden_states(pixels)
+        assert np.array_equal(projector.project(hidden), whole.encode(pixels))
+        assert projector.info.n_layer == 0
+
+
+def test_few_images_are_kept():
+    class Tower:
+        n_runs = 0
+
+        def hidden_states(self, _):
+            self.n_runs += 1
+            return np.zeros((1, 1), np.float32)
+
+    class Pixels:
+        values = None
+
+        def __init__(self, name):
+            self.content_hash = name
+
+    tower = Tower()
+    shared = SharedTower(tower)
+    for name in "aabacdea":
+        shared.hidden_states(Pixels(name))
+    assert tower.n_runs == 5  # a was used when c to e came
+    shared.hidden_states(Pixels("b"))
+    assert tower.n_runs == 6
+    shared.forget()
+    shared.hidden_states(Pixels("b"))
+    assert tower.n_runs == 7
+
+
+# ---- who may draft
+
+
+def test_another_vocabulary_is_refused(model_dir):
+    with pytest.raises(ArgumentError, match=r"draft: expected the vocabulary of PALO-Nano.*, got another one in"):
+        check_draft(find_model("nano"), find_model(model_dir))
+
+
+def test_another_tower_is_refused(tmp_path):
+    folder = copied(tmp_path, mmproj=lambda name: name == "v.blk.3.attn_q.weight")
+    with pytest.raises(ArgumentError, match="draft: expected the vision tower of mmproj-PALO-Nano"):
+        Palo("nano", draft=folder)
+
+
+def test_another_projector_is_none_of_its_business(tmp_path):
+    folder = copied(tmp_path, mmproj=lambda name: name.startswith("mm."))
+    check_draft(find_model("nano"), find_model(folder))
+
+
+def test_where_nothing_is_guessed_it_stays_unloaded(blind, caplog):
+    with caplog.at_level(logging.WARNING), Palo("nano", backend="cpu", draft=blind) as palo:
+        assert palo._draft is None
+    assert [r.message for r in caplog.records if "draft" in r.message] == [
+        "the draft model stays unused: guesses are switched off, or llama.cpp's kernels compute"
+    ]
+
+
+def test_its_memory_counts():
+    files = find_model("nano")
+    both = estimate_memory(files.text, files.mmproj, n_ctx=1024) + draft_memory(files, n_ctx=1024)
+    assert both.text == 2 * files.text.size_bytes
+    assert both.vision == estimate_memory(files.text, files.mmproj, n_ctx=1024).vision
+
+
+def test_on_the_command_line(blind, tmp_path):
+    image = tmp_path / "scene.png"
+    held_out_questions(1)[0].picture.render().save(image)
+    arguments = ["ask", str(image), "--lang", "ja"]
+    told = [CliRunner().invoke(command, [*arguments, *more]) for more in ([], ["--draft", str(blind)])]
+    assert told[0].stdout == told[1].stdout and told[1].exit_code == 0
+    missing = CliRunner().invoke(command, [*arguments, "--draft", "nowhere"])
+    assert missing.exit_code == 1 and "model nowhere: expected a folder or a GGUF file" in missing.stderr
+
+
+# ---- when it is asked
+
+
+class Drafts:
+    """A draft that says what it is told to."""
+
+    def __init__(self, says=7, probability=SURE, *, n_unread=1, n_answered=100):
+        self.says, self.probability = says, probability
+        self.n_unread, self.n_answered, self.has_room = n_unread, n_answered, True
+        self.taken = []
+
+    def take(self, token):
+        self.taken.append(token)
+
+    def guess(self):
+        return Guess(self.says, self.probability)
+
+
+def drafting(draft, pace=None, **more):
+    return Drafting(draft, pace or Pace(), Worth(), clock=lambda: 0.0, **more)
+
+
+def test_nobody_is_asked_where_there_is_none():
+    asked = drafting(None)
+    asked.take(5)
+    assert asked.better_than(None) is None and asked.better_than(Guess(1, UNSURE)) == Guess(1, UNSURE)
+
+
+def test_it_is_asked_unless_counts_promise_more():
+    asked = drafting(Drafts())
+    assert asked.better_than(None) == asked.better_than(Guess(1, UNSURE)) == Guess(7, SURE)
+    assert asked.better_than(Guess(1, 0.95)) == Guess(1, 0.95)
+    assert asked.n_drafted == 2
+
+
+def test_it_must_first_win_back_what_it_has_to_read():
+    assert drafting(Drafts(n_unread=200, n_answered=24)).better_than(None) is None
+    assert drafting(Drafts(n_unread=200, n_answered=25)).better_than(None) == Guess(7, SURE)
+
+
+def test_an_end_of_the_answer_is_no_guess():
+    assert drafting(Drafts(), never={7}).better_than(None) is None
+
+
+def test_who_is_always_wrong_is_soon_left_alone_and_tried_again_at_times():
+    asked = drafting(draft := Drafts())
+    n = 4000
+    for _ in range(n):
+        asked.better_than(None)
+        asked.take(8)
+    assert draft.taken == [8] * n
+    assert 10 < asked.n_drafted < 0.02 * n
+
+
+def test_who_is_right_goes_on_being_asked():
+    asked = drafting(Drafts())
+    for _ in range(100):
+        asked.better_than(None)
+        asked.take(7)
+    assert asked.n_drafted == 100
+
+
+def test_who_is_never_sure_saves_nothing():
+    asked = drafting(Drafts(probability=UNSURE))
+    for _ in range(100):
+        asked.better_than(None)
+        asked.take(7)
+    assert asked.n_drafted < 30
+
+
+def test_a_slow_draft_model_is_not_asked():
+    pace = Pace()
+    for _ in range(5):
+        pace.note("one row", 0.1)
+        pace.note("draft", 0.08)
+    assert pace.draft_cost == pytest.approx(0.8)
+    assert drafting(Drafts(), pace).better_than(None) is None
+
+
+def test_the_time_of_reading_much_is_no_drafts_time():
+    ticks = iter(range(100))
+    pace = Pace()
+    asked = Drafting(Drafts(n_unread=9), pace, Worth(), clock=lambda: next(ticks))
+    for _ in range(5):
+        asked.better_than(None)
+    assert pace.draft_cost == 0.3  # as before any was timed
