@@ -17,6 +17,7 @@ from palo_cpp.image_embedder import ImageEmbedder, SharedTower
 from palo_cpp.kv_cache import KvCache
 from palo_cpp.language_model import LanguageModel, default_n_ctx
 from palo_cpp.machine import MemoryEstimate, estimate_memory
+from palo_cpp.model_files import ModelFiles, check_widths
 from palo_cpp.prompt import ImageSegment, Segment, TextSegment
 from palo_cpp.speculation import Guess
 from palo_cpp.stored_session import StoredImage
@@ -24,7 +25,6 @@ from palo_cpp.vision import VisionEncoder
 
 if TYPE_CHECKING:
     from palo_cpp.gguf_header import GgufHeader
-    from palo_cpp.model_files import ModelFiles
 
 # Of the mmproj file's keys, those that tell of the tower; the first two, of the projector.
 _TOWER_KEYS = ("clip.vision.", "clip.use_")
@@ -73,19 +73,21 @@ class DraftModel:
 
     Args:
         files: its files, checked by `check_draft`.
-        beside: the model that it drafts for.
-        tower: what sees the images, for both.
-        mode: how images are made square, "pad" or "crop".
+        beside: the model that it drafts for, whose threads and kernels it takes on.
+        vision: that one's encoder, whose precision it takes on.
         features: keeps embeddings of images seen before.
-        like: the larger model's encoder, whose threads and precision it takes on.
+        mode: how images are made square, "pad" or "crop".
+
+    Attributes:
+        model: the language model.
+        tower: the vision tower of both.
     """
 
     def __init__(
         self,
         files: ModelFiles,
         beside: LanguageModel,
-        like: VisionEncoder,
-        tower: SharedTower,
+        vision: VisionEncoder,
         features: FeatureCache,
         *,
         mode: str,
@@ -105,13 +107,15 @@ class DraftModel:
         )
         try:
             self._projector = VisionEncoder(
-                files.mmproj.path, n_threads=like.n_threads, precision=like.precision, with_tower=False
+                files.mmproj.path, n_threads=vision.n_threads, precision=vision.precision, with_tower=False
             )
+            check_widths(files, n_embd=self.model.n_embd, n_embd_image=self._projector.info.n_embd)
         except BaseException:
             self.model.close()
             raise
-        name = encoder_id(files.mmproj, precision=like.precision, isa=like.isa)
-        self._embedder = ImageEmbedder(self._projector, features, name, mode=mode, tower=tower)
+        self.tower = SharedTower(vision)
+        name = encoder_id(files.mmproj, precision=vision.precision, isa=vision.isa)
+        self._embedder = ImageEmbedder(self._projector, features, name, mode=mode, tower=self.tower)
         self._cache = KvCache(self.model)
 
     def follow(self, segments: Sequence[Segment]) -> Draft | None:

@@ -72,6 +72,24 @@ def demo_notice(text: GgufHeader) -> str | None:
     )
 
 
+def check_widths(files: ModelFiles, *, n_embd: int, n_embd_image: int) -> None:
+    """Refuse an mmproj file whose image embeddings do not fit into the text model.
+
+    Args:
+        files: both.
+        n_embd: width of the text model.
+        n_embd_image: width of an image embedding.
+
+    Raises:
+        ModelFormatError: they differ.
+    """
+    if n_embd != n_embd_image:
+        raise ModelFormatError(
+            f"{files.mmproj.path.name}: expected image embeddings of width {n_embd} for {files.text.path.name}, got "
+            f"{n_embd_image}; put the mmproj file of this model there"
+        )
+
+
 def _not_found(name: str) -> ModelNotFoundError:
     if name in PUBLISHED or (name.count("/") == 1 and name[0] not in "./~" and not name.endswith(".gguf")):
         source = name if "/" in name else {"mobile": "MBZUAI/MobilePALO-1.7B"}.get(name, f"MBZUAI/PALO-{name.upper()}")

@@ -20,16 +20,16 @@ from palo_cpp.chat import Chat
 from palo_cpp.decoding_options import DEFAULT_LANG_MODE
 from palo_cpp.draft import DraftModel, check_draft, draft_memory
 from palo_cpp.engine import Engine, Sessions, decoding_for
-from palo_cpp.errors import ArgumentError, ModelFormatError
+from palo_cpp.errors import ArgumentError
 from palo_cpp.feature_cache import DEFAULT_DISK_MIB, DEFAULT_MEMORY_MIB, FeatureCache, encoder_id
-from palo_cpp.image_embedder import ImageEmbedder, SharedTower
+from palo_cpp.image_embedder import ImageEmbedder
 from palo_cpp.kv_cache import KvCache
 from palo_cpp.language_advice import LanguageAdvice
 from palo_cpp.language_constraint import LanguageConstraints
 from palo_cpp.language_model import LanguageModel, default_n_ctx
 from palo_cpp.languages import LANGUAGES, get_language
 from palo_cpp.machine import check_memory_fits, estimate_memory, memory_available
-from palo_cpp.model_files import ModelFiles, demo_notice, find_model
+from palo_cpp.model_files import ModelFiles, check_widths, demo_notice, find_model
 from palo_cpp.parallel_answers import ParallelAnswers
 from palo_cpp.prompt import SYSTEM
 from palo_cpp.session import load_talk, stored_model
@@ -126,18 +126,18 @@ class Palo:
             self.vision = VisionEncoder(
                 self.files.mmproj.path, n_threads=self.language_model.n_threads, precision=vision_precision
             )
-            self._check_widths()
+            check_widths(self.files, n_embd=self.language_model.n_embd, n_embd_image=self.vision.info.n_embd)
             self.preprocess: str = preprocess or self.vision.info.preprocess
-            tower = SharedTower(self.vision) if draft_files else None
             self._draft = (
-                DraftModel(draft_files, self.language_model, self.vision, tower, features, mode=self.preprocess)
-                if draft_files and tower
+                DraftModel(draft_files, self.language_model, self.vision, features, mode=self.preprocess)
+                if draft_files
                 else None
             )
         except BaseException:
             self.language_model.close()
             raise
         encoder = encoder_id(self.files.mmproj, precision=self.vision.precision, isa=self.vision.isa)
+        tower = self._draft.tower if self._draft else None
         self._embedder = ImageEmbedder(self.vision, features, encoder, mode=self.preprocess, tower=tower)
         advice = LanguageAdvice(self.files.text)
         decoder = self.language_model
@@ -153,13 +153,6 @@ class Palo:
             speculation=Speculation(decoder, self._draft) if is_guessing else None,
             sessions=Sessions(cache(partial(stored_model, self.files)), self._embedder.reopen),
         )
-
-    def _check_widths(self) -> None:
-        if self.vision.info.n_embd != self.language_model.n_embd:
-            raise ModelFormatError(
-                f"{self.files.mmproj.path.name}: expected image embeddings of width {self.language_model.n_embd} for "
-                f"{self.files.text.path.name}, got {self.vision.info.n_embd}; put the mmproj file of this model there"
-            )
 
     @property
     def name(self) -> str:

@@ -15,12 +15,13 @@ from nano.evaluation import held_out_questions
 from palo_cpp import Palo
 from palo_cpp.cli import palo_cpp as command
 from palo_cpp.draft import check_draft, draft_memory
-from palo_cpp.errors import ArgumentError
+from palo_cpp.errors import ArgumentError, ModelFormatError
 from palo_cpp.gguf_header import read_header
 from palo_cpp.image_embedder import SharedTower
 from palo_cpp.languages import LANGUAGES
 from palo_cpp.machine import estimate_memory
 from palo_cpp.model_files import find_model
+from palo_cpp.prompt import ImageSegment, TextSegment
 from palo_cpp.speculation import Drafting, Guess, Pace, Worth
 from palo_cpp.vision import VisionEncoder
 
@@ -152,6 +153,12 @@ def test_an_answer_longer_than_the_draft_models_context(plain, blind, monkeypatc
     assert answer.timings.n_drafted == 0
 
 
+def test_nothing_is_drafted_about_an_image_whose_pixels_are_gone(twin):
+    image = ImageSegment("gone", 4, lambda: pytest.fail("nobody asks for it"))
+    assert twin._draft.follow([TextSegment((1, 5)), image, TextSegment((6,))]) is None
+    assert twin._draft.follow([TextSegment((1, 5))]) is not None
+
+
 # ---- the vision tower of both
 
 
@@ -208,6 +215,17 @@ def test_another_tower_is_refused(tmp_path):
 def test_another_projector_is_none_of_its_business(tmp_path):
     folder = copied(tmp_path, mmproj=lambda name: name.startswith("mm."))
     check_draft(find_model("nano"), find_model(folder))
+
+
+def test_a_projector_of_another_model_is_refused(monkeypatch):
+    monkeypatch.setattr(palo_cpp.draft, "check_widths", refuse)
+    with pytest.raises(ModelFormatError, match="of another width"):
+        Palo("nano", backend="palo", draft="nano")
+
+
+def refuse(files, *, n_embd, n_embd_image):
+    assert n_embd == n_embd_image  # nano's
+    raise ModelFormatError("of another width")
 
 
 def test_where_nothing_is_guessed_it_stays_unloaded(blind, caplog):

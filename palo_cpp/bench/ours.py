@@ -17,7 +17,6 @@ from palo_cpp.draft import DraftModel, check_draft
 from palo_cpp.engine import Engine, Request
 from palo_cpp.errors import ArgumentError
 from palo_cpp.feature_cache import FeatureCache, Features
-from palo_cpp.image_embedder import SharedTower
 from palo_cpp.kv_cache import KvCache
 from palo_cpp.language_detection import count_words
 from palo_cpp.languages import LANGUAGES
@@ -131,9 +130,7 @@ class PaloCpp:
             return None
         files = find_model(self._setup.draft)
         check_draft(find_model(self._setup.text), files)
-        return DraftModel(
-            files, self._model, self._encoder, SharedTower(self._encoder), FeatureCache(memory_mib=0), mode="pad"
-        )
+        return DraftModel(files, self._model, self._encoder, FeatureCache(memory_mib=0), mode="pad")
 
     def decode(self, inputs: Sequence[int] | NDArray[np.float32], position: int) -> int:
         """Append to the sequence."""
