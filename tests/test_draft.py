@@ -13,11 +13,15 @@ import palo_cpp.draft
 import palo_cpp.speculation
 from nano.evaluation import held_out_questions
 from palo_cpp import Palo
+from palo_cpp.bench.contestant import Setup
+from palo_cpp.bench.ours import PaloCpp
 from palo_cpp.cli import palo_cpp as command
 from palo_cpp.draft import check_draft, draft_memory
-from palo_cpp.errors import ArgumentError, ModelFormatError
+from palo_cpp.errors import ArgumentError, ModelFormatError, OutOfMemoryError
 from palo_cpp.gguf_header import read_header
 from palo_cpp.image_embedder import SharedTower
+from palo_cpp.kv_cache import KvCache
+from palo_cpp.language_model import default_n_ctx
 from palo_cpp.languages import LANGUAGES
 from palo_cpp.machine import estimate_memory
 from palo_cpp.model_files import find_model
@@ -130,6 +134,21 @@ def test_the_tower_runs_once_for_both(blind, monkeypatch):
     with drafted_by(blind) as palo:
         assert palo.ask(held_out_questions(1)[0].picture.render()).timings.n_drafted > 0
         assert towers == [palo.vision]
+        assert palo._draft._projector.info.n_layer == 0  # no second tower in memory
+
+
+def test_how_likely_it_finds_its_guess(twin):
+    segments = [TextSegment((1, 5, 6))]
+    draft, cache = twin._draft.follow(segments), KvCache(twin._draft.model)
+    for token in (7, 8):
+        draft.take(token)
+        segments.append(TextSegment((token,)))
+    guess = draft.guess()
+    twin._draft.forget()
+    logits = cache.read(segments).logits.astype(np.float64)
+    assert guess.token == logits.argmax()
+    assert guess.probability == pytest.approx(np.exp(logits.max()) / np.exp(logits).sum(), rel=1e-4)
+    twin._draft.forget()
 
 
 def test_a_cleared_cache_and_a_closed_model(blind):
@@ -144,12 +163,14 @@ def test_a_cleared_cache_and_a_closed_model(blind):
     assert palo._draft.model.is_closed
 
 
-def test_an_answer_longer_than_the_draft_models_context(plain, blind, monkeypatch):
+def test_a_prompt_longer_than_the_draft_models_context(plain, blind, monkeypatch):
     image = held_out_questions(1)[0].picture.render()
     monkeypatch.setattr(palo_cpp.draft, "default_n_ctx", lambda _: 128)
+    monkeypatch.setattr(palo_cpp.speculation, "_N_READ_AT_ONCE", 1000)
     with drafted_by(blind) as palo:
-        answer = palo.ask(image, "What is there? " * 12, max_tokens=40)
-    assert answer.token_ids == plain.ask(image, "What is there? " * 12, max_tokens=40).token_ids
+        assert palo.ask(image).timings.n_drafted > 0
+        answer = palo.ask(image, "What is there? " * 40)
+    assert answer.token_ids == plain.ask(image, "What is there? " * 40).token_ids
     assert answer.timings.n_drafted == 0
 
 
@@ -223,7 +244,7 @@ def test_a_projector_of_another_model_is_refused(monkeypatch):
         Palo("nano", backend="palo", draft="nano")
 
 
-def refuse(files, *, n_embd, n_embd_image):
+def refuse(_, *, n_embd, n_embd_image):
     assert n_embd == n_embd_image  # nano's
     raise ModelFormatError("of another width")
 
@@ -241,6 +262,29 @@ def test_its_memory_counts():
     both = estimate_memory(files.text, files.mmproj, n_ctx=1024) + draft_memory(files, n_ctx=1024)
     assert both.text == 2 * files.text.size_bytes
     assert both.vision == estimate_memory(files.text, files.mmproj, n_ctx=1024).vision
+
+
+def test_two_models_that_would_not_fit_together(monkeypatch):
+    files = find_model("nano")
+    enough = estimate_memory(files.text, files.mmproj, n_ctx=default_n_ctx(files.text)).total
+    monkeypatch.setattr("palo_cpp.palo.memory_available", lambda: enough)
+    Palo("nano").close()
+    with pytest.raises(OutOfMemoryError):
+        Palo("nano", draft="nano")
+
+
+def test_bench_writes_with_it(monkeypatch):
+    files, drafts = find_model("nano"), []
+    monkeypatch.setattr("palo_cpp.bench.ours.Speculation", lambda _, draft: drafts.append(draft))
+    monkeypatch.setattr("palo_cpp.bench.ours.N_WRITTEN", 2)
+    for draft in (None, "nano"):
+        bench = PaloCpp(Setup(files.text.path, files.mmproj.path, 1, 512, backend="palo", draft=draft))
+        bench.prepare()
+        bench.load()
+        bench.set_image(np.zeros((bench._encoder.info.image_size,) * 2 + (3,), np.uint8))
+        assert set(bench.written()) == set(LANGUAGES)
+    assert drafts[0] is None
+    assert drafts[1].model.path == files.text.path
 
 
 def test_on_the_command_line(blind, tmp_path):
@@ -293,6 +337,12 @@ def test_it_must_first_win_back_what_it_has_to_read():
     assert drafting(Drafts(n_unread=200, n_answered=25)).better_than(None) == Guess(7, SURE)
 
 
+def test_it_is_not_asked_beyond_its_context():
+    full = Drafts()
+    full.has_room = False
+    assert drafting(full).better_than(None) is None
+
+
 def test_an_end_of_the_answer_is_no_guess():
     assert drafting(Drafts(), never={7}).better_than(None) is None
 
@@ -335,7 +385,19 @@ def test_a_slow_draft_model_is_not_asked():
 def test_the_time_of_reading_much_is_no_drafts_time():
     ticks = iter(range(100))
     pace = Pace()
+    for _ in range(5):
+        pace.note("one row", 10.0)
     asked = Drafting(Drafts(n_unread=9), pace, Worth(), clock=lambda: next(ticks))
     for _ in range(5):
         asked.better_than(None)
     assert pace.draft_cost == 0.3  # as before any was timed
+
+
+def test_drafts_are_no_steps_that_make_others_old():
+    pace = Pace()
+    for _ in range(5):
+        pace.note("one row", 1.0)
+        pace.note("two rows", 1.1)
+    for _ in range(1000):
+        pace.note("draft", 0.2)
+    assert (pace.cost, pace.draft_cost) == (pytest.approx(0.1), pytest.approx(0.2))
