@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from checkpoints import SMALL, write_checkpoint
 from click.testing import CliRunner
+from palo_cpp.convert import convert
 
 import palo_cpp.draft
 import palo_cpp.speculation
@@ -217,6 +220,28 @@ def test_few_images_are_kept():
     shared.forget()
     shared.hidden_states(Pixels("b"))
     assert tower.n_runs == 7
+
+
+def test_models_of_other_widths_and_projectors(tmp_path, monkeypatch):
+    """As PALO-7B and MobilePALO are: one tower and vocabulary, other image embeddings, and other numbers of them."""
+    monkeypatch.setattr(palo_cpp.speculation, "_N_READ_AT_ONCE", 1000)
+    sizes = {"mlp2x_gelu": SMALL, "ldpnet": replace(SMALL, n_embd=512, n_head=8, n_layer=1)}
+    for projector, size in sizes.items():
+        write_checkpoint(tmp_path / f"{projector}-checkpoint", projector=projector, size=size)
+        convert(tmp_path / f"{projector}-checkpoint", tmp_path / projector, outtype="q8_0")
+    model, draft = (tmp_path / projector for projector in sizes)
+    image = held_out_questions(1)[0].picture.render()
+    with Palo(model, backend="palo", speculation=False) as palo:
+        expected = palo.ask(image, max_tokens=64)
+    with Palo(model, backend="palo", draft=draft) as palo:
+        palo._engine.speculation.pace = Asking()
+        answer = palo.ask(image, max_tokens=64)
+        n_read = palo._draft.model.n_tokens()
+    assert (answer.token_ids, answer.text) == (expected.token_ids, expected.text)
+    assert answer.timings.n_drafted > 5
+    # 16 embeddings of the image for one, 4 for the other; the last tokens come without a guess.
+    n_seen = answer.timings.n_prompt_tokens + len(answer.token_ids)
+    assert n_seen - 16 + 4 - 3 <= n_read <= n_seen - 16 + 4
 
 
 # ---- who may draft
