@@ -9,6 +9,7 @@ other by few rules. Where a smaller model drafts (draft.py), it is asked instead
 
 from __future__ import annotations
 
+import logging
 import statistics
 import time
 from collections import Counter, defaultdict, deque
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from palo_cpp.errors import PaloError
 from palo_cpp.prompt import TextSegment
 from palo_cpp.text_samples import ARTICLE_1
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from palo_cpp.engine import Request
     from palo_cpp.kv_cache import Cursor, KvCache
     from palo_cpp.language_model import LanguageModel
+
+logger = logging.getLogger(__name__)
 
 # Seen once means little behind one token, more behind three: what is added to a context's count, by its length.
 _DOUBT = {1: 1.0, 2: 0.6, 3: 0.4}
@@ -276,7 +280,12 @@ class Drafting:
         if n_unread > _N_READ_AT_ONCE * draft.n_answered or not draft.has_room:
             return guess
         begun = self._clock()
-        self._drafted = drafted = draft.guess()
+        try:
+            self._drafted = drafted = draft.guess()
+        except PaloError:
+            logger.warning("the draft model failed; the answer goes on without it", exc_info=True)
+            self._draft = None
+            return guess
         if n_unread <= _N_READ_AT_ONCE:
             self._pace.note("draft", self._clock() - begun)
         self.n_drafted += 1

@@ -362,6 +362,17 @@ def test_it_must_first_win_back_what_it_has_to_read():
     assert drafting(Drafts(n_unread=200, n_answered=25)).better_than(None) == Guess(7, SURE)
 
 
+def test_a_draft_that_fails_is_told_and_the_answer_goes_on(caplog):
+    failing = Drafts()
+    failing.guess = lambda: (_ for _ in ()).throw(OutOfMemoryError("no memory"))
+    asked = drafting(failing)
+    for _ in range(3):
+        assert asked.better_than(Guess(1, UNSURE)) == Guess(1, UNSURE)
+        asked.take(5)
+    assert [record.message for record in caplog.records] == ["the draft model failed; the answer goes on without it"]
+    assert asked.n_drafted == 0
+
+
 def test_it_is_not_asked_beyond_its_context():
     full = Drafts()
     full.has_room = False

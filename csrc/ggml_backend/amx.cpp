@@ -52,13 +52,16 @@ class SilentStderr {
 // What the child process does: a product of several rows (one row needs no tiles), or its end by a signal.
 [[noreturn]] void multiply_and_exit() {
   constexpr int64_t N_IN = 256, N_OUT = 64, N_ROWS = 32;
-  constexpr unsigned N_SECONDS = 5;  // a lock that another thread held at the fork would be waited for in vain
+  constexpr unsigned N_SECONDS = 2;  // a lock that another thread held at the fork would be waited for in vain
   // The program's own function would ask for its interpreter, which another thread may hold for ever.
   ggml_log_set([](ggml_log_level, const char*, void*) {}, nullptr);
   const rlimit no_core{0, 0};
   setrlimit(RLIMIT_CORE, &no_core);
   std::signal(SIGILL, SIG_DFL);
   std::signal(SIGALRM, SIG_DFL);
+  sigset_t none;
+  sigemptyset(&none);
+  pthread_sigmask(SIG_SETMASK, &none, nullptr);
   alarm(N_SECONDS);
   if (!is_listed()) _exit(0);
   multiply_by_ggml(GGML_TYPE_Q4_0, draw_weights(GGML_TYPE_Q4_0, N_IN, N_OUT), draw(N_ROWS * N_IN), N_IN, true);
@@ -73,7 +76,7 @@ bool survives_a_product() {
   pid_t ended = 0;
   do ended = waitpid(child, &status, 0);
   while (ended < 0 && errno == EINTR);
-  return ended == child && WIFEXITED(status);
+  return ended == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
 // Has ggml make its list of buffer types while Linux refuses this process its tiles: it grants them only where every
