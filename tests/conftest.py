@@ -117,6 +117,15 @@ def model_dir(checkpoint_dir: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
+@pytest.fixture(scope="module")
+def plain() -> Iterator[Palo]:
+    """PALO-Nano on our kernels, without guesses: what guesses must not change."""
+    from palo_cpp import Palo
+
+    with Palo("nano", backend="palo", speculation=False) as palo:
+        yield palo
+
+
 @pytest.fixture(scope="session")
 def session_palo(model_dir: Path) -> Iterator[Palo]:
     """One `Palo` for the whole run; use `palo`."""

@@ -69,12 +69,6 @@ def drafted_by(folder):
 
 
 @pytest.fixture(scope="module")
-def plain():
-    with Palo("nano", backend="palo", speculation=False) as palo:
-        yield palo
-
-
-@pytest.fixture(scope="module")
 def twin():
     """Nano with itself for a draft model."""
     with drafted_by("nano") as palo:

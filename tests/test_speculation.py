@@ -133,12 +133,6 @@ class Eager(Pace):
 
 
 @pytest.fixture(scope="module")
-def plain():
-    with Palo("nano", backend="palo", speculation=False) as palo:
-        yield palo
-
-
-@pytest.fixture(scope="module")
 def guessing():
     with Palo("nano", backend="palo") as palo:
         palo._engine.speculation.pace = Eager()

@@ -1,30 +1,22 @@
 #include "ggml_backend/ggml_product.h"
 
 #include <ggml-alloc.h>
+#include <ggml-cpp.h>
 
 #include <cstring>
-#include <memory>
 
 namespace palo::backend {
 namespace {
 
-template <typename T, void (*free)(T*)>
-struct Freed {
-  void operator()(T* p) const { free(p); }
-};
-using Context = std::unique_ptr<ggml_context, Freed<ggml_context, ggml_free>>;
-using Memory = std::unique_ptr<ggml_backend_buffer, Freed<ggml_backend_buffer, ggml_backend_buffer_free>>;
-using Stream = std::unique_ptr<ggml_backend, Freed<ggml_backend, ggml_backend_free>>;
-
-Context new_context(size_t n_bytes) {
-  return Context(ggml_init({n_bytes, nullptr, true}));
+ggml_context_ptr new_context(size_t n_bytes) {
+  return ggml_context_ptr(ggml_init({n_bytes, nullptr, true}));
 }
 
 ggml_backend_buffer_type_t best_buffer_type(ggml_backend_dev_t cpu, ggml_tensor* w, const ggml_tensor* product,
                                             bool with_amx) {
   for (ggml_backend_buffer_type_t* extra = extra_buffer_types(); *extra != nullptr; ++extra) {
     if (!with_amx && is_amx(*extra)) continue;
-    const Memory empty(ggml_backend_buft_alloc_buffer(*extra, 0));
+    const ggml_backend_buffer_ptr empty(ggml_backend_buft_alloc_buffer(*extra, 0));
     w->buffer = empty.get();
     const bool is_supported = ggml_backend_dev_supports_op(cpu, product);
     w->buffer = nullptr;
@@ -46,10 +38,11 @@ TimedProduct multiply_by_ggml(ggml_type type, const std::vector<uint8_t>& weight
   const int64_t n_rows = static_cast<int64_t>(x.size()) / n_in;
   const int64_t n_out = static_cast<int64_t>(weights.size() / ggml_row_size(type, n_in));
   const ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
-  const Stream stream(ggml_backend_dev_init(cpu, nullptr));
+  const ggml_backend_ptr stream(ggml_backend_dev_init(cpu, nullptr));
   const auto set_n_threads = cpu_function<ggml_backend_set_n_threads_t>("ggml_backend_set_n_threads");
-  const Context of_w = new_context(8 * ggml_tensor_overhead()), of_rest = new_context(8 * ggml_tensor_overhead());
-  const Context of_graph = new_context(ggml_graph_overhead());
+  const ggml_context_ptr of_w = new_context(8 * ggml_tensor_overhead()),
+                         of_rest = new_context(8 * ggml_tensor_overhead());
+  const ggml_context_ptr of_graph = new_context(ggml_graph_overhead());
   if (!stream || set_n_threads == nullptr || !of_w || !of_rest || !of_graph) return {};
   set_n_threads(stream.get(), 1);
 
@@ -57,8 +50,9 @@ TimedProduct multiply_by_ggml(ggml_type type, const std::vector<uint8_t>& weight
   ggml_tensor* inputs = ggml_new_tensor_2d(of_rest.get(), GGML_TYPE_F32, n_in, n_rows);
   ggml_tensor* product = ggml_mul_mat(of_rest.get(), w, inputs);
   const ggml_backend_buffer_type_t best = best_buffer_type(cpu, w, product, with_amx);
-  const Memory of_weights(ggml_backend_alloc_ctx_tensors_from_buft(of_w.get(), best));
-  const Memory of_others(ggml_backend_alloc_ctx_tensors_from_buft(of_rest.get(), ggml_backend_dev_buffer_type(cpu)));
+  const ggml_backend_buffer_ptr of_weights(ggml_backend_alloc_ctx_tensors_from_buft(of_w.get(), best));
+  const ggml_backend_buffer_ptr of_others(
+      ggml_backend_alloc_ctx_tensors_from_buft(of_rest.get(), ggml_backend_dev_buffer_type(cpu)));
   if (!of_weights || !of_others) return {};
   ggml_backend_tensor_set(w, weights.data(), 0, weights.size());
   ggml_backend_tensor_set(inputs, x.data(), 0, ggml_nbytes(inputs));

@@ -2,12 +2,12 @@
 // products of every block type against ggml's CPU backend, what is refused, and whom it trusts.
 #include <ggml-alloc.h>
 #include <ggml-backend.h>
+#include <ggml-cpp.h>
 #include <ggml.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <memory>
 #include <random>
 #include <string>
 
@@ -32,13 +32,9 @@ double tolerance(ggml_type type) {
   return type == GGML_TYPE_F16 ? 0.0015 : 1e-5;
 }
 
-template <typename T, void (*free)(T*)>
-struct Freed {
-  void operator()(T* p) const { free(p); }
-};
-using Context = std::unique_ptr<ggml_context, Freed<ggml_context, ggml_free>>;
-using Memory = std::unique_ptr<ggml_backend_buffer, Freed<ggml_backend_buffer, ggml_backend_buffer_free>>;
-using Stream = std::unique_ptr<ggml_backend, Freed<ggml_backend, ggml_backend_free>>;
+using Context = ggml_context_ptr;
+using Memory = ggml_backend_buffer_ptr;
+using Stream = ggml_backend_ptr;
 
 Context new_context() {
   return Context(ggml_init({64 * ggml_tensor_overhead() + ggml_graph_overhead(), nullptr, true}));
