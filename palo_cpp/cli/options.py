@@ -104,7 +104,7 @@ draft_option = option(
     env="DRAFT",
     default=None,
     metavar="PATH",
-    help="A smaller model of the same family, named like -m, that guesses ahead in one answer at a time.",
+    help="Folder or GGUF file of a smaller model of the same family that guesses ahead, in one answer at a time.",
 )
 
 _MODEL = (
