@@ -17,7 +17,7 @@ import numpy as np
 
 from palo_cpp.decoding import Decoding
 from palo_cpp.decoding_options import DecodingOptions
-from palo_cpp.llama_library import llama_library
+from palo_cpp.ggml.llama_library import llama_library
 from palo_cpp.token_table import TokenTable
 from palo_cpp.utf8_constraint import Utf8Constraint
 from palo_cpp.vocabulary import Vocabulary

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from palo_cpp.errors import ArgumentError, ModelFormatError
-from palo_cpp.gguf_header import GgufHeader, read_header
+from palo_cpp.ggml.gguf_header import GgufHeader, read_header
 from palo_cpp.partial_files import partial_files
 
 from .plan import output_type, tensor_bytes

@@ -14,7 +14,7 @@ _PIECE_BYTES = 256 * 1024**2  # of tensor rows in memory at once; llama.cpp's de
 
 def main(source: str, output: str, file_type: str, n_threads: str) -> int:
     """Quantize; returns llama.cpp's status, 0 for success."""
-    from palo_cpp.llama_library import llama_library
+    from palo_cpp.ggml.llama_library import llama_library
 
     logging.basicConfig(stream=sys.stdout, level=logging.DEBUG, format="%(levelname)s %(message)s")
     library = llama_library()

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from palo_cpp.errors import ModelFormatError
-from palo_cpp.gguf_header import GgufHeader, read_header
-from palo_cpp.llama_library import llama_library
+from palo_cpp.ggml.gguf_header import GgufHeader, read_header
+from palo_cpp.ggml.llama_library import llama_library
 
 from .chat_template import VICUNA_V1
 from .model_sizes import Projector

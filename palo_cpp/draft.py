@@ -24,7 +24,7 @@ from palo_cpp.stored_session import StoredImage
 from palo_cpp.vision import VisionEncoder
 
 if TYPE_CHECKING:
-    from palo_cpp.gguf_header import GgufHeader
+    from palo_cpp.ggml.gguf_header import GgufHeader
 
 # Of the mmproj file's keys, those that tell of the tower; the first two, of the projector.
 _TOWER_KEYS = ("clip.vision.", "clip.use_")

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.errors import ArgumentError
-from palo_cpp.gguf_header import GgufHeader
+from palo_cpp.ggml.gguf_header import GgufHeader
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from palo_cpp.gguf_header import GgufHeader
+from palo_cpp.ggml.gguf_header import GgufHeader
 from palo_cpp.languages import LANGUAGES
 from palo_cpp.machine import memory_available
 

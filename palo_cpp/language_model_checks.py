@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.errors import ArgumentError, ModelFormatError
-from palo_cpp.gguf_header import GgufHeader
+from palo_cpp.ggml.gguf_header import GgufHeader
 
 _N_LAYER_MAX = 512  # LLAMA_MAX_LAYERS, src/llama-hparams.h
 _N_VOCAB_MIN = 3  # <unk>, <s>, </s>: llama.cpp's defaults for their ids

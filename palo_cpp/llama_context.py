@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from palo_cpp.backend_library import settled_amx
 from palo_cpp.errors import ModelFormatError, OutOfMemoryError
-from palo_cpp.llama_library import recorded_errors
+from palo_cpp.ggml.backend_library import settled_amx
+from palo_cpp.ggml.llama_library import recorded_errors
 
 # One piece of a prefill: 512 rows keep the matrix kernels busy, and Ctrl-C is seen between two pieces.
 N_BATCH = 512

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from palo_cpp.errors import OutOfMemoryError
-from palo_cpp.gguf_header import GgufHeader
+from palo_cpp.ggml.gguf_header import GgufHeader
 
 _ROOT = Path("/")
 _MIB = 1 << 20

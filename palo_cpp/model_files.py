@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from palo_cpp.errors import ArgumentError, ModelFormatError, ModelNotFoundError
-from palo_cpp.gguf_header import GgufHeader, read_header
+from palo_cpp.ggml.gguf_header import GgufHeader, read_header
 from palo_cpp.language_model_checks import check_language_model
 
 MMPROJ_PREFIX = "mmproj-"

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from palo_cpp import chat_completion
 from palo_cpp.answer import Answer, AnswerStream
-from palo_cpp.backend import BackendMode, BackendUse
 from palo_cpp.chat import Chat
 from palo_cpp.decoding_options import DEFAULT_LANG_MODE
 from palo_cpp.draft import DraftModel, check_draft, draft_memory
 from palo_cpp.engine import Engine, Sessions, decoding_for
 from palo_cpp.errors import ArgumentError
 from palo_cpp.feature_cache import DEFAULT_DISK_MIB, DEFAULT_MEMORY_MIB, FeatureCache, encoder_id
+from palo_cpp.ggml.backend import BackendMode, BackendUse
 from palo_cpp.image_embedder import ImageEmbedder
 from palo_cpp.kv_cache import KvCache
 from palo_cpp.language_advice import LanguageAdvice

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from palo_cpp.decoding_options import SEED_MAX, DecodingOptions
 from palo_cpp.errors import ModelFormatError
-from palo_cpp.llama_library import llama_library
+from palo_cpp.ggml.llama_library import llama_library
 
 
 class Sampler:

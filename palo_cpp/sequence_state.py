@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.errors import ArgumentError, OutOfMemoryError
-from palo_cpp.gguf_header import GgufHeader
+from palo_cpp.ggml.gguf_header import GgufHeader
 
 State = NDArray[np.uint8]
 

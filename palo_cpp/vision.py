@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from palo_cpp.errors import ArgumentError, ModelFormatError, OutOfMemoryError, PaloError
-from palo_cpp.gguf_header import GgufHeader, read_header
+from palo_cpp.ggml.gguf_header import GgufHeader, read_header
 
 _logger = logging.getLogger(__name__)
 

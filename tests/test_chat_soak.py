@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-SOAK = Path(__file__).parent / "soak.py"
+SOAK = Path(__file__).parents[1] / "support" / "soak.py"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads its memory from /proc")

@@ -21,7 +21,7 @@ from palo_cpp.bench.ours import PaloCpp
 from palo_cpp.cli import palo_cpp as command
 from palo_cpp.draft import check_draft, draft_memory
 from palo_cpp.errors import ArgumentError, ModelFormatError, OutOfMemoryError
-from palo_cpp.gguf_header import read_header
+from palo_cpp.ggml.gguf_header import read_header
 from palo_cpp.image_embedder import SharedTower
 from palo_cpp.kv_cache import KvCache
 from palo_cpp.language_model import default_n_ctx

@@ -15,7 +15,7 @@ from mmproj_files import Mmproj, write_mmproj
 
 from palo_cpp import ArgumentError, Palo
 from palo_cpp.feature_cache import FeatureCache, encoder_id, feature_key
-from palo_cpp.gguf_header import read_header
+from palo_cpp.ggml.gguf_header import read_header
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from palo_cpp import image as image_module
 from palo_cpp.errors import ArgumentError, ImageError
 from palo_cpp.image import open_image, preprocess, square_pixels
 
-GOLDENS = Path(__file__).parent / "goldens"
+GOLDENS = Path(__file__).parents[1] / "goldens"
 PICTURE = picture(40, 30)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from palo_cpp.gguf_header import GgufHeader
+from palo_cpp.ggml.gguf_header import GgufHeader
 from palo_cpp.language_advice import LanguageAdvice
 from palo_cpp.languages import LANGUAGES
 

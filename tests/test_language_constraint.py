@@ -46,7 +46,7 @@ class SentencePieceTokens(ByteTokens):
     """The tests' own tokenizer of 960 pieces."""
 
     def __init__(self) -> None:
-        path = Path(__file__).parent / "data" / "tokenizer.model"
+        path = Path(__file__).parents[1] / "data" / "tokenizer.model"
         self.model = sentencepiece.SentencePieceProcessor(model_file=str(path))
         super().__init__()
         names = map(self.model.id_to_piece, range(259, self.model.get_piece_size()))

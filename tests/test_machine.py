@@ -9,7 +9,7 @@ import pytest
 
 from palo_cpp import machine
 from palo_cpp.errors import OutOfMemoryError
-from palo_cpp.gguf_header import GgufHeader, TensorInfo
+from palo_cpp.ggml.gguf_header import GgufHeader, TensorInfo
 
 MIB = 1 << 20
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from palo_cpp.errors import ArgumentError, PaloError
-from palo_cpp.gguf_header import read_header
+from palo_cpp.ggml.gguf_header import read_header
 from palo_cpp.language_model import LanguageModel
 from palo_cpp.sequence_state import StateLayout, check_state
 

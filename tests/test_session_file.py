@@ -120,7 +120,9 @@ def test_a_process_killed_while_writing_leaves_the_old_file(path):
         "zipfile.ZipFile.close = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
         "t.write_session(Path(sys.argv[2]), t.SESSION, None)"
     )
-    process = subprocess.run([sys.executable, "-c", code, str(Path(__file__).parent), str(path)], check=False)
+    process = subprocess.run(
+        [sys.executable, "-c", code, str(Path(__file__).parents[1] / "support"), str(path)], check=False
+    )
     assert process.returncode != 0
     assert path.read_bytes() == before
 

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from palo_cpp.backend import BackendMode
+from palo_cpp.ggml.backend import BackendMode
 
 N_WRITTEN = 48  # tokens of an answer in each language
 

@@ -36,8 +36,8 @@ class PaloCpp:
     def prepare(self) -> None:
         """Import libraries and check what the encoder can do."""
         from palo_cpp import _core  # loading the core is not part of loading a model
+        from palo_cpp.ggml.llama_library import llama_library
         from palo_cpp.language_model import LanguageModel
-        from palo_cpp.llama_library import llama_library
         from palo_cpp.vision import VisionEncoder
 
         llama_library()

@@ -35,8 +35,8 @@ class LlamaCpp:
         """Import libraries; where only images are encoded, also the decoder whose width libmtmd asks for."""
         from llama_cpp import mtmd_cpp
 
-        from palo_cpp.backend import is_registered
-        from palo_cpp.llama_library import llama_library
+        from palo_cpp.ggml.backend import is_registered
+        from palo_cpp.ggml.llama_library import llama_library
 
         self._llama, self._mtmd = llama_library(), mtmd_cpp
         if is_registered(self._llama):

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from palo_cpp.backend import BackendMode
 from palo_cpp.bench.contestant import N_WRITTEN, Setup
 from palo_cpp.bench.fidelity import compare, compare_logits
 from palo_cpp.bench.figures import BenchReport, SideTimes
@@ -20,7 +19,8 @@ from palo_cpp.bench.noise import Noise, describe_machine, watched_noise
 from palo_cpp.bench.worker import N_TOKENS_AFTER, N_TOKENS_BEFORE, N_TOKENS_LOGITS
 from palo_cpp.bench.worker_process import WorkerProcess
 from palo_cpp.errors import ArgumentError
-from palo_cpp.gguf_header import GgufHeader, read_header
+from palo_cpp.ggml.backend import BackendMode
+from palo_cpp.ggml.gguf_header import GgufHeader, read_header
 from palo_cpp.machine import check_memory_fits, estimate_memory, memory_available, n_physical_cores
 
 STAGES = ("encode", "projector", "load", "prefill", "decode", "first-token", "fidelity")

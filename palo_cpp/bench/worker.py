@@ -90,14 +90,14 @@ class Worker:
 
     def read_speed(self, n_bytes: int, n_threads: int) -> float | None:
         """Bytes per second of a plain read."""
-        from palo_cpp.backend import read_speed
+        from palo_cpp.ggml.backend import read_speed
 
         return read_speed(n_bytes, n_threads)
 
     def has_our_kernels(self) -> bool:
         """Whether our kernels are known to ggml in this process."""
-        from palo_cpp.backend import is_registered
-        from palo_cpp.llama_library import llama_library
+        from palo_cpp.ggml.backend import is_registered
+        from palo_cpp.ggml.llama_library import llama_library
 
         return is_registered(llama_library())
 

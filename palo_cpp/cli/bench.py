@@ -15,9 +15,9 @@ from palo_cpp.cli.progress import readable_size
 from palo_cpp.errors import ModelNotFoundError
 
 if TYPE_CHECKING:
-    from palo_cpp.backend import BackendMode
     from palo_cpp.bench.figures import BenchReport
     from palo_cpp.bench.run import Report
+    from palo_cpp.ggml.backend import BackendMode
 
 # Kept here, not imported, so that `--help` stays fast; a test compares.
 STAGES = ("encode", "projector", "load", "prefill", "decode", "first-token", "fidelity")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from palo_cpp.cli.progress import readable_size
 
 if TYPE_CHECKING:
-    from palo_cpp.backend import BackendMode
+    from palo_cpp.ggml.backend import BackendMode
     from palo_cpp.model_files import ModelFiles
 
 PACKAGES = ("palo-cpp", "llama-cpp-python", "gguf", "numpy", "pillow", "sentencepiece", "click", "rich")
@@ -156,7 +156,7 @@ def _trial() -> Finding:
 
 def _loaded_files() -> list[Finding]:
     import palo_cpp._core as core
-    from palo_cpp.llama_library import llama_library
+    from palo_cpp.ggml.llama_library import llama_library
 
     llama_library()
     files = [Path(core.__file__), *sorted(_mapped("libggml", "libllama"))]
@@ -181,7 +181,7 @@ def _mapped(*prefixes: str) -> set[Path]:
 def instruction_sets() -> list[Finding]:
     """What the CPU has, what palo_cpp's kernels and what llama.cpp make of it."""
     import palo_cpp._core as core
-    from palo_cpp.llama_library import llama_library
+    from palo_cpp.ggml.llama_library import llama_library
 
     info = _cpu_info()
     features = f"{info.get('flags', '')} {info.get('Features', '')}".split()
@@ -201,7 +201,7 @@ def instruction_sets() -> list[Finding]:
 
 def _amx(llama: Any) -> list[Finding]:
     """Whether llama.cpp's AMX products had to be left out."""
-    from palo_cpp.backend_library import settled_amx
+    from palo_cpp.ggml.backend_library import settled_amx
 
     if settled_amx(llama) in ("absent", "works"):
         return []
@@ -220,7 +220,7 @@ def _isa_in_use(core: Any) -> str:
 
 def backend(mode: BackendMode) -> list[Finding]:
     """Whether our kernels compute under llama.cpp, for which block types, and why not for the others."""
-    from palo_cpp.backend import backend_status
+    from palo_cpp.ggml.backend import backend_status
 
     status = backend_status(mode)
     if not status.is_registered:
@@ -265,7 +265,7 @@ def models(place: Path) -> list[Finding]:
 
 def _model(path: Path) -> Finding:
     from palo_cpp.errors import PaloError
-    from palo_cpp.gguf_header import read_header
+    from palo_cpp.ggml.gguf_header import read_header
     from palo_cpp.model_files import find_model
 
     try:

@@ -11,7 +11,7 @@ from palo_cpp.cli.group import EXIT_FAILED
 from palo_cpp.cli.options import backend_option, debug_option, json_option, model_option
 
 if TYPE_CHECKING:
-    from palo_cpp.backend import BackendMode
+    from palo_cpp.ggml.backend import BackendMode
 
 EXAMPLES = """\b
 Examples:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 FOLDER = Path(__file__).parent
-sys.path.insert(0, str(FOLDER.parent))
+sys.path[:0] = [str(FOLDER.parent), str(FOLDER.parent / "support")]
 
 from cross_check import compare_with_transformers  # noqa: E402  (after the path is set)
 from golden_files import (  # noqa: E402

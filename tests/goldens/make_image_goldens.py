@@ -21,7 +21,7 @@ import PIL.Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 FOLDER = Path(__file__).parent
-sys.path.insert(0, str(FOLDER.parent))
+sys.path[:0] = [str(FOLDER.parent), str(FOLDER.parent / "support")]
 
 from pictures import GOLDEN_CASES, GOLDEN_KEPT, MEAN, STD, picture  # noqa: E402  (after the path is set)
 

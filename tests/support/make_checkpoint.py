@@ -1,4 +1,4 @@
-"""Write a small random checkpoint in PALO's published layout: `python tests/make_checkpoint.py FOLDER`.
+"""Write a small random checkpoint in PALO's published layout: `python tests/support/make_checkpoint.py FOLDER`.
 
 It knows nothing about the world; its answers are noise, but every step from conversion to text is the real one.
 Needs only what `pip install .` brings.

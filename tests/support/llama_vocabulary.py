@@ -8,11 +8,11 @@ from pathlib import Path
 
 import llama_cpp
 
-from palo_cpp.llama_library import llama_library
+from palo_cpp.ggml.llama_library import llama_library
 from palo_cpp.vocabulary import Vocabulary
 
 # They are no part of the project: elsewhere than where it is developed there are none to check.
-VECTORS = sorted(Path(__file__).parents[2].glob("shared/data/*-vocab.inp.txt"))
+VECTORS = sorted(Path(__file__).parents[3].glob("shared/data/*-vocab.inp.txt"))
 
 
 def load_vocabulary(path: Path) -> tuple[Vocabulary, Callable[[], None]]:

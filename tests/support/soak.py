@@ -1,6 +1,7 @@
 """Many images through one conversation: does each answer follow its own, and does memory stay flat?
 
-Run in a process of its own, so that its memory is its own: `python tests/soak.py MODEL N_IMAGES` prints a JSON object.
+Run in a process of its own, so that its memory is its own:
+`python tests/support/soak.py MODEL N_IMAGES` prints a JSON object.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""tests/checkpoints.py itself: the layouts are the published ones, and every way of writing gives the same model."""
+"""support/checkpoints.py: the layouts are the published ones, and every way of writing gives the same model."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from checkpoints import SMALL, Size, write_checkpoint
 from numpy.typing import NDArray
 from random_model import draw, plan_lora, plan_model, plan_vision_model
 
-FOLDER = Path(__file__).parent / "goldens"
+FOLDER = Path(__file__).parents[1] / "goldens"
 
 # (projector, side of the grid of patches). Odd grids: 5 x 5 -> 3 x 3 and 9 x 9 -> 5 x 5 under LDP's stride of 2.
 VISION_CASES = [

@@ -9,7 +9,7 @@ import gguf
 import numpy as np
 import sentencepiece
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 N_EMBD, N_FF, N_LAYER, N_HEAD, N_HEAD_KV = 64, 128, 2, 4, 2
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from palo_cpp.llama_library import llama_library
+from palo_cpp.ggml.llama_library import llama_library
 
 
 @contextmanager

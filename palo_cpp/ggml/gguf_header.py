@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from palo_cpp.errors import ModelFormatError, ModelNotFoundError
-from palo_cpp.llama_library import llama_library, recorded_errors
+from palo_cpp.ggml.llama_library import llama_library, recorded_errors
 
 Scalar = str | int | float | bool
 

@@ -1,6 +1,6 @@
 """Large synthetic checkpoints, written in pieces, and the memory that converting them takes.
 
-    python tests/wide_checkpoint.py FOLDER [--weights pickle] [--dtype bf16] [--outtype q4_k_m] [--layers 2]
+    python tests/support/wide_checkpoint.py FOLDER [--weights pickle] [--dtype bf16] [--outtype q4_k_m] [--layers 2]
 
 makes a checkpoint of PALO-13B's widths and prints the peak resident memory of converting it. Two layers need 4 GB of
 disk in FOLDER for f16, and twice that for f32.

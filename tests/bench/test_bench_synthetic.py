@@ -27,7 +27,7 @@ from palo_cpp.bench.synthetic_keys import vocabulary
 from palo_cpp.bench.text_types import TEXT_TYPES
 from palo_cpp.cli import palo_cpp
 from palo_cpp.errors import ArgumentError, PaloError
-from palo_cpp.gguf_header import read_header
+from palo_cpp.ggml.gguf_header import read_header
 from palo_cpp.language_model import LanguageModel
 from palo_cpp.vision import VisionEncoder
 
@@ -120,7 +120,7 @@ def test_stock_llama_cpp_runs_the_decoder_and_its_logits_are_finite(outtype):
 @pytest.mark.parametrize("outtype", ["f32", "f16", "q8_0"])
 def test_both_encoders_load_the_tower_and_agree(outtype):
     text, mmproj = synthetic_text(SMALL, "f16"), synthetic_mmproj(SMALL, outtype)
-    # llama.cpp at our pin shifts the positions by one (see tests/test_convert_llama.py), which an even image hides.
+    # llama.cpp at our pin shifts the positions by one (see tests/convert/test_convert_llama.py), which an even image hides.
     image = np.full((336, 336, 3), 100, np.uint8)
     with VisionEncoder(mmproj, n_threads=1) as encoder:
         mean, std = np.asarray(encoder.info.image_mean), np.asarray(encoder.info.image_std)

@@ -18,7 +18,7 @@ from palo_cpp.language_detection import detect_language
 from palo_cpp.languages import LANGUAGES
 from palo_cpp.model_files import NANO_FOLDER, demo_notice, find_model
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 UNKNOWN_IN_ENGLISH = "simple drawings"
 
 

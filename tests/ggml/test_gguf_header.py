@@ -17,7 +17,7 @@ import tiny_gguf
 from mmproj_files import Mmproj, write_mmproj
 
 from palo_cpp.errors import ModelFormatError, ModelNotFoundError
-from palo_cpp.gguf_header import read_header
+from palo_cpp.ggml.gguf_header import read_header
 from palo_cpp.vision import VisionEncoder
 
 

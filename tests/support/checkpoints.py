@@ -35,7 +35,7 @@ from tensor_files import write_safetensors, write_torch_zip
 
 __all__ = ["ODD", "ODD9", "SMALL", "Size", "write_checkpoint"]
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 PROJECTORS = ("linear", "identity", "mlp2x_gelu", "mlp3x_gelu", "ldpnet", "ldpnetv2")
 LORA_RANK, LORA_ALPHA = 8, 16
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from palo_cpp.backend_library import library_path
 from palo_cpp.errors import ArgumentError
-from palo_cpp.llama_library import llama_library, recorded_warnings
+from palo_cpp.ggml.backend_library import library_path
+from palo_cpp.ggml.llama_library import llama_library, recorded_warnings
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ MIB = 2**20
 
 @pytest.mark.skipif(sys.platform != "linux", reason="getrusage counts in other units elsewhere, or does not exist")
 def test_peak_memory_does_not_grow_with_depth(tmp_path: Path) -> None:
-    """6 layers against 16, which are 250 MiB more. tests/wide_checkpoint.py measures the peak at 13B's widths.
+    """6 layers against 16, which are 250 MiB more. tests/support/wide_checkpoint.py measures the peak at 13B's widths.
 
     Measured at 2, 6, 10, 20, 30 and 40 layers: 98.3, 109.5, 109.6, 109.6, 109.7, 109.8 MiB. The one step, between 2 and
     6, is a block that the allocator keeps; hence 6 is the fewest here.

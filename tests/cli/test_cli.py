@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import fake_palo
@@ -146,7 +147,7 @@ def test_a_reader_that_leaves_is_no_failure_to_talk_about():
         "import sys; sys.path.insert(0, sys.argv.pop(1)); import fake_palo; from palo_cpp.cli import main, opening;"
         "opening.open_palo = lambda _: fake_palo.FakePalo(pieces=['many words '] * 100_000); main()"
     )
-    arguments = [sys.executable, "-c", code, os.path.dirname(__file__), "ask", "photo.jpg"]  # noqa: PTH120
+    arguments = [sys.executable, "-c", code, str(Path(__file__).parents[1] / "support"), "ask", "photo.jpg"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout.read(4) == b"many"
         process.stdout.close()
@@ -370,7 +371,16 @@ def test_stdout_is_utf8_whatever_the_locale():
         "opening.open_palo = lambda _: fake_palo.FakePalo(); main()"
     )
     env = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
-    arguments = [sys.executable, "-c", code, os.path.dirname(__file__), "describe", "photo.jpg", "--lang", "all"]  # noqa: PTH120
+    arguments = [
+        sys.executable,
+        "-c",
+        code,
+        str(Path(__file__).parents[1] / "support"),
+        "describe",
+        "photo.jpg",
+        "--lang",
+        "all",
+    ]
     said = subprocess.run(arguments, env=env, capture_output=True, check=True).stdout.decode("utf-8")
     assert all(text in said for text in ANSWERS.values())
 

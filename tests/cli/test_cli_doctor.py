@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from palo_cpp import machine
-from palo_cpp.backend import BackendStatus, library_path
 from palo_cpp.cli import diagnosis, palo_cpp
 from palo_cpp.cli.diagnosis import Finding
+from palo_cpp.ggml.backend import BackendStatus, library_path
 
 SECTIONS = ["machine", "memory", "libraries", "instruction sets", "backend", "image formats", "models"]
 
@@ -119,14 +119,14 @@ def test_the_backend_says_for_which_types_it_is_active():
 
 def test_a_backend_that_stays_out_is_no_fault(monkeypatch):
     status = BackendStatus(library_path(), is_registered=False, reason="expected version 2, got 3")
-    monkeypatch.setattr("palo_cpp.backend.backend_status", lambda _: status)
+    monkeypatch.setattr("palo_cpp.ggml.backend.backend_status", lambda _: status)
     (found,) = diagnosis.backend("auto")
     assert found.is_ok and "not in use: expected version 2, got 3" in found.value and "llama.cpp" in found.advice
 
 
 @pytest.mark.parametrize(("amx", "n_findings"), [("absent", 0), ("works", 0), ("withdrawn", 1), ("broken", 1)])
 def test_amx_that_llama_cpp_must_do_without_is_no_fault(monkeypatch, amx, n_findings):
-    monkeypatch.setattr("palo_cpp.backend_library.settled_amx", lambda _: amx)
+    monkeypatch.setattr("palo_cpp.ggml.backend_library.settled_amx", lambda _: amx)
     found = [finding for finding in diagnosis.instruction_sets() if "AMX" in finding.what]
     assert len(found) == n_findings
     assert all(each.is_ok and "left out" in each.value and "compiler" in each.advice for each in found)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from backend_models import model_file, tokens
 
-from palo_cpp.backend_library import library_path, settled_amx
+from palo_cpp.ggml.backend_library import library_path, settled_amx
+from palo_cpp.ggml.llama_library import llama_library
 from palo_cpp.language_model import LanguageModel
-from palo_cpp.llama_library import llama_library
 
 # Decodes with the plain binding: what a llama.cpp program does that knows nothing of palo_cpp.
 STOCK = """
@@ -52,7 +52,7 @@ llama.llama_model_free(model)
 OTHER_VERSION = """
 import ctypes, logging, sys
 logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
-from palo_cpp.llama_library import llama_library
+from palo_cpp.ggml.llama_library import llama_library
 
 llama = llama_library()
 find = llama._lib.ggml_backend_reg_by_name
@@ -83,10 +83,10 @@ TILES_GRANTED = """
 import ctypes, sys
 ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA = 158, 0x1023, 18
 assert ctypes.CDLL(None).syscall(ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0
-from palo_cpp.backend import backend_status
-from palo_cpp.backend_library import settled_amx
+from palo_cpp.ggml.backend import backend_status
+from palo_cpp.ggml.backend_library import settled_amx
 from palo_cpp.language_model import LanguageModel
-from palo_cpp.llama_library import llama_library
+from palo_cpp.ggml.llama_library import llama_library
 
 assert all("ggml" in use.reason for use in backend_status("auto").types.values())
 for mode in ("cpu", "palo"):
@@ -155,7 +155,7 @@ def test_without_the_library_llama_cpp_computes_alone_and_it_is_said_once():
     code = """
 import logging, sys
 logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
-from palo_cpp import backend_library
+from palo_cpp.ggml import backend_library
 from palo_cpp.language_model import LanguageModel
 
 backend_library._FILE_NAME = "no-such-library.so"

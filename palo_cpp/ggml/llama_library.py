@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from palo_cpp.backend_library import settled_amx
+from palo_cpp.ggml.backend_library import settled_amx
 
 logger = logging.getLogger("palo_cpp.llama")
 # Who has not asked to see it does not see it: without any handler Python would print warnings on stderr.

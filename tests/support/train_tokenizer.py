@@ -3,14 +3,14 @@
 The settings are those of LLaMA's own model, read from its trainer and normalizer specs: BPE with byte fallback,
 identity normalization, a dummy prefix space, digits apart, no removal of spaces, and unk, bos, eos = 0, 1, 2.
 
-    python tests/train_tokenizer.py
+    python tests/support/train_tokenizer.py
 """
 
 from pathlib import Path
 
 import sentencepiece
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 
 # Small enough that its embedding rows do not rule a tiny checkpoint's size, large enough that all ten languages have
 # pieces of several characters, single characters and raw bytes.
