@@ -30,8 +30,8 @@ from nano.evaluation import held_out_questions
 from palo_cpp import Palo
 from palo_cpp.bench.noise import describe_machine
 from palo_cpp.bench.random_blocks import random_tensor
-from palo_cpp.language_detection import count_words
-from palo_cpp.languages import LANGUAGES
+from palo_cpp.languages.detection import count_words
+from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.model_files import find_model
 from palo_cpp.speculation import Guesser
 

@@ -6,7 +6,7 @@
 TEXTS holds a file CODE.txt for each language, an answer a line. Each answer is read behind a short prompt as if the
 model had chosen it, token by token, with and without speculation in turn, and is known to the next ones, as in `Palo`.
 So random weights of the true shapes measure it, with the true vocabulary to split the texts. The answers must not be in
-`palo_cpp.text_samples`, which is known from the beginning.
+`palo_cpp.languages.text_samples`, which is known from the beginning.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from models import text_model
 
 from palo_cpp.bench.noise import describe_machine
 from palo_cpp.kv_cache import KvCache
-from palo_cpp.language_detection import count_words
 from palo_cpp.language_model import LanguageModel
-from palo_cpp.languages import LANGUAGES
+from palo_cpp.languages.detection import count_words
+from palo_cpp.languages.languages import LANGUAGES
+from palo_cpp.languages.text_samples import ARTICLE_1
 from palo_cpp.prompt import TextSegment
 from palo_cpp.speculation import Followers, Guesser, Pace, SpeculativeSteps
-from palo_cpp.text_samples import ARTICLE_1
 
 
 @dataclass

@@ -19,7 +19,7 @@ from models import whole_model
 
 from palo_cpp import Answer, Palo
 from palo_cpp.bench.noise import describe_machine
-from palo_cpp.languages import LANGUAGES
+from palo_cpp.languages.languages import LANGUAGES
 
 Answers = dict[str, Answer]
 

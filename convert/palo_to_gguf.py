@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palo_cpp.errors import ArgumentError
-from palo_cpp.languages import LANGUAGES
+from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.partial_files import partial_files
 
 from .chat_template import VICUNA_V1

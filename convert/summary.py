@@ -189,7 +189,7 @@ def _languages(header: GgufHeader) -> list[str] | None:
     n_languages = header.arrays.get("general.languages")
     if n_languages is None:
         return None
-    from palo_cpp.languages import LANGUAGES
+    from palo_cpp.languages.languages import LANGUAGES
 
     is_ours = header.pair_id is not None and n_languages == len(LANGUAGES)
     return list(LANGUAGES) if is_ours else [f"{n_languages} languages"]

@@ -10,7 +10,7 @@ from nano.meaning import Meaning
 from nano.questions import GRAMMARS, Grammar
 from nano.scenes import Scene, Thing
 from nano.things import COLOURS, KINDS, SIDES
-from palo_cpp.languages import LANGUAGES
+from palo_cpp.languages.languages import LANGUAGES
 
 
 @dataclass(frozen=True)

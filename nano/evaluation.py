@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from nano.asking import Exchange
 from nano.conversations import CODES, TEST, Picture, ask_something, make_picture
-from palo_cpp.language_detection import detect_language
+from palo_cpp.languages.detection import detect_language
 
 # As in the paper's table 1.
 HIGH_RESOURCE = ("en", "zh", "fr", "es", "ru", "ja")

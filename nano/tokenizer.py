@@ -20,7 +20,7 @@ from nano.asking import exchange
 from nano.conversations import CODES, TRAINING, conversation, make_picture
 from nano.meaning import TASKS
 from nano.questions import GRAMMARS
-from palo_cpp.languages import LANGUAGES
+from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.prompt import SYSTEM
 
 N_PIECES = 2560  # at 2048 an answer takes half as many tokens again (nano/README.md)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from palo_cpp.language_detection import identify_language, is_in_language, only_language
+from palo_cpp.languages.detection import identify_language, is_in_language, only_language
 
 FINISH_REASONS = ("stop", "stop_string", "repetition", "length", "context", "cancelled")
 

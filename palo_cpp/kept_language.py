@@ -14,9 +14,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from palo_cpp.errors import ArgumentError
-from palo_cpp.language_detection import count_words, detect_language, is_in_language
-from palo_cpp.languages import LANGUAGES
-from palo_cpp.scripts import ACCENT
+from palo_cpp.languages.detection import count_words, detect_language, is_in_language
+from palo_cpp.languages.languages import LANGUAGES
+from palo_cpp.languages.scripts import ACCENT
 
 if TYPE_CHECKING:
     from palo_cpp.answer import Answer, Timings

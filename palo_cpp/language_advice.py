@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from palo_cpp.ggml.gguf_header import GgufHeader
-from palo_cpp.languages import LANGUAGES
+from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.machine import memory_available
 
 logger = logging.getLogger(__name__)

@@ -27,7 +27,7 @@ from palo_cpp.kv_cache import KvCache
 from palo_cpp.language_advice import LanguageAdvice
 from palo_cpp.language_constraint import LanguageConstraints
 from palo_cpp.language_model import LanguageModel, default_n_ctx
-from palo_cpp.languages import LANGUAGES, get_language
+from palo_cpp.languages.languages import LANGUAGES, get_language
 from palo_cpp.machine import check_memory_fits, estimate_memory, memory_available
 from palo_cpp.model_files import ModelFiles, check_widths, demo_notice, find_model
 from palo_cpp.parallel_answers import ParallelAnswers

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palo_cpp.character_automaton import DEAD, CharacterAutomaton
-from palo_cpp.scripts import N_CODE_POINTS
+from palo_cpp.languages.scripts import N_CODE_POINTS
 
 SURROGATES = slice(0xD800, 0xE000)
 EDGES = [0, 0x7F, 0x80, 0x7FF, 0x800, 0xFFF, 0x1000, 0xD7FF, 0xE000, 0xFFFF, 0x10000, 0x3FFFF, 0x40000, 0x10FFFF]

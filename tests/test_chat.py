@@ -8,7 +8,7 @@ from made_up_images import IMAGE_NAMES, content_hash
 from palo_cpp.answer import InputImage
 from palo_cpp.chat import Chat
 from palo_cpp.errors import ArgumentError, ImageError
-from palo_cpp.languages import LANGUAGES
+from palo_cpp.languages.languages import LANGUAGES
 
 
 def test_an_answer_tells_everything(engine):

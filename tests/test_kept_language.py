@@ -13,8 +13,8 @@ from palo_cpp.engine import decoding_for
 from palo_cpp.errors import ArgumentError
 from palo_cpp.kept_language import is_told_by_script, judge_beginning, needs_check
 from palo_cpp.language_constraint import LanguageConstraints
-from palo_cpp.languages import LANGUAGES
-from palo_cpp.scripts import COMMON, script_of
+from palo_cpp.languages.languages import LANGUAGES
+from palo_cpp.languages.scripts import COMMON, script_of
 
 EOS = 2
 SHARING = ["en", "zh", "es", "fr", "ar", "ur", "ja"]

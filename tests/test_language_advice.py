@@ -10,7 +10,7 @@ import pytest
 
 from palo_cpp.ggml.gguf_header import GgufHeader
 from palo_cpp.language_advice import LanguageAdvice
-from palo_cpp.languages import LANGUAGES
+from palo_cpp.languages.languages import LANGUAGES
 
 GIB = 1 << 30
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from test_character_automaton import spelled
 
 from palo_cpp.language_constraint import LanguageConstraints, _automaton
-from palo_cpp.languages import LANGUAGES
-from palo_cpp.scripts import COMMON, N_CODE_POINTS, SCRIPTS, script_of, scripts_of_all
+from palo_cpp.languages.languages import LANGUAGES
+from palo_cpp.languages.scripts import COMMON, N_CODE_POINTS, SCRIPTS, script_of, scripts_of_all
 from palo_cpp.token_table import TokenTable, Vocabulary
 
 CODES = list(LANGUAGES)

@@ -10,7 +10,7 @@ import palo_cpp.speculation
 from nano.evaluation import held_out_questions
 from palo_cpp import Palo
 from palo_cpp.kv_cache import KvCache
-from palo_cpp.languages import LANGUAGES
+from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.prompt import TextSegment
 from palo_cpp.speculation import Followers, Guess, Guesser, Pace, Speculation, SpeculativeSteps
 

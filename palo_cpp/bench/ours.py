@@ -18,8 +18,8 @@ from palo_cpp.engine import Engine, Request
 from palo_cpp.errors import ArgumentError
 from palo_cpp.feature_cache import FeatureCache, Features
 from palo_cpp.kv_cache import KvCache
-from palo_cpp.language_detection import count_words
-from palo_cpp.languages import LANGUAGES
+from palo_cpp.languages.detection import count_words
+from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.model_files import find_model
 from palo_cpp.prompt import SYSTEM, ImageSegment, Turn, prompt_segments
 from palo_cpp.speculation import Speculation

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from palo_cpp.cli.bidi import Bidi
 from palo_cpp.cli.console import POP_ISOLATE, RIGHT_TO_LEFT_ISOLATE, printable, terminal_width
 from palo_cpp.cli.visual_order import n_cells, visual, wrapped
-from palo_cpp.languages import LANGUAGES
+from palo_cpp.languages.languages import LANGUAGES
 
 if TYPE_CHECKING:
     from palo_cpp import Answer

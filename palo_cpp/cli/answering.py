@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from palo_cpp.cli.console import AnswerWriter, Status, notice, warn
 from palo_cpp.cli.interrupt import InterruptWatch
 from palo_cpp.cli.log import shown_stages
-from palo_cpp.language_detection import detect_language
-from palo_cpp.languages import LANGUAGES
+from palo_cpp.languages.detection import detect_language
+from palo_cpp.languages.languages import LANGUAGES
 
 if TYPE_CHECKING:
     from palo_cpp import Answer

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from palo_cpp.cli.console import notice
 from palo_cpp.cli.keeping import saved
-from palo_cpp.language_detection import detect_language
-from palo_cpp.languages import LANGUAGES, get_language
+from palo_cpp.languages.detection import detect_language
+from palo_cpp.languages.languages import LANGUAGES, get_language
 
 if TYPE_CHECKING:
     from palo_cpp.cli.conversation import Conversation

@@ -35,7 +35,7 @@ from palo_cpp.cli.options import (
     to_codes,
 )
 from palo_cpp.errors import PaloError
-from palo_cpp.languages import LANGUAGES
+from palo_cpp.languages.languages import LANGUAGES
 
 if TYPE_CHECKING:
     from palo_cpp import Answer, Palo

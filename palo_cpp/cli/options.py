@@ -13,7 +13,7 @@ from click.types import StringParamType
 
 from palo_cpp.decoding_options import DEFAULT_LANG_MODE, LANG_MODES
 from palo_cpp.errors import ArgumentError
-from palo_cpp.languages import LANGUAGES, get_language
+from palo_cpp.languages.languages import LANGUAGES, get_language
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from palo_cpp.cli.console import printable
-from palo_cpp.languages import LANGUAGES
+from palo_cpp.languages.languages import LANGUAGES
 
 if TYPE_CHECKING:
     from palo_cpp import Answer

@@ -25,7 +25,7 @@ from palo_cpp.bench.worker_process import WorkerProcess
 from palo_cpp.cli import bench as cli_bench
 from palo_cpp.cli import palo_cpp
 from palo_cpp.errors import ArgumentError, ModelFormatError, ModelNotFoundError, PaloError
-from palo_cpp.languages import LANGUAGES
+from palo_cpp.languages.languages import LANGUAGES
 
 TINY_TEXT = replace(
     bench_sizes.MODELS["mobile"].text,

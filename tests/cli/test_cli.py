@@ -16,7 +16,7 @@ from fake_palo import ANSWERS
 
 from palo_cpp.cli import COMMANDS, opening, palo_cpp
 from palo_cpp.errors import ModelNotFoundError, OutOfMemoryError
-from palo_cpp.languages import LANGUAGES
+from palo_cpp.languages.languages import LANGUAGES
 
 CODES = list(LANGUAGES)
 ANSWERING = ["ask", "describe", "chat"]
@@ -406,7 +406,7 @@ def test_python_dash_m_is_the_command():
 def test_help_imports_nothing_heavy():
     code = (
         "import sys; from palo_cpp.cli import palo_cpp; palo_cpp.main(['--help'], standalone_mode=False);"
-        "heavy = {'numpy', 'llama_cpp', 'gguf', 'PIL', 'rich', 'sentencepiece', 'palo_cpp.palo', 'palo_cpp.languages'};"
+        "heavy = {'numpy', 'llama_cpp', 'gguf', 'PIL', 'rich', 'sentencepiece', 'palo_cpp.palo', 'palo_cpp.languages.languages'};"
         "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

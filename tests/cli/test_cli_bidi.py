@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from palo_cpp.cli.bidi import Bidi, terminal_bidi
 from palo_cpp.cli.console import AnswerWriter
 from palo_cpp.cli.visual_order import VisualRows, to_right, visual, wrapped
-from palo_cpp.languages import LANGUAGES
+from palo_cpp.languages.languages import LANGUAGES
 
 RTL = [code for code, language in LANGUAGES.items() if language.direction == "rtl"]
 

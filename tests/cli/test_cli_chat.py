@@ -13,7 +13,7 @@ from terminals import Terminal
 from palo_cpp.cli import line_input, palo_cpp
 from palo_cpp.cli.chat_commands import unquoted
 from palo_cpp.cli.conversation import HOW_TO_LEAVE
-from palo_cpp.languages import LANGUAGES
+from palo_cpp.languages.languages import LANGUAGES
 
 CODES = list(LANGUAGES)
 

@@ -11,7 +11,7 @@ from fake_palo import ANSWERS
 
 from palo_cpp.cli import palo_cpp
 from palo_cpp.cli.chat_commands import COMMANDS, commands_help
-from palo_cpp.languages import LANGUAGES
+from palo_cpp.languages.languages import LANGUAGES
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from palo_cpp.cli.answer_table import can_tabulate, print_table, table_rows
 from palo_cpp.cli.bidi import Bidi
 from palo_cpp.cli.page import DescribedImage, page
 from palo_cpp.cli.visual_order import n_cells, visual
-from palo_cpp.languages import LANGUAGES
+from palo_cpp.languages.languages import LANGUAGES
 
 HOSTILE = "</p></article><script>alert(1)</script> & \"q\" 'a' <img src=x onerror=alert(2)> \x1b[2J\u202e"
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from palo_cpp.languages import LANGUAGES
+from palo_cpp.languages.languages import LANGUAGES
 
 
 @pytest.fixture(scope="module")

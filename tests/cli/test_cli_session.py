@@ -12,7 +12,7 @@ from fake_palo import ANSWERS
 from terminals import Terminal
 
 from palo_cpp.cli import palo_cpp
-from palo_cpp.languages import LANGUAGES
+from palo_cpp.languages.languages import LANGUAGES
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,8 @@ import pytest
 
 from nano.questions import GRAMMARS
 from nano.things import COLOURS, KINDS, SIDES, Group
-from palo_cpp.language_detection import detect_language
-from palo_cpp.languages import LANGUAGES
+from palo_cpp.languages.detection import detect_language
+from palo_cpp.languages.languages import LANGUAGES
 
 GROUPS = (Group("star", "red", 2), Group("fish", "blue", 1), Group("tree", "green", 3))
 

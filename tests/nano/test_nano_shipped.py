@@ -14,8 +14,8 @@ from nano.examples import held_out_scenes, readme_scene
 from nano.language_modes import ask_all, crossed_questions, report
 from nano.questions import GRAMMARS
 from palo_cpp import Palo
-from palo_cpp.language_detection import detect_language
-from palo_cpp.languages import LANGUAGES
+from palo_cpp.languages.detection import detect_language
+from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.model_files import NANO_FOLDER, demo_notice, find_model
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -15,7 +15,7 @@ import unicodedata
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from palo_cpp.scripts import ACCENT, COMMON, NEVER, OTHER, SCRIPTS, script_of
+from palo_cpp.languages.scripts import ACCENT, COMMON, NEVER, OTHER, SCRIPTS, script_of
 
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier  # type: ignore[import-untyped]

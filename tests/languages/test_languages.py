@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from multilingual_text import ANSWERS, UDHR
 
 from palo_cpp.errors import ArgumentError
-from palo_cpp.language_detection import detect_language, identify_language, is_in_language, only_language
-from palo_cpp.languages import LANGUAGES, get_language, question_in
+from palo_cpp.languages.detection import detect_language, identify_language, is_in_language, only_language
+from palo_cpp.languages.languages import LANGUAGES, get_language, question_in
 
 CODES = ["en", "zh", "hi", "es", "fr", "ar", "bn", "ru", "ur", "ja"]
 

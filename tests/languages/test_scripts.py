@@ -5,7 +5,7 @@ import unicodedata
 import numpy as np
 import pytest
 
-from palo_cpp.scripts import ACCENT, COMMON, N_CODE_POINTS, NEVER, OTHER, SCRIPTS, script_of, scripts_of_all
+from palo_cpp.languages.scripts import ACCENT, COMMON, N_CODE_POINTS, NEVER, OTHER, SCRIPTS, script_of, scripts_of_all
 
 
 @pytest.mark.parametrize(
