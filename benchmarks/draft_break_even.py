@@ -19,7 +19,7 @@ import numpy as np
 from models import text_model
 
 from palo_cpp.bench.noise import describe_machine
-from palo_cpp.language_model import LanguageModel
+from palo_cpp.llm.language_model import LanguageModel
 
 N_BEFORE = 300  # tokens of context: an image and a question
 N_DRAFTED = (1, 2, 3, 4, 5, 7)

@@ -23,7 +23,7 @@ from palo_cpp.bench.fidelity import compare_logits
 from palo_cpp.bench.sizes import MODELS
 from palo_cpp.bench.synthetic import synthetic_text
 from palo_cpp.ggml.llama_library import llama_library
-from palo_cpp.language_model import LanguageModel
+from palo_cpp.llm.language_model import LanguageModel
 
 N_TOGETHER, N_SINGLE, N_CTX = 128, 16, 256
 FIRST_TOKEN = 259  # behind the control tokens and bytes

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from palo_cpp.decoding import Decoding
     from palo_cpp.early_start import EarlyStart
     from palo_cpp.feature_cache import Features
-    from palo_cpp.kv_cache import Cursor, KvCache
+    from palo_cpp.llm.kv_cache import Cursor, KvCache
     from palo_cpp.speculation import SpeculativeSteps
 
 # What a question is at, as INFO: the command line shows it while the user waits.

@@ -14,8 +14,8 @@ import numpy as np
 from palo_cpp.errors import ArgumentError
 from palo_cpp.feature_cache import FeatureCache, encoder_id
 from palo_cpp.image_embedder import ImageEmbedder, SharedTower
-from palo_cpp.kv_cache import KvCache
-from palo_cpp.language_model import LanguageModel, default_n_ctx
+from palo_cpp.llm.kv_cache import KvCache
+from palo_cpp.llm.language_model import LanguageModel, default_n_ctx
 from palo_cpp.machine import MemoryEstimate, estimate_memory
 from palo_cpp.model_files import ModelFiles, check_widths
 from palo_cpp.prompt import ImageSegment, Segment, TextSegment

@@ -20,7 +20,7 @@ from palo_cpp.prompt import ImageSegment, Segment
 
 if TYPE_CHECKING:
     from palo_cpp.feature_cache import Features
-    from palo_cpp.kv_cache import KvCache
+    from palo_cpp.llm.kv_cache import KvCache
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from palo_cpp.character_automaton import DEAD, CharacterAutomaton
 from palo_cpp.languages.languages import get_language
 from palo_cpp.languages.scripts import COMMON, NEVER, SCRIPTS, script_of, scripts_of_all
-from palo_cpp.token_table import Vocabulary
+from palo_cpp.llm.token_table import Vocabulary
 from palo_cpp.vocabulary_masks import VocabularyMasks
 
 if TYPE_CHECKING:

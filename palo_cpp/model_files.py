@@ -8,7 +8,7 @@ from pathlib import Path
 
 from palo_cpp.errors import ArgumentError, ModelFormatError, ModelNotFoundError
 from palo_cpp.ggml.gguf_header import GgufHeader, read_header
-from palo_cpp.language_model_checks import check_language_model
+from palo_cpp.llm.gguf_checks import check_language_model
 
 MMPROJ_PREFIX = "mmproj-"
 # PALO-Nano, the demo that comes with the package (nano/ trains it).

@@ -23,11 +23,11 @@ from palo_cpp.errors import ArgumentError
 from palo_cpp.feature_cache import DEFAULT_DISK_MIB, DEFAULT_MEMORY_MIB, FeatureCache, encoder_id
 from palo_cpp.ggml.backend import BackendMode, BackendUse
 from palo_cpp.image_embedder import ImageEmbedder
-from palo_cpp.kv_cache import KvCache
 from palo_cpp.language_advice import LanguageAdvice
 from palo_cpp.language_constraint import LanguageConstraints
-from palo_cpp.language_model import LanguageModel, default_n_ctx
 from palo_cpp.languages.languages import LANGUAGES, get_language
+from palo_cpp.llm.kv_cache import KvCache
+from palo_cpp.llm.language_model import LanguageModel, default_n_ctx
 from palo_cpp.machine import check_memory_fits, estimate_memory, memory_available
 from palo_cpp.model_files import ModelFiles, check_widths, demo_notice, find_model
 from palo_cpp.parallel_answers import ParallelAnswers

@@ -26,8 +26,8 @@ from palo_cpp.prompt import TextSegment
 if TYPE_CHECKING:
     from palo_cpp.draft import Draft, DraftModel
     from palo_cpp.engine import Request
-    from palo_cpp.kv_cache import Cursor, KvCache
-    from palo_cpp.language_model import LanguageModel
+    from palo_cpp.llm.kv_cache import Cursor, KvCache
+    from palo_cpp.llm.language_model import LanguageModel
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from palo_cpp import Palo
     from palo_cpp.engine import Engine
-    from palo_cpp.language_model import LanguageModel
+    from palo_cpp.llm.language_model import LanguageModel
 
 # A run started in the background inherits an ignored Ctrl-C, and so would every program that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -76,7 +76,7 @@ def text_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def language_model(text_gguf: Path) -> Iterator[LanguageModel]:
     """The tiny LLaMA, loaded, with an empty context."""
-    from palo_cpp.language_model import LanguageModel
+    from palo_cpp.llm.language_model import LanguageModel
 
     with LanguageModel(text_gguf, n_threads=1) as model:
         yield model
@@ -94,7 +94,7 @@ def images() -> Images:
 def engine(language_model: LanguageModel, images: Images) -> Engine:
     """What conversations share: the tiny LLaMA, an empty cache, images that are made up."""
     from palo_cpp.engine import Engine
-    from palo_cpp.kv_cache import KvCache
+    from palo_cpp.llm.kv_cache import KvCache
 
     return Engine(language_model, KvCache(language_model), images.open)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 from made_up_images import N_TOKENS
 
-import palo_cpp.kv_cache as kv_cache
+import palo_cpp.llm.kv_cache as kv_cache
 from palo_cpp.chat import Chat
 from palo_cpp.errors import ArgumentError, PaloError
 from palo_cpp.languages.languages import LANGUAGES

@@ -8,8 +8,8 @@ import pytest
 
 from palo_cpp import ArgumentError, ModelFormatError, Palo, kept_language, parallel_answers
 from palo_cpp.chat import Chat
-from palo_cpp.kv_cache import cells_of
 from palo_cpp.languages.languages import LANGUAGES
+from palo_cpp.llm.kv_cache import cells_of
 from palo_cpp.parallel_answers import shared_prefix
 from palo_cpp.prompt import ImageSegment, TextSegment
 

@@ -9,8 +9,8 @@ import pytest
 import palo_cpp.speculation
 from nano.evaluation import held_out_questions
 from palo_cpp import Palo
-from palo_cpp.kv_cache import KvCache
 from palo_cpp.languages.languages import LANGUAGES
+from palo_cpp.llm.kv_cache import KvCache
 from palo_cpp.prompt import TextSegment
 from palo_cpp.speculation import Followers, Guess, Guesser, Pace, Speculation, SpeculativeSteps
 

@@ -17,9 +17,9 @@ from palo_cpp.draft import DraftModel, check_draft
 from palo_cpp.engine import Engine, Request
 from palo_cpp.errors import ArgumentError
 from palo_cpp.feature_cache import FeatureCache, Features
-from palo_cpp.kv_cache import KvCache
 from palo_cpp.languages.detection import count_words
 from palo_cpp.languages.languages import LANGUAGES
+from palo_cpp.llm.kv_cache import KvCache
 from palo_cpp.model_files import find_model
 from palo_cpp.prompt import SYSTEM, ImageSegment, Turn, prompt_segments
 from palo_cpp.speculation import Speculation
@@ -37,7 +37,7 @@ class PaloCpp:
         """Import libraries and check what the encoder can do."""
         from palo_cpp import _core  # loading the core is not part of loading a model
         from palo_cpp.ggml.llama_library import llama_library
-        from palo_cpp.language_model import LanguageModel
+        from palo_cpp.llm.language_model import LanguageModel
         from palo_cpp.vision import VisionEncoder
 
         llama_library()

@@ -279,7 +279,7 @@ def _model(path: Path) -> Finding:
 
 
 def _language_model(name: str, files: ModelFiles) -> Finding:
-    from palo_cpp.language_model import default_n_ctx
+    from palo_cpp.llm.language_model import default_n_ctx
     from palo_cpp.machine import estimate_memory, memory_available
 
     n_ctx = default_n_ctx(files.text)

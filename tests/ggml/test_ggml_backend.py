@@ -15,7 +15,7 @@ from backend_models import assert_close, logits_of, model_file, tokens
 from palo_cpp.errors import ArgumentError
 from palo_cpp.ggml.backend import BACKEND_MODES, backend_status, read_speed
 from palo_cpp.ggml.gguf_header import read_header
-from palo_cpp.language_model import LanguageModel
+from palo_cpp.llm.language_model import LanguageModel
 
 TYPES = ("q4_0", "q8_0", "q4_k_m", "q5_k_m", "q6_k", "f16")
 

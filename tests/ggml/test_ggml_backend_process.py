@@ -14,7 +14,7 @@ from backend_models import model_file, tokens
 
 from palo_cpp.ggml.backend_library import library_path, settled_amx
 from palo_cpp.ggml.llama_library import llama_library
-from palo_cpp.language_model import LanguageModel
+from palo_cpp.llm.language_model import LanguageModel
 
 # Decodes with the plain binding: what a llama.cpp program does that knows nothing of palo_cpp.
 STOCK = """
@@ -58,7 +58,7 @@ llama = llama_library()
 find = llama._lib.ggml_backend_reg_by_name
 find.restype = ctypes.c_void_p
 ctypes.c_int.from_address(find(b"CPU")).value = 3  # the first field of the entry: its version
-from palo_cpp.language_model import LanguageModel
+from palo_cpp.llm.language_model import LanguageModel
 
 for _ in range(2):
     with LanguageModel(sys.argv[1], n_ctx=512, n_threads=2, backend="palo") as model:
@@ -70,7 +70,7 @@ for _ in range(2):
 MEMORY = """
 import sys
 from palo_cpp.bench.worker import peak_rss_bytes
-from palo_cpp.language_model import LanguageModel
+from palo_cpp.llm.language_model import LanguageModel
 
 with LanguageModel(sys.argv[1], n_ctx=512, n_threads=2, backend=sys.argv[2]) as model:
     model.decode([300] * 20, position=0)
@@ -85,7 +85,7 @@ ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA = 158, 0x1023, 18
 assert ctypes.CDLL(None).syscall(ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0
 from palo_cpp.ggml.backend import backend_status
 from palo_cpp.ggml.backend_library import settled_amx
-from palo_cpp.language_model import LanguageModel
+from palo_cpp.llm.language_model import LanguageModel
 from palo_cpp.ggml.llama_library import llama_library
 
 assert all("ggml" in use.reason for use in backend_status("auto").types.values())
@@ -156,7 +156,7 @@ def test_without_the_library_llama_cpp_computes_alone_and_it_is_said_once():
 import logging, sys
 logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
 from palo_cpp.ggml import backend_library
-from palo_cpp.language_model import LanguageModel
+from palo_cpp.llm.language_model import LanguageModel
 
 backend_library._FILE_NAME = "no-such-library.so"
 for _ in range(2):

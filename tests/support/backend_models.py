@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from palo_cpp.bench.fidelity import compare_logits
 from palo_cpp.bench.sizes import MODELS, ModelSizes
 from palo_cpp.bench.synthetic import synthetic_text
-from palo_cpp.language_model import LanguageModel
+from palo_cpp.llm.language_model import LanguageModel
 
 Logits = NDArray[np.float32]
 

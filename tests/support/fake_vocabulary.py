@@ -11,7 +11,7 @@ import numpy as np
 
 from palo_cpp.decoding import Decoding
 from palo_cpp.decoding_options import DecodingOptions
-from palo_cpp.token_table import TokenTable
+from palo_cpp.llm.token_table import TokenTable
 
 EOS = 256
 

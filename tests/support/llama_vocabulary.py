@@ -9,7 +9,7 @@ from pathlib import Path
 import llama_cpp
 
 from palo_cpp.ggml.llama_library import llama_library
-from palo_cpp.vocabulary import Vocabulary
+from palo_cpp.llm.vocabulary import Vocabulary
 
 # They are no part of the project: elsewhere than where it is developed there are none to check.
 VECTORS = sorted(Path(__file__).parents[3].glob("shared/data/*-vocab.inp.txt"))

@@ -8,10 +8,10 @@ import threading
 import numpy as np
 import pytest
 
-import palo_cpp.kv_cache as kv_cache
+import palo_cpp.llm.kv_cache as kv_cache
 from palo_cpp.errors import ArgumentError
 from palo_cpp.feature_cache import Features
-from palo_cpp.kv_cache import KvCache, cells_of, check_fits, n_common
+from palo_cpp.llm.kv_cache import KvCache, cells_of, check_fits, n_common
 from palo_cpp.prompt import ImageSegment, TextSegment
 
 

@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from palo_cpp.decode_rows import DecodeRows, joined, rows_of_sequence
 from palo_cpp.errors import ArgumentError, OutOfMemoryError
 from palo_cpp.ggml.backend import BackendMode, BackendUse, checked_mode, loading
 from palo_cpp.ggml.gguf_header import GgufHeader, Scalar, read_header
 from palo_cpp.ggml.llama_library import llama_library
-from palo_cpp.language_model_checks import check_language_model, checked_embeddings, checked_tokens
-from palo_cpp.llama_context import N_OUTPUTS_MAX, N_SEQ_MAX, free, load_model, make_context, warm_up
+from palo_cpp.llm.batch import DecodeRows, joined, rows_of_sequence
+from palo_cpp.llm.context import N_OUTPUTS_MAX, N_SEQ_MAX, free, load_model, make_context, warm_up
+from palo_cpp.llm.gguf_checks import check_language_model, checked_embeddings, checked_tokens
+from palo_cpp.llm.sequence_lengths import SequenceLengths
+from palo_cpp.llm.sequence_state import State, StateLayout, check_state, put_back, taken_out
+from palo_cpp.llm.token_table import TokenTable
+from palo_cpp.llm.vocabulary import Vocabulary
 from palo_cpp.machine import n_physical_cores
-from palo_cpp.sequence_lengths import SequenceLengths
-from palo_cpp.sequence_state import State, StateLayout, check_state, put_back, taken_out
-from palo_cpp.token_table import TokenTable
-from palo_cpp.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 

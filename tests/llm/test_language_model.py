@@ -18,7 +18,7 @@ import tiny_gguf
 
 from palo_cpp.errors import ArgumentError, ModelFormatError, ModelNotFoundError
 from palo_cpp.ggml.llama_library import llama_library, recorded_errors
-from palo_cpp.language_model import LanguageModel
+from palo_cpp.llm.language_model import LanguageModel
 
 # Keys and values are kept in f16, so logits (standard deviation 4) depend a little on how a prompt was cut into pieces:
 # observed 0.010 at most. A position or mask that is off by one changes them by 1 and more.
@@ -330,7 +330,7 @@ def test_threads_share_a_model(language_model):
 
 def test_leaving_the_interpreter_with_open_models_is_quiet(text_gguf):
     code = f"""
-from palo_cpp.language_model import LanguageModel
+from palo_cpp.llm.language_model import LanguageModel
 from palo_cpp.ggml.llama_library import llama_library, recorded_errors
 model = LanguageModel({str(text_gguf)!r})
 def tokens():

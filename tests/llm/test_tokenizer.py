@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from llama_vocabulary import VECTORS, load_vocabulary
 from palo_cpp.convert import convert
 
-from palo_cpp.language_model import LanguageModel
+from palo_cpp.llm.language_model import LanguageModel
 
 SentencePiece = sentencepiece.SentencePieceProcessor
 

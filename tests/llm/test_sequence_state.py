@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from palo_cpp.errors import ArgumentError, PaloError
 from palo_cpp.ggml.gguf_header import read_header
-from palo_cpp.language_model import LanguageModel
-from palo_cpp.sequence_state import StateLayout, check_state
+from palo_cpp.llm.language_model import LanguageModel
+from palo_cpp.llm.sequence_state import StateLayout, check_state
 
 TOKENS = [1, *range(300, 340)]
 LAYOUT = StateLayout(n_layer=2, n_key_bytes=64, n_value_bytes=64)

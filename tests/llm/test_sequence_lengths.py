@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palo_cpp.sequence_lengths import SequenceLengths
+from palo_cpp.llm.sequence_lengths import SequenceLengths
 
 N = 4
 STEPS = st.lists(

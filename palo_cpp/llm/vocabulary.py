@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from palo_cpp.errors import ArgumentError, ModelFormatError
-from palo_cpp.language_model_checks import checked_tokens
-from palo_cpp.token_table import TokenTable
+from palo_cpp.llm.gguf_checks import checked_tokens
+from palo_cpp.llm.token_table import TokenTable
 
 # Bytes of a token's text: almost all fit into the first, none that llama.cpp loads is longer than the last.
 _PIECE_SIZES = (64, 4096, 1 << 16, 1 << 20)

@@ -38,7 +38,7 @@ def test_each_sequence_gets_what_it_gets_alone(language_model, sentences):
 def test_more_rows_than_a_piece_holds(tmp_path):
     import tiny_gguf
 
-    from palo_cpp.language_model import LanguageModel
+    from palo_cpp.llm.language_model import LanguageModel
 
     path = tiny_gguf.write_text_gguf(tmp_path / "long.gguf", llama__context_length=2048)
     random = np.random.default_rng(0)
