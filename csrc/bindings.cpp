@@ -123,7 +123,7 @@ void check_ggml() {
 }
 
 void bind_vision_encoder(nb::module_& m) {
-  nb::class_<VisionEncoder>(m, "VisionEncoder", "Vision tower and projector; use palo_cpp.vision.VisionEncoder.")
+  nb::class_<VisionEncoder>(m, "VisionEncoder", "Vision tower and projector; use palo_cpp.vision.encoder.VisionEncoder.")
       .def("__init__", &new_encoder, nb::arg("tensors"), nb::kw_only(), nb::arg("image_size"), nb::arg("patch_size"),
            nb::arg("n_embd"), nb::arg("n_head"), nb::arg("n_ff"), nb::arg("n_layer"), nb::arg("eps"),
            nb::arg("use_gelu"), nb::arg("is_square_ffn_swapped"), nb::arg("projector"), nb::arg("n_projector_layers"),
@@ -164,7 +164,7 @@ NumpyArray new_array(const std::vector<size_t>& shape) {
 
 NB_MODULE(_core, m) {
   palo::check_ggml();
-  m.doc() = "palo_cpp's C++ core; use palo_cpp.vision instead.";
+  m.doc() = "palo_cpp's C++ core; use palo_cpp.vision.encoder instead.";
   nb::exception<palo::FormatError>(m, "FormatError", PyExc_ValueError);
   m.def("ggml_version", [] { return std::string(ggml_version()); }, "Version of the ggml in this process.");
   m.def("available_isas", &palo::available_isas, "Instruction sets this machine can run, best first.");

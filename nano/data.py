@@ -20,9 +20,9 @@ from nano.conversations import CODES, Picture, conversation, make_picture, readi
 from nano.labels import NUMBER, PatchLabels, patch_labels
 from nano.model import Sizes
 from nano.tokenizer import NanoTokenizer
-from palo_cpp.feature_cache import Features
-from palo_cpp.image import square_pixels
 from palo_cpp.prompt import ImageSegment, Turn, prompt_segments
+from palo_cpp.vision.embedding_cache import Features
+from palo_cpp.vision.image import square_pixels
 
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)

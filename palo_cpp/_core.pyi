@@ -1,4 +1,4 @@
-"""The C++ core; use palo_cpp.vision instead."""
+"""The C++ core; use palo_cpp.vision.encoder instead."""
 
 from collections.abc import Mapping
 

@@ -16,9 +16,9 @@ from palo_cpp.prompt import ImageSegment, Segment, Turn, prompt_text
 if TYPE_CHECKING:
     from palo_cpp.decoding import Decoding
     from palo_cpp.early_start import EarlyStart
-    from palo_cpp.feature_cache import Features
     from palo_cpp.llm.kv_cache import Cursor, KvCache
     from palo_cpp.speculation import SpeculativeSteps
+    from palo_cpp.vision.embedding_cache import Features
 
 # What a question is at, as INFO: the command line shows it while the user waits.
 logger = logging.getLogger(__name__)

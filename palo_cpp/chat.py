@@ -25,7 +25,7 @@ from palo_cpp.prompt import SYSTEM, ImageSegment, Segment, Turn, prompt_prefix
 from palo_cpp.session import Talk, save_talk
 
 if TYPE_CHECKING:
-    from palo_cpp.image import ImageSource
+    from palo_cpp.vision.image import ImageSource
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from palo_cpp.errors import ArgumentError
-from palo_cpp.feature_cache import FeatureCache, encoder_id
-from palo_cpp.image_embedder import ImageEmbedder, SharedTower
 from palo_cpp.llm.kv_cache import KvCache
 from palo_cpp.llm.language_model import LanguageModel, default_n_ctx
 from palo_cpp.machine import MemoryEstimate, estimate_memory
@@ -21,7 +19,9 @@ from palo_cpp.model_files import ModelFiles, check_widths
 from palo_cpp.prompt import ImageSegment, Segment, TextSegment
 from palo_cpp.speculation import Guess
 from palo_cpp.stored_session import StoredImage
-from palo_cpp.vision import VisionEncoder
+from palo_cpp.vision.embedding_cache import FeatureCache, encoder_id
+from palo_cpp.vision.encoder import VisionEncoder
+from palo_cpp.vision.image_embedder import ImageEmbedder, SharedTower
 
 if TYPE_CHECKING:
     from palo_cpp.ggml.gguf_header import GgufHeader

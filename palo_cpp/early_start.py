@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from palo_cpp.prompt import ImageSegment, Segment
 
 if TYPE_CHECKING:
-    from palo_cpp.feature_cache import Features
     from palo_cpp.llm.kv_cache import KvCache
+    from palo_cpp.vision.embedding_cache import Features
 
 logger = logging.getLogger(__name__)
 

@@ -12,12 +12,12 @@ from palo_cpp.prompt import ImageSegment, Segment, Turn
 
 if TYPE_CHECKING:
     from palo_cpp.early_start import EarlyStart
-    from palo_cpp.image import ImageSource
     from palo_cpp.llm.kv_cache import KvCache
     from palo_cpp.llm.language_model import LanguageModel
     from palo_cpp.speculation import Speculation
     from palo_cpp.stored_session import StoredImage, StoredModel
     from palo_cpp.token_constraint import TokenConstraint
+    from palo_cpp.vision.image import ImageSource
 
 
 @dataclass(frozen=True)

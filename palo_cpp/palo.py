@@ -20,9 +20,7 @@ from palo_cpp.decoding_options import DEFAULT_LANG_MODE
 from palo_cpp.draft import DraftModel, check_draft, draft_memory
 from palo_cpp.engine import Engine, Sessions, decoding_for
 from palo_cpp.errors import ArgumentError
-from palo_cpp.feature_cache import DEFAULT_DISK_MIB, DEFAULT_MEMORY_MIB, FeatureCache, encoder_id
 from palo_cpp.ggml.backend import BackendMode, BackendUse
-from palo_cpp.image_embedder import ImageEmbedder
 from palo_cpp.language_advice import LanguageAdvice
 from palo_cpp.language_constraint import LanguageConstraints
 from palo_cpp.languages.languages import LANGUAGES, get_language
@@ -34,10 +32,12 @@ from palo_cpp.parallel_answers import ParallelAnswers
 from palo_cpp.prompt import SYSTEM
 from palo_cpp.session import load_talk, stored_model
 from palo_cpp.speculation import Speculation
-from palo_cpp.vision import Precision, VisionEncoder
+from palo_cpp.vision.embedding_cache import DEFAULT_DISK_MIB, DEFAULT_MEMORY_MIB, FeatureCache, encoder_id
+from palo_cpp.vision.encoder import Precision, VisionEncoder
+from palo_cpp.vision.image_embedder import ImageEmbedder
 
 if TYPE_CHECKING:
-    from palo_cpp.image import ImageSource
+    from palo_cpp.vision.image import ImageSource
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from palo_cpp.feature_cache import Features
+    from palo_cpp.vision.embedding_cache import Features
 
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "

@@ -32,9 +32,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.errors import ArgumentError, ImageError, SessionError
-from palo_cpp.image import open_image
 from palo_cpp.partial_files import partial_files
 from palo_cpp.stored_session import StoredKv, StoredSession, from_json, to_json
+from palo_cpp.vision.image import open_image
 
 _TEXT, _CELLS, _KV = "session.json", "cells.i32", "kv.bin"
 _MAX_TEXT_BYTES = 64 << 20  # a whole context of Hindi is 10 KB

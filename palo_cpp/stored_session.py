@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from palo_cpp.decoding_options import LANG_MODES
 from palo_cpp.errors import SessionError
-from palo_cpp.image import content_hash_of
 from palo_cpp.languages.languages import LANGUAGES
+from palo_cpp.vision.image import content_hash_of
 
 FORMAT, VERSION = "palo_cpp session", 1
 N_CELLS_MAX = 1 << 20  # the largest context

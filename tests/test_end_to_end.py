@@ -13,8 +13,8 @@ from palo_cpp.convert import convert
 from pictures import picture
 
 from palo_cpp import Palo
-from palo_cpp.feature_cache import Features
 from palo_cpp.prompt import ImageSegment, TextSegment, Turn, prompt_segments
+from palo_cpp.vision.embedding_cache import Features
 
 ANSWERS = read_answers()
 # llama.cpp keeps keys and values in float16, so its logits (of standard deviation 4) are not quite PyTorch's: observed

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from palo_cpp.errors import ArgumentError, PaloError, SessionError
-from palo_cpp.image import content_hash_of
 from palo_cpp.session_file import read_kv, read_session, write_session
 from palo_cpp.stored_session import StoredImage, StoredKv, StoredModel, StoredSession, StoredTurn, from_json, to_json
+from palo_cpp.vision.image import content_hash_of
 
 SQUARE = np.random.default_rng(0).integers(0, 256, (14, 14, 3)).astype(np.uint8)
 IMAGE = StoredImage(content_hash_of(SQUARE, "pad"), "pad", (80, 60), SQUARE)

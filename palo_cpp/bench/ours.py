@@ -16,13 +16,13 @@ from palo_cpp.decoding_options import DecodingOptions
 from palo_cpp.draft import DraftModel, check_draft
 from palo_cpp.engine import Engine, Request
 from palo_cpp.errors import ArgumentError
-from palo_cpp.feature_cache import FeatureCache, Features
 from palo_cpp.languages.detection import count_words
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.llm.kv_cache import KvCache
 from palo_cpp.model_files import find_model
 from palo_cpp.prompt import SYSTEM, ImageSegment, Turn, prompt_segments
 from palo_cpp.speculation import Speculation
+from palo_cpp.vision.embedding_cache import FeatureCache, Features
 
 
 class PaloCpp:
@@ -38,7 +38,7 @@ class PaloCpp:
         from palo_cpp import _core  # loading the core is not part of loading a model
         from palo_cpp.ggml.llama_library import llama_library
         from palo_cpp.llm.language_model import LanguageModel
-        from palo_cpp.vision import VisionEncoder
+        from palo_cpp.vision.encoder import VisionEncoder
 
         llama_library()
         self._options = precision_options(self._setup.precision)
@@ -152,6 +152,6 @@ def precision_options(precision: str | None) -> dict[str, Any]:
 
 def has_precisions() -> bool:
     """Whether the vision encoder offers a choice of precision."""
-    from palo_cpp.vision import VisionEncoder
+    from palo_cpp.vision.encoder import VisionEncoder
 
     return "precision" in inspect.signature(VisionEncoder.__init__).parameters

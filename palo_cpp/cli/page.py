@@ -19,7 +19,7 @@ from palo_cpp.languages.languages import LANGUAGES
 
 if TYPE_CHECKING:
     from palo_cpp import Answer
-    from palo_cpp.image import ImageSource
+    from palo_cpp.vision.image import ImageSource
 
 # The longer side of the embedded picture in pixels, and its JPEG quality: some 40 kB for a photo.
 _THUMBNAIL_SIZE, _THUMBNAIL_QUALITY = 640, 80
@@ -73,7 +73,7 @@ def described(name: str, answers: Mapping[str, Answer], source: ImageSource | No
     """
     if source is None:
         return DescribedImage(name, answers=answers)
-    from palo_cpp.image import open_image
+    from palo_cpp.vision.image import open_image
 
     small = open_image(source)
     small.thumbnail((_THUMBNAIL_SIZE, _THUMBNAIL_SIZE))

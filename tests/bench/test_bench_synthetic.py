@@ -29,7 +29,7 @@ from palo_cpp.cli import palo_cpp
 from palo_cpp.errors import ArgumentError, PaloError
 from palo_cpp.ggml.gguf_header import read_header
 from palo_cpp.llm.language_model import LanguageModel
-from palo_cpp.vision import VisionEncoder
+from palo_cpp.vision.encoder import VisionEncoder
 
 # Rows of 256 for k-quants, layers enough for their mixtures; LDP at llama.cpp's fixed grid of 24 x 24 patches.
 SMALL = ModelSizes(

@@ -18,7 +18,7 @@ from palo_cpp.convert.palo_to_gguf import Conversion
 from palo_cpp.convert.safetensors_file import read_safetensors
 from random_model import SMALL, Size, draw, plan_model, plan_vision_model
 
-from palo_cpp.vision import VisionEncoder
+from palo_cpp.vision.encoder import VisionEncoder
 
 TOKENS = [1, 300, 7, 941, 512, 33, 600]
 GRID_24 = replace(SMALL, image_size=336)  # libmtmd's ldp and ldpv2 know no other grid

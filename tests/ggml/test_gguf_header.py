@@ -18,7 +18,7 @@ from mmproj_files import Mmproj, write_mmproj
 
 from palo_cpp.errors import ModelFormatError, ModelNotFoundError
 from palo_cpp.ggml.gguf_header import read_header
-from palo_cpp.vision import VisionEncoder
+from palo_cpp.vision.encoder import VisionEncoder
 
 
 def test_equals_the_gguf_package(text_gguf):

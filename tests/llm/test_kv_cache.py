@@ -10,9 +10,9 @@ import pytest
 
 import palo_cpp.llm.kv_cache as kv_cache
 from palo_cpp.errors import ArgumentError
-from palo_cpp.feature_cache import Features
 from palo_cpp.llm.kv_cache import KvCache, cells_of, check_fits, n_common
 from palo_cpp.prompt import ImageSegment, TextSegment
+from palo_cpp.vision.embedding_cache import Features
 
 
 class CountingModel:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from palo_cpp.feature_cache import FeatureCache, feature_key
+from palo_cpp.vision.embedding_cache import FeatureCache, feature_key
 
 SHAPE = (9, 300)  # 10800 bytes: a whole row of the checksum's table and a rest
 ENTRY_BYTES = 128 + 4 * 9 * 300

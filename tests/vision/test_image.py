@@ -1,4 +1,4 @@
-"""palo_cpp.image: every kind of source gives the same image."""
+"""palo_cpp.vision.image: every kind of source gives the same image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pictures import encode, picture
 
-from palo_cpp.image import open_image
+from palo_cpp.vision.image import open_image
 
 PICTURE = picture(40, 30)
 

@@ -1,4 +1,4 @@
-"""palo_cpp.image: file formats, EXIF, transparency, palettes, 16-bit and other modes."""
+"""palo_cpp.vision.image: file formats, EXIF, transparency, palettes, 16-bit and other modes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pictures import encode, picture
 from PIL import features
 
 from palo_cpp.errors import ImageError
-from palo_cpp.image import open_image
+from palo_cpp.vision.image import open_image
 
 PICTURE = picture(40, 30)
 WHITE = (255, 255, 255)

@@ -9,7 +9,7 @@ import pytest
 from golden_files import VISION_CASES, GoldenModel, VisionGolden, read_vision_golden
 from palo_cpp.convert import convert
 
-from palo_cpp.vision import Precision, VisionEncoder
+from palo_cpp.vision.encoder import Precision, VisionEncoder
 
 # Largest difference, as a part of the largest value of the stage, over all cases and both outtypes.
 TOLERANCE = {

@@ -13,7 +13,7 @@ import pytest
 from mmproj_files import Mmproj, NumpyModel, write_mmproj
 
 from palo_cpp.errors import ArgumentError, ModelFormatError, ModelNotFoundError, PaloError
-from palo_cpp.vision import Precision, VisionEncoder
+from palo_cpp.vision.encoder import Precision, VisionEncoder
 
 PROJECTORS = ("identity", "linear", "mlp", "mlp3x_gelu", "ldp", "ldpv2")
 
@@ -311,7 +311,7 @@ def test_forked_child_computes(tmp_path: Path) -> None:
     program = f"""
 import os, sys
 import numpy as np
-from palo_cpp.vision import Precision, VisionEncoder
+from palo_cpp.vision.encoder import Precision, VisionEncoder
 encoder = VisionEncoder({str(path)!r}, n_threads=2)
 pixels = np.ones((3, 16, 16), np.float32)
 expected = encoder.encode(pixels)

@@ -13,7 +13,7 @@ from mmproj_files import Mmproj, write_mmproj
 
 from palo_cpp import _core
 from palo_cpp.errors import ArgumentError
-from palo_cpp.vision import VisionEncoder
+from palo_cpp.vision.encoder import VisionEncoder
 
 EMPTY = np.zeros(0, np.float32)
 OUTLIERS = (3, 100, 101, 333)  # two of them share a group of 64
@@ -134,7 +134,7 @@ def test_resident_memory_is_below_that_of_the_f16_file(tmp_path: Path) -> None:
     large = write_mmproj(tmp_path / "large.gguf", model, weights="f16")
     program = f"""
 import os, sys
-from palo_cpp.vision import VisionEncoder
+from palo_cpp.vision.encoder import VisionEncoder
 
 def resident():
     with open("/proc/self/statm") as file:

@@ -1,4 +1,4 @@
-"""palo_cpp.image: the pixels of CLIPImageProcessor, padded or cropped."""
+"""palo_cpp.vision.image: the pixels of CLIPImageProcessor, padded or cropped."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import GOLDEN_CASES, GOLDEN_KEPT, MEAN, STD, encode, picture
 
-from palo_cpp import image as image_module
 from palo_cpp.errors import ArgumentError, ImageError
-from palo_cpp.image import open_image, preprocess, square_pixels
+from palo_cpp.vision.encoder import image as image_module
+from palo_cpp.vision.image import open_image, preprocess, square_pixels
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 PICTURE = picture(40, 30)

@@ -14,8 +14,8 @@ from cached_features import PALO_7B, SHAPE, Images, entries, key_of, mib, rows_o
 from mmproj_files import Mmproj, write_mmproj
 
 from palo_cpp import ArgumentError, Palo
-from palo_cpp.feature_cache import FeatureCache, encoder_id, feature_key
 from palo_cpp.ggml.gguf_header import read_header
+from palo_cpp.vision.embedding_cache import FeatureCache, encoder_id, feature_key
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_every_part_of_an_encoder_is_in_its_id(tmp_path, monkeypatch):
     known = {encoder_id(header, precision="float", isa="ref")}
     assert encoder_id(header, precision="float", isa="ref") in known
     known |= {encoder_id(header, precision="int8", isa="ref"), encoder_id(header, precision="float", isa="avx2")}
-    monkeypatch.setattr("palo_cpp.feature_cache.ENCODER_VERSION", 1_000_000)
+    monkeypatch.setattr("palo_cpp.vision.embedding_cache.ENCODER_VERSION", 1_000_000)
     known.add(encoder_id(header, precision="float", isa="ref"))
     assert len(known) == 4
 

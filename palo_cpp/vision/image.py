@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.errors import ArgumentError, ImageError
-from palo_cpp.image_source import read_source, shorten
+from palo_cpp.vision.image_bytes import read_source, shorten
 
 if TYPE_CHECKING:
     import PIL.Image

@@ -1,4 +1,4 @@
-"""palo_cpp.image: every kind of broken file and wrong source is one sentence."""
+"""palo_cpp.vision.image: every kind of broken file and wrong source is one sentence."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pictures import encode, picture
 from PIL import features
 
 from palo_cpp.errors import ImageError, PaloError
-from palo_cpp.image import MAX_PIXELS, open_image
+from palo_cpp.vision.image import MAX_PIXELS, open_image
 
 PICTURE = picture(40, 30)
 HAS_AVIF = "avif" in features.modules and features.check("avif")
@@ -127,7 +127,7 @@ def test_paths_that_are_no_files(tmp_path: Path) -> None:
 
 
 def test_endless_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("palo_cpp.image_source.MAX_FILE_BYTES", 1 << 20)
+    monkeypatch.setattr("palo_cpp.vision.image_bytes.MAX_FILE_BYTES", 1 << 20)
 
     class Endless:
         def read(self, n: int) -> bytes:

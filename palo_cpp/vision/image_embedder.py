@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from palo_cpp.feature_cache import FeatureCache, Features, feature_key
-from palo_cpp.image import Pixels, normalise, open_image, preprocess
 from palo_cpp.prompt import ImageSegment
-from palo_cpp.vision import VisionEncoder
+from palo_cpp.vision.embedding_cache import FeatureCache, Features, feature_key
+from palo_cpp.vision.encoder import VisionEncoder
+from palo_cpp.vision.image import Pixels, normalise, open_image, preprocess
 
 if TYPE_CHECKING:
-    from palo_cpp.image import ImageSource
     from palo_cpp.stored_session import StoredImage
+    from palo_cpp.vision.image import ImageSource
 
 # Images of a conversation whose hidden states are kept, 2.3 MiB each.
 _N_KEPT = 4

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from cached_features import ENTRY_BYTES, SHAPE, Images, entries, hammer, key_of, mib, rows_of
 
-from palo_cpp.feature_cache import FeatureCache
+from palo_cpp.vision.embedding_cache import FeatureCache
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_disk_use_is_bounded_and_the_least_recently_used_go_first(images, tmp_pa
 def test_the_folder_is_looked_at_again_before_it_can_be_full(images, tmp_path, monkeypatch):
     looks, scandir = [], os.scandir
     cache = FeatureCache(tmp_path, memory_mib=0, disk_mib=mib(100))
-    monkeypatch.setattr("palo_cpp.feature_cache.os.scandir", lambda folder: looks.append(1) or scandir(folder))
+    monkeypatch.setattr("palo_cpp.vision.embedding_cache.os.scandir", lambda folder: looks.append(1) or scandir(folder))
     for i in range(300):
         images.see(cache, f"image {i}")
         assert len(list(tmp_path.iterdir())) <= 100
