@@ -15,12 +15,12 @@ from statistics import median
 
 import numpy as np
 
-from palo_cpp.decoding import Decoding
-from palo_cpp.decoding_options import DecodingOptions
+from palo_cpp.decoding.decoding import Decoding
+from palo_cpp.decoding.options import DecodingOptions
+from palo_cpp.decoding.utf8_constraint import Utf8Constraint
 from palo_cpp.ggml.llama_library import llama_library
 from palo_cpp.llm.token_table import TokenTable
 from palo_cpp.llm.vocabulary import Vocabulary
-from palo_cpp.utf8_constraint import Utf8Constraint
 
 TEXTS = {
     "en": "Line {i}: the dog number {j} runs over the grass, and a cat looks at {k} birds. ",

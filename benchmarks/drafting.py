@@ -30,10 +30,10 @@ from nano.evaluation import held_out_questions
 from palo_cpp import Palo
 from palo_cpp.bench.noise import describe_machine
 from palo_cpp.bench.random_blocks import random_tensor
+from palo_cpp.decoding.speculation import Guesser
 from palo_cpp.languages.detection import count_words
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.model_files import find_model
-from palo_cpp.speculation import Guesser
 
 MIB_MAIN, MIB_DRAFT = 1024, 256
 _N_FF = 16384  # of all layers; wider ones would make a prompt's activations large

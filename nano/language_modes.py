@@ -18,7 +18,7 @@ import click
 from nano.conversations import CODES, TEST, Picture, ask_something, make_picture
 from nano.evaluation import Question, Score, fidelity, score, table_row
 from palo_cpp import Palo
-from palo_cpp.decoding_options import LANG_MODES
+from palo_cpp.decoding.options import LANG_MODES
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from palo_cpp.answer import Piece as Piece
     from palo_cpp.answer import Timings as Timings
     from palo_cpp.chat import Chat as Chat
-    from palo_cpp.decoding_options import DecodingOptions as DecodingOptions
+    from palo_cpp.decoding.options import DecodingOptions as DecodingOptions
     from palo_cpp.errors import ArgumentError as ArgumentError
     from palo_cpp.errors import ImageError as ImageError
     from palo_cpp.errors import ModelFormatError as ModelFormatError
@@ -38,7 +38,7 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 _MODULES = {
     "answer": ("Answer", "AnswerStream", "Inputs", "Piece", "Timings"),
     "chat": ("Chat",),
-    "decoding_options": ("DecodingOptions",),
+    "decoding.options": ("DecodingOptions",),
     "errors": (
         *("ArgumentError", "ImageError", "ModelFormatError", "ModelNotFoundError", "OutOfMemoryError", "PaloError"),
         "SessionError",

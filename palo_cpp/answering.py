@@ -14,10 +14,10 @@ from palo_cpp.engine import Engine, Request, decoding_for
 from palo_cpp.prompt import ImageSegment, Segment, Turn, prompt_text
 
 if TYPE_CHECKING:
-    from palo_cpp.decoding import Decoding
+    from palo_cpp.decoding.decoding import Decoding
+    from palo_cpp.decoding.speculation import SpeculativeSteps
     from palo_cpp.early_start import EarlyStart
     from palo_cpp.llm.kv_cache import Cursor, KvCache
-    from palo_cpp.speculation import SpeculativeSteps
     from palo_cpp.vision.embedding_cache import Features
 
 # What a question is at, as INFO: the command line shows it while the user waits.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from palo_cpp.answer import Answer, AnswerStream
 from palo_cpp.answering import Answering
 from palo_cpp.budget import ContextUse, context_use, fit
-from palo_cpp.decoding_options import DEFAULT_LANG_MODE, DEFAULT_MAX_TOKENS, DecodingOptions
+from palo_cpp.decoding.options import DEFAULT_LANG_MODE, DEFAULT_MAX_TOKENS, DecodingOptions
 from palo_cpp.early_start import EarlyStart
 from palo_cpp.engine import Engine, Plan, Request
 from palo_cpp.errors import ArgumentError

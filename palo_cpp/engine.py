@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from palo_cpp.decoding import Decoding
-from palo_cpp.decoding_options import DecodingOptions
+from palo_cpp.decoding.decoding import Decoding
+from palo_cpp.decoding.options import DecodingOptions
 from palo_cpp.prompt import ImageSegment, Segment, Turn
 
 if TYPE_CHECKING:
+    from palo_cpp.decoding.speculation import Speculation
+    from palo_cpp.decoding.token_constraint import TokenConstraint
     from palo_cpp.early_start import EarlyStart
     from palo_cpp.llm.kv_cache import KvCache
     from palo_cpp.llm.language_model import LanguageModel
-    from palo_cpp.speculation import Speculation
     from palo_cpp.stored_session import StoredImage, StoredModel
-    from palo_cpp.token_constraint import TokenConstraint
     from palo_cpp.vision.image import ImageSource
 
 

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from palo_cpp import chat_completion
 from palo_cpp.answer import Answer, AnswerStream
 from palo_cpp.chat import Chat
-from palo_cpp.decoding_options import DEFAULT_LANG_MODE
+from palo_cpp.decoding.language_constraint import LanguageConstraints
+from palo_cpp.decoding.options import DEFAULT_LANG_MODE
+from palo_cpp.decoding.speculation import Speculation
 from palo_cpp.draft import DraftModel, check_draft, draft_memory
 from palo_cpp.engine import Engine, Sessions, decoding_for
 from palo_cpp.errors import ArgumentError
 from palo_cpp.ggml.backend import BackendMode, BackendUse
 from palo_cpp.language_advice import LanguageAdvice
-from palo_cpp.language_constraint import LanguageConstraints
 from palo_cpp.languages.languages import LANGUAGES, get_language
 from palo_cpp.llm.kv_cache import KvCache
 from palo_cpp.llm.language_model import LanguageModel, default_n_ctx
@@ -31,7 +32,6 @@ from palo_cpp.model_files import ModelFiles, check_widths, demo_notice, find_mod
 from palo_cpp.parallel_answers import ParallelAnswers
 from palo_cpp.prompt import SYSTEM
 from palo_cpp.session import load_talk, stored_model
-from palo_cpp.speculation import Speculation
 from palo_cpp.vision.embedding_cache import DEFAULT_DISK_MIB, DEFAULT_MEMORY_MIB, FeatureCache, encoder_id
 from palo_cpp.vision.encoder import Precision, VisionEncoder
 from palo_cpp.vision.image_embedder import ImageEmbedder

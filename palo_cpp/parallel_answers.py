@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from palo_cpp.answer import Answer, Timings
 from palo_cpp.answering import Reading, answer_from
-from palo_cpp.decoding import Decoding
+from palo_cpp.decoding.decoding import Decoding
 from palo_cpp.engine import Engine, Plan, Request
 from palo_cpp.errors import ArgumentError
 from palo_cpp.kept_language import judge_beginning, with_retry

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from palo_cpp.decoding_options import LANG_MODES
+from palo_cpp.decoding.options import LANG_MODES
 from palo_cpp.errors import SessionError
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.vision.image import content_hash_of

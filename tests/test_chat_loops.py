@@ -12,7 +12,7 @@ import pytest
 from test_repetition import STUCK
 
 from palo_cpp.chat import Chat
-from palo_cpp.decoding import Decoding
+from palo_cpp.decoding.decoding import Decoding
 from palo_cpp.engine import Engine
 
 

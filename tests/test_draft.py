@@ -12,13 +12,14 @@ from checkpoints import SMALL, write_checkpoint
 from click.testing import CliRunner
 from palo_cpp.convert import convert
 
+import palo_cpp.decoding.speculation
 import palo_cpp.draft
-import palo_cpp.speculation
 from nano.evaluation import held_out_questions
 from palo_cpp import Palo
 from palo_cpp.bench.contestant import Setup
 from palo_cpp.bench.ours import PaloCpp
 from palo_cpp.cli import palo_cpp as command
+from palo_cpp.decoding.speculation import Pace
 from palo_cpp.draft import check_draft, draft_memory
 from palo_cpp.errors import ArgumentError, ModelFormatError, OutOfMemoryError
 from palo_cpp.ggml.gguf_header import read_header
@@ -28,7 +29,6 @@ from palo_cpp.llm.language_model import default_n_ctx
 from palo_cpp.machine import estimate_memory
 from palo_cpp.model_files import find_model
 from palo_cpp.prompt import ImageSegment, TextSegment
-from palo_cpp.speculation import Pace
 from palo_cpp.vision.encoder import VisionEncoder
 from palo_cpp.vision.image_embedder import SharedTower
 
@@ -99,7 +99,7 @@ def test_the_answers_are_the_same(plain, twin, with_blind, code, options):
 
 def test_who_sees_the_image_guesses_better(twin, with_blind, monkeypatch):
     """The same weights guess all that the language mask does not refuse; without the image, not so."""
-    monkeypatch.setattr(palo_cpp.speculation.Guesser, "guess", lambda _: None)
+    monkeypatch.setattr(palo_cpp.decoding.speculation.Guesser, "guess", lambda _: None)
     shares = []
     for palo in (twin, with_blind):
         timings = [palo.ask(q.picture.render(), lang="en").timings for q in held_out_questions(3, ["en"])]
@@ -161,7 +161,7 @@ def test_a_cleared_cache_and_a_closed_model(blind):
 def test_a_prompt_longer_than_the_draft_models_context(plain, blind, monkeypatch):
     image = held_out_questions(1)[0].picture.render()
     monkeypatch.setattr(palo_cpp.draft, "default_n_ctx", lambda _: 128)
-    monkeypatch.setattr(palo_cpp.speculation, "_N_READ_AT_ONCE", 1000)
+    monkeypatch.setattr(palo_cpp.decoding.speculation, "_N_READ_AT_ONCE", 1000)
     with drafted_by(blind) as palo:
         assert palo.ask(image).timings.n_drafted > 0
         answer = palo.ask(image, "What is there? " * 40)
@@ -216,7 +216,7 @@ def test_few_images_are_kept():
 
 def test_models_of_other_widths_and_projectors(tmp_path, monkeypatch):
     """As PALO-7B and MobilePALO are: one tower and vocabulary, other image embeddings, and other numbers of them."""
-    monkeypatch.setattr(palo_cpp.speculation, "_N_READ_AT_ONCE", 1000)
+    monkeypatch.setattr(palo_cpp.decoding.speculation, "_N_READ_AT_ONCE", 1000)
     sizes = {"mlp2x_gelu": SMALL, "ldpnet": replace(SMALL, n_embd=512, n_head=8, n_layer=1)}
     for projector, size in sizes.items():
         write_checkpoint(tmp_path / f"{projector}-checkpoint", projector=projector, size=size)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from palo_cpp.decoding.speculation import Drafting, Guess, Pace, Worth
 from palo_cpp.errors import OutOfMemoryError
-from palo_cpp.speculation import Drafting, Guess, Pace, Worth
 
 SURE, UNSURE = 0.9, 0.1
 

@@ -9,10 +9,10 @@ import pytest
 from multilingual_text import ANSWERS, UDHR
 
 from palo_cpp.chat import Chat
+from palo_cpp.decoding.language_constraint import LanguageConstraints
 from palo_cpp.engine import decoding_for
 from palo_cpp.errors import ArgumentError
 from palo_cpp.kept_language import is_told_by_script, judge_beginning, needs_check
-from palo_cpp.language_constraint import LanguageConstraints
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.languages.scripts import COMMON, script_of
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 import click
 from click.types import StringParamType
 
-from palo_cpp.decoding_options import DEFAULT_LANG_MODE, LANG_MODES
+from palo_cpp.decoding.options import DEFAULT_LANG_MODE, LANG_MODES
 from palo_cpp.errors import ArgumentError
 from palo_cpp.languages.languages import LANGUAGES, get_language
 

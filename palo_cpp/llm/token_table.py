@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from palo_cpp.utf8_constraint import utf8_automaton
-from palo_cpp.vocabulary_masks import TokenBytes, VocabularyMasks
+from palo_cpp.decoding.utf8_constraint import utf8_automaton
+from palo_cpp.decoding.vocabulary_masks import TokenBytes, VocabularyMasks
 
 
 @dataclass(frozen=True, eq=False)

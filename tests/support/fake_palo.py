@@ -11,7 +11,7 @@ from typing import Any
 from palo_cpp.answer import Answer, AnswerStream, InputImage, Inputs, Timings
 from palo_cpp.budget import ContextUse
 from palo_cpp.cli import opening
-from palo_cpp.decoding_options import DEFAULT_LANG_MODE
+from palo_cpp.decoding.options import DEFAULT_LANG_MODE
 from palo_cpp.errors import ImageError, PaloError, SessionError
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.prompt import Turn

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from palo_cpp.decoding import Decoding
-from palo_cpp.decoding_options import DecodingOptions
+from palo_cpp.decoding.decoding import Decoding
+from palo_cpp.decoding.options import DecodingOptions
 from palo_cpp.llm.token_table import TokenTable
 
 EOS = 256

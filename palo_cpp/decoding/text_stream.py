@@ -6,7 +6,7 @@ import codecs
 
 import regex
 
-from palo_cpp.repetition import RepetitionGate
+from palo_cpp.decoding.repetition import RepetitionGate
 
 # Extended grapheme clusters (UAX #29) with the conjuncts of Indic scripts (rule GB9c). `regex` follows Unicode's
 # tables release by release and has wheels everywhere; the standard library has no segmentation.

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from palo_cpp.character_automaton import DEAD, CharacterAutomaton
+from palo_cpp.decoding.character_automaton import DEAD, CharacterAutomaton
+from palo_cpp.decoding.vocabulary_masks import VocabularyMasks
 from palo_cpp.languages.languages import get_language
 from palo_cpp.languages.scripts import COMMON, NEVER, SCRIPTS, script_of, scripts_of_all
 from palo_cpp.llm.token_table import Vocabulary
-from palo_cpp.vocabulary_masks import VocabularyMasks
 
 if TYPE_CHECKING:
-    from palo_cpp.token_constraint import TokenConstraint
+    from palo_cpp.decoding.token_constraint import TokenConstraint
 
 # States between two characters: only own ones may come; a word in another script may go on; anything may come.
 _OWN, _WORD, _ANY = 1, 2, 3

@@ -19,7 +19,7 @@ from multilingual_text import ANSWERS, UDHR
 from numpy.typing import NDArray
 from test_character_automaton import spelled
 
-from palo_cpp.language_constraint import LanguageConstraints, _automaton
+from palo_cpp.decoding.language_constraint import LanguageConstraints, _automaton
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.languages.scripts import COMMON, N_CODE_POINTS, SCRIPTS, script_of, scripts_of_all
 from palo_cpp.llm.token_table import TokenTable, Vocabulary

@@ -6,13 +6,13 @@ import itertools
 
 import pytest
 
-import palo_cpp.speculation
+import palo_cpp.decoding.speculation
 from nano.evaluation import held_out_questions
 from palo_cpp import Palo
+from palo_cpp.decoding.speculation import Followers, Guess, Guesser, Pace, Speculation, SpeculativeSteps
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.llm.kv_cache import KvCache
 from palo_cpp.prompt import TextSegment
-from palo_cpp.speculation import Followers, Guess, Guesser, Pace, Speculation, SpeculativeSteps
 
 ROUND = [5, 6, 7, 8]
 
@@ -172,7 +172,7 @@ def test_answers_in_a_language_teach_the_next_ones_in_it(language_model, monkeyp
     speculation.learn("hi", [5, 6, 5, 6])
     assert guess_behind(speculation, "hi", 5) == Guess(6, pytest.approx(2 / 3.0))
     assert guess_behind(speculation, "ur", 5) is None
-    monkeypatch.setattr(palo_cpp.speculation, "_N_LEARNT", n_before + 4)
+    monkeypatch.setattr(palo_cpp.decoding.speculation, "_N_LEARNT", n_before + 4)
     speculation.learn("hi", [5, 7] * 9)  # memory is bounded
     assert known.n_tokens == n_before + 4
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from palo_cpp.decoding_options import SEED_MAX, DecodingOptions
+from palo_cpp.decoding.options import SEED_MAX, DecodingOptions
 from palo_cpp.errors import ModelFormatError
 from palo_cpp.ggml.llama_library import llama_library
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palo_cpp.character_automaton import DEAD, CharacterAutomaton
+from palo_cpp.decoding.character_automaton import DEAD, CharacterAutomaton
 from palo_cpp.languages.scripts import N_CODE_POINTS
 
 SURROGATES = slice(0xD800, 0xE000)

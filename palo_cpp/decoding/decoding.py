@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from palo_cpp.decoding_options import DecodingOptions
+from palo_cpp.decoding.options import DecodingOptions
+from palo_cpp.decoding.sampler import Sampler
+from palo_cpp.decoding.text_stream import TextStream
+from palo_cpp.decoding.token_constraint import TokenConstraint, allowed_by_all
+from palo_cpp.decoding.utf8_constraint import Utf8Constraint
 from palo_cpp.llm.token_table import Vocabulary
-from palo_cpp.sampler import Sampler
-from palo_cpp.text_stream import TextStream
-from palo_cpp.token_constraint import TokenConstraint, allowed_by_all
-from palo_cpp.utf8_constraint import Utf8Constraint
 
 
 class Decoding:

@@ -7,8 +7,8 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
-from palo_cpp.character_automaton import DEAD, CharacterAutomaton
-from palo_cpp.vocabulary_masks import VocabularyMasks
+from palo_cpp.decoding.character_automaton import DEAD, CharacterAutomaton
+from palo_cpp.decoding.vocabulary_masks import VocabularyMasks
 
 _BETWEEN_CHARACTERS = 1
 # The sign of broken text. Vocabularies hold it because their training texts were broken: no answer means it.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from fake_vocabulary import EOS, FakeModel
 
-from palo_cpp.decoding import Decoding
-from palo_cpp.decoding_options import DecodingOptions
-from palo_cpp.token_constraint import allowed_by_all
+from palo_cpp.decoding.decoding import Decoding
+from palo_cpp.decoding.options import DecodingOptions
+from palo_cpp.decoding.token_constraint import allowed_by_all
 
 
 class Only:

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_repetition import STUCK
 
-from palo_cpp.decoding import Decoding
-from palo_cpp.decoding_options import DecodingOptions
+from palo_cpp.decoding.decoding import Decoding
+from palo_cpp.decoding.options import DecodingOptions
 from palo_cpp.errors import ModelFormatError
 
 # ---- whole characters

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from palo_cpp.decoding_options import DecodingOptions
+from palo_cpp.decoding.options import DecodingOptions
+from palo_cpp.decoding.sampler import Sampler
 from palo_cpp.errors import ArgumentError, ModelFormatError
-from palo_cpp.sampler import Sampler
 
 
 def test_greedy_takes_the_likeliest_and_the_first_of_equals():

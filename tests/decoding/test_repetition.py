@@ -9,7 +9,7 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palo_cpp.repetition import MAX_PERIOD, RepetitionGate
+from palo_cpp.decoding.repetition import MAX_PERIOD, RepetitionGate
 
 # What comes before, and a sentence that a model gets stuck on.
 STUCK = {

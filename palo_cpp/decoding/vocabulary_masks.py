@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from palo_cpp.character_automaton import DEAD, CharacterAutomaton
+from palo_cpp.decoding.character_automaton import DEAD, CharacterAutomaton
 
 
 class TokenBytes:

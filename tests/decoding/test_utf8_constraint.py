@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from llama_vocabulary import VECTORS, load_vocabulary
 from reference.text import can_become_text, is_text
 
-from palo_cpp.decoding import Decoding
-from palo_cpp.decoding_options import DecodingOptions
+from palo_cpp.decoding.decoding import Decoding
+from palo_cpp.decoding.options import DecodingOptions
+from palo_cpp.decoding.token_constraint import TokenConstraint
+from palo_cpp.decoding.utf8_constraint import Utf8Constraint
 from palo_cpp.llm.token_table import TokenTable
-from palo_cpp.token_constraint import TokenConstraint
-from palo_cpp.utf8_constraint import Utf8Constraint
 
 # Pieces that begin and end in the middle of characters, and what can never be: overlong, a surrogate, U+110000, U+FFFD.
 WORDS = (

@@ -9,7 +9,7 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palo_cpp.text_stream import TextStream
+from palo_cpp.decoding.text_stream import TextStream
 
 # What a reader takes for one character: (text, clusters).
 CLUSTERS = {
