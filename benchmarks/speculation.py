@@ -21,12 +21,12 @@ from models import text_model
 
 from palo_cpp.bench.noise import describe_machine
 from palo_cpp.decoding.speculation import Followers, Guesser, Pace, SpeculativeSteps
+from palo_cpp.families.palo.prompt import TextSegment
 from palo_cpp.languages.detection import count_words
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.languages.text_samples import ARTICLE_1
 from palo_cpp.llm.kv_cache import KvCache
 from palo_cpp.llm.language_model import LanguageModel
-from palo_cpp.prompt import TextSegment
 
 
 @dataclass

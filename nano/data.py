@@ -20,7 +20,7 @@ from nano.conversations import CODES, Picture, conversation, make_picture, readi
 from nano.labels import NUMBER, PatchLabels, patch_labels
 from nano.model import Sizes
 from nano.tokenizer import NanoTokenizer
-from palo_cpp.prompt import ImageSegment, Turn, prompt_segments
+from palo_cpp.families.palo.prompt import ImageSegment, Turn, prompt_segments
 from palo_cpp.vision.embedding_cache import Features
 from palo_cpp.vision.image import square_pixels
 

@@ -24,7 +24,7 @@ from nano.learning import answer_logits, read
 from nano.model import Nano
 from nano.run import TOKENIZER
 from nano.tokenizer import NanoTokenizer
-from palo_cpp.prompt import ImageSegment, Turn, prompt_segments
+from palo_cpp.families.palo.prompt import ImageSegment, Turn, prompt_segments
 from palo_cpp.vision.embedding_cache import Features
 
 if TYPE_CHECKING:

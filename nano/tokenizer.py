@@ -20,8 +20,8 @@ from nano.asking import exchange
 from nano.conversations import CODES, TRAINING, conversation, make_picture
 from nano.meaning import TASKS
 from nano.questions import GRAMMARS
+from palo_cpp.families.palo.prompt import SYSTEM
 from palo_cpp.languages.languages import LANGUAGES
-from palo_cpp.prompt import SYSTEM
 
 N_PIECES = 2560  # at 2048 an answer takes half as many tokens again (nano/README.md)
 _N_PICTURES = 1500  # enough that every word of every language has its place; more changes few pieces
@@ -70,7 +70,7 @@ def _lines() -> Iterator[str]:
 
 
 class NanoTokenizer:
-    """The tokenizer with what `palo_cpp.prompt.prompt_segments` needs of a language model."""
+    """The tokenizer with what `palo_cpp.families.palo.prompt.prompt_segments` needs of a language model."""
 
     bos_id, eos_id = 1, 2
     metadata: dict[str, Any] = {"palo.tokenizer_legacy": False}  # noqa: RUF012

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from palo_cpp.answer import Answer, InputImage, Inputs, Timings
 from palo_cpp.engine import Engine, Request, decoding_for
-from palo_cpp.prompt import ImageSegment, Segment, Turn, prompt_text
+from palo_cpp.families.palo.prompt import ImageSegment, Segment, Turn, prompt_text
 
 if TYPE_CHECKING:
     from palo_cpp.decoding.decoding import Decoding

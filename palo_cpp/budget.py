@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from palo_cpp.families.palo.prompt import Segment, Tokenizer, Turn, prompt_segments
 from palo_cpp.languages.detection import count_words
 from palo_cpp.languages.languages import LANGUAGES, get_language
 from palo_cpp.languages.text_samples import ARTICLE_1
 from palo_cpp.llm.kv_cache import check_fits
-from palo_cpp.prompt import Segment, Tokenizer, Turn, prompt_segments
 
 # Before an answer begins, this part of the context is free for it: 256 of 2048 tokens, a sentence in any language.
 _ANSWER_PART = 8

@@ -18,10 +18,10 @@ from palo_cpp.decoding.options import DEFAULT_LANG_MODE, DEFAULT_MAX_TOKENS, Dec
 from palo_cpp.early_start import EarlyStart
 from palo_cpp.engine import Engine, Plan, Request
 from palo_cpp.errors import ArgumentError
+from palo_cpp.families.palo.prompt import SYSTEM, ImageSegment, Segment, Turn, prompt_prefix
 from palo_cpp.kept_language import KeptLanguage, needs_check
 from palo_cpp.languages.detection import detect_language
 from palo_cpp.languages.languages import get_language, question_in
-from palo_cpp.prompt import SYSTEM, ImageSegment, Segment, Turn, prompt_prefix
 from palo_cpp.session import Talk, save_talk
 
 if TYPE_CHECKING:

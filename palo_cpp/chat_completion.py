@@ -12,7 +12,7 @@ from palo_cpp.answer import Answer, AnswerStream
 from palo_cpp.chat import Chat
 from palo_cpp.engine import Engine
 from palo_cpp.errors import ArgumentError
-from palo_cpp.prompt import SYSTEM, Turn
+from palo_cpp.families.palo.prompt import SYSTEM, Turn
 
 _OPTIONS = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "seed", "stop", "lang_mode")
 # Accepted because clients send them by habit, where the value asks for nothing that is not done anyway.

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from palo_cpp.prompt import ImageSegment, Segment
+from palo_cpp.families.palo.prompt import ImageSegment, Segment
 
 if TYPE_CHECKING:
     from palo_cpp.llm.kv_cache import KvCache

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from palo_cpp.decoding.decoding import Decoding
 from palo_cpp.decoding.options import DecodingOptions
-from palo_cpp.prompt import ImageSegment, Segment, Turn
+from palo_cpp.families.palo.prompt import ImageSegment, Segment, Turn
 
 if TYPE_CHECKING:
     from palo_cpp.decoding.speculation import Speculation

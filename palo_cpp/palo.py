@@ -22,15 +22,15 @@ from palo_cpp.decoding.speculation import Speculation
 from palo_cpp.draft import DraftModel, check_draft, draft_memory
 from palo_cpp.engine import Engine, Sessions, decoding_for
 from palo_cpp.errors import ArgumentError
+from palo_cpp.families.palo.prompt import SYSTEM
+from palo_cpp.families.palo.weak_languages import LanguageAdvice
 from palo_cpp.ggml.backend import BackendMode, BackendUse
-from palo_cpp.language_advice import LanguageAdvice
 from palo_cpp.languages.languages import LANGUAGES, get_language
 from palo_cpp.llm.kv_cache import KvCache
 from palo_cpp.llm.language_model import LanguageModel, default_n_ctx
 from palo_cpp.machine import check_memory_fits, estimate_memory, memory_available
 from palo_cpp.model_files import ModelFiles, check_widths, demo_notice, find_model
 from palo_cpp.parallel_answers import ParallelAnswers
-from palo_cpp.prompt import SYSTEM
 from palo_cpp.session import load_talk, stored_model
 from palo_cpp.vision.embedding_cache import DEFAULT_DISK_MIB, DEFAULT_MEMORY_MIB, FeatureCache, encoder_id
 from palo_cpp.vision.encoder import Precision, VisionEncoder

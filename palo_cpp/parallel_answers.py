@@ -19,11 +19,11 @@ from palo_cpp.answering import Reading, answer_from
 from palo_cpp.decoding.decoding import Decoding
 from palo_cpp.engine import Engine, Plan, Request
 from palo_cpp.errors import ArgumentError
+from palo_cpp.families.palo.prompt import Segment, TextSegment
 from palo_cpp.kept_language import judge_beginning, with_retry
 from palo_cpp.languages.detection import is_in_language
 from palo_cpp.llm.context import N_SEQ_MAX
 from palo_cpp.llm.kv_cache import Cell, cells_of, n_common
-from palo_cpp.prompt import Segment, TextSegment
 
 # The command line shows it while the user waits.
 logger = logging.getLogger("palo_cpp.answering")

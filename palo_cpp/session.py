@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.errors import ArgumentError, OutOfMemoryError, SessionError
+from palo_cpp.families.palo.prompt import ImageSegment, Turn, prompt_prefix
 from palo_cpp.llm.kv_cache import Cell
-from palo_cpp.prompt import ImageSegment, Turn, prompt_prefix
 from palo_cpp.session_file import read_kv, read_session, write_session
 from palo_cpp.stored_session import StoredImage, StoredKv, StoredModel, StoredSession, StoredTurn
 

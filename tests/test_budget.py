@@ -10,10 +10,10 @@ from made_up_images import N_TOKENS, content_hash
 from palo_cpp.budget import context_use, fit, tokens_per_word
 from palo_cpp.chat import Chat
 from palo_cpp.errors import ArgumentError
+from palo_cpp.families.palo.prompt import SYSTEM, Turn
 from palo_cpp.languages.detection import count_words
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.languages.text_samples import ARTICLE_1
-from palo_cpp.prompt import SYSTEM, Turn
 
 
 def hashes(*names: str) -> list[str]:

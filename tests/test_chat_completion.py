@@ -7,7 +7,7 @@ import pytest
 from palo_cpp.answer import Answer, AnswerStream, Inputs, Timings
 from palo_cpp.chat_completion import Reply, UserMessage, read_request
 from palo_cpp.errors import ArgumentError
-from palo_cpp.prompt import SYSTEM
+from palo_cpp.families.palo.prompt import SYSTEM
 
 URI = "data:image/png;base64,AAAA"
 

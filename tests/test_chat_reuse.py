@@ -7,9 +7,9 @@ from made_up_images import N_TOKENS
 
 from palo_cpp.chat import Chat
 from palo_cpp.errors import ArgumentError
+from palo_cpp.families.palo.prompt import SYSTEM
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.llm.kv_cache import n_common
-from palo_cpp.prompt import SYSTEM
 
 
 def n_new(answer) -> int:

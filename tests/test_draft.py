@@ -22,13 +22,13 @@ from palo_cpp.cli import palo_cpp as command
 from palo_cpp.decoding.speculation import Pace
 from palo_cpp.draft import check_draft, draft_memory
 from palo_cpp.errors import ArgumentError, ModelFormatError, OutOfMemoryError
+from palo_cpp.families.palo.prompt import ImageSegment, TextSegment
 from palo_cpp.ggml.gguf_header import read_header
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.llm.kv_cache import KvCache
 from palo_cpp.llm.language_model import default_n_ctx
 from palo_cpp.machine import estimate_memory
 from palo_cpp.model_files import find_model
-from palo_cpp.prompt import ImageSegment, TextSegment
 from palo_cpp.vision.encoder import VisionEncoder
 from palo_cpp.vision.image_embedder import SharedTower
 

@@ -13,7 +13,7 @@ from palo_cpp.convert import convert
 from pictures import picture
 
 from palo_cpp import Palo
-from palo_cpp.prompt import ImageSegment, TextSegment, Turn, prompt_segments
+from palo_cpp.families.palo.prompt import ImageSegment, TextSegment, Turn, prompt_segments
 from palo_cpp.vision.embedding_cache import Features
 
 ANSWERS = read_answers()

@@ -17,9 +17,9 @@ import pytest
 
 import palo_cpp.palo as palo_module
 from palo_cpp import ArgumentError, ImageError, ModelFormatError, OutOfMemoryError, Palo
+from palo_cpp.families.palo.prompt import ImageSegment, Turn, prompt_segments
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.languages.scripts import COMMON, script_of
-from palo_cpp.prompt import ImageSegment, Turn, prompt_segments
 
 # ---- questions
 

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.errors import PaloError
+from palo_cpp.families.palo.prompt import TextSegment
 from palo_cpp.languages.text_samples import ARTICLE_1
-from palo_cpp.prompt import TextSegment
 
 if TYPE_CHECKING:
     from palo_cpp.draft import Draft, DraftModel

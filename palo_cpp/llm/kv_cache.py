@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.errors import ArgumentError, OutOfMemoryError
+from palo_cpp.families.palo.prompt import ImageSegment, Segment, TextSegment
 from palo_cpp.llm.sequence_state import State
-from palo_cpp.prompt import ImageSegment, Segment, TextSegment
 
 # Rows that are read ahead at once. A question about something else waits for as many: on a slow machine a few seconds
 # of PALO-7B. Fewer would not keep the matrix kernels busy.

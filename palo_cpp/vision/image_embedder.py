@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from palo_cpp.prompt import ImageSegment
+from palo_cpp.families.palo.prompt import ImageSegment
 from palo_cpp.vision.embedding_cache import FeatureCache, Features, feature_key
 from palo_cpp.vision.encoder import VisionEncoder
 from palo_cpp.vision.image import Pixels, normalise, open_image, preprocess

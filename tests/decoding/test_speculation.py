@@ -10,9 +10,9 @@ import palo_cpp.decoding.speculation
 from nano.evaluation import held_out_questions
 from palo_cpp import Palo
 from palo_cpp.decoding.speculation import Followers, Guess, Guesser, Pace, Speculation, SpeculativeSteps
+from palo_cpp.families.palo.prompt import TextSegment
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.llm.kv_cache import KvCache
-from palo_cpp.prompt import TextSegment
 
 ROUND = [5, 6, 7, 8]
 

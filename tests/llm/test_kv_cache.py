@@ -10,8 +10,8 @@ import pytest
 
 import palo_cpp.llm.kv_cache as kv_cache
 from palo_cpp.errors import ArgumentError
+from palo_cpp.families.palo.prompt import ImageSegment, TextSegment
 from palo_cpp.llm.kv_cache import KvCache, cells_of, check_fits, n_common
-from palo_cpp.prompt import ImageSegment, TextSegment
 from palo_cpp.vision.embedding_cache import Features
 
 

@@ -6,7 +6,7 @@ from conftest import SENTENCES
 from nano.questions import GRAMMARS
 from nano.things import Group
 from nano.tokenizer import N_PIECES, NanoTokenizer, tokens_per_answer, train
-from palo_cpp.prompt import SYSTEM
+from palo_cpp.families.palo.prompt import SYSTEM
 
 
 @pytest.fixture(scope="module")

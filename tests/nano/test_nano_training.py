@@ -26,7 +26,7 @@ from nano.team import Team
 from nano.tokenizer import NanoTokenizer, train
 from nano.train import Sitting, _batches, _validation, train_stage
 from nano.train import train as train_all
-from palo_cpp.prompt import ImageSegment, Turn, prompt_segments
+from palo_cpp.families.palo.prompt import ImageSegment, Turn, prompt_segments
 from palo_cpp.vision.embedding_cache import Features
 
 # The least that has every part: a 4 x 4 grid, heads of 64.

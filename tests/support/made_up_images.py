@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from palo_cpp.errors import ImageError
-from palo_cpp.prompt import ImageSegment
+from palo_cpp.families.palo.prompt import ImageSegment
 from palo_cpp.vision.embedding_cache import Features
 
 N_TOKENS = 6  # rows of each

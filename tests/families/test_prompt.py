@@ -9,7 +9,7 @@ import pytest
 import sentencepiece
 import tiny_gguf
 
-from palo_cpp.prompt import IMAGE, SYSTEM, ImageSegment, TextSegment, Turn, prompt_segments, prompt_text
+from palo_cpp.families.palo.prompt import IMAGE, SYSTEM, ImageSegment, TextSegment, Turn, prompt_segments, prompt_text
 from palo_cpp.vision.embedding_cache import Features
 
 REFERENCE = sentencepiece.SentencePieceProcessor(model_file=str(tiny_gguf.DATA / "tokenizer.model"))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from palo_cpp.families.palo.weak_languages import LanguageAdvice
 from palo_cpp.ggml.gguf_header import GgufHeader
-from palo_cpp.language_advice import LanguageAdvice
 from palo_cpp.languages.languages import LANGUAGES
 
 GIB = 1 << 30
