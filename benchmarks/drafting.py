@@ -33,7 +33,7 @@ from palo_cpp.bench.random_blocks import random_tensor
 from palo_cpp.decoding.speculation import Guesser
 from palo_cpp.languages.detection import count_words
 from palo_cpp.languages.languages import LANGUAGES
-from palo_cpp.model_files import find_model
+from palo_cpp.models.files import find_model
 
 MIB_MAIN, MIB_DRAFT = 1024, 256
 _N_FF = 16384  # of all layers; wider ones would make a prompt's activations large

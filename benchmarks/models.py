@@ -6,7 +6,7 @@ from pathlib import Path
 
 from palo_cpp.bench.sizes import model_sizes
 from palo_cpp.bench.synthetic import synthetic_mmproj, synthetic_text
-from palo_cpp.model_files import find_model
+from palo_cpp.models.files import find_model
 
 
 def text_model(name: str, *, is_synthetic: bool) -> Path:

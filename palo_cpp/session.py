@@ -27,7 +27,7 @@ from palo_cpp.stored_session import StoredImage, StoredKv, StoredModel, StoredSe
 
 if TYPE_CHECKING:
     from palo_cpp.engine import Engine, Sessions
-    from palo_cpp.model_files import ModelFiles
+    from palo_cpp.models.files import ModelFiles
 
 logger = logging.getLogger(__name__)
 

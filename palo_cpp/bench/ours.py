@@ -14,14 +14,14 @@ from palo_cpp.answering import Answering
 from palo_cpp.bench.contestant import N_WRITTEN, Setup
 from palo_cpp.decoding.options import DecodingOptions
 from palo_cpp.decoding.speculation import Speculation
-from palo_cpp.draft import DraftModel, check_draft
 from palo_cpp.engine import Engine, Request
 from palo_cpp.errors import ArgumentError
 from palo_cpp.families.palo.prompt import SYSTEM, ImageSegment, Turn, prompt_segments
 from palo_cpp.languages.detection import count_words
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.llm.kv_cache import KvCache
-from palo_cpp.model_files import find_model
+from palo_cpp.models.draft_model import DraftModel, check_draft
+from palo_cpp.models.files import find_model
 from palo_cpp.vision.embedding_cache import FeatureCache, Features
 
 

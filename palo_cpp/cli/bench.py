@@ -168,8 +168,8 @@ def command(
 
 
 def _check_draft(model: str, draft: str) -> None:
-    from palo_cpp.draft import check_draft
-    from palo_cpp.model_files import find_model
+    from palo_cpp.models.draft_model import check_draft
+    from palo_cpp.models.files import find_model
 
     check_draft(find_model(model), find_model(draft))
 
@@ -194,7 +194,7 @@ def _files(
     model: str, _outtype: str, _mmproj_outtype: str, _stages: frozenset[str], _report: Report
 ) -> tuple[Path, Path]:
     """The files of a model that is there."""
-    from palo_cpp.model_files import find_model
+    from palo_cpp.models.files import find_model
 
     try:
         files = find_model(model)

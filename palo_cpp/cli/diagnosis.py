@@ -17,7 +17,7 @@ from palo_cpp.cli.progress import readable_size
 
 if TYPE_CHECKING:
     from palo_cpp.ggml.backend import BackendMode
-    from palo_cpp.model_files import ModelFiles
+    from palo_cpp.models.files import ModelFiles
 
 PACKAGES = ("palo-cpp", "llama-cpp-python", "gguf", "numpy", "pillow", "sentencepiece", "click", "rich")
 # Those that matrix kernels are written for, narrowest first; as Linux spells them, for x86-64 and for Arm.
@@ -60,7 +60,7 @@ def examine(model: str, mode: BackendMode = "auto") -> dict[str, list[Finding]]:
     Returns:
         Section -> findings. A look that fails is a finding too.
     """
-    from palo_cpp.model_files import model_path
+    from palo_cpp.models.files import model_path
 
     parts: dict[str, Callable[[], list[Finding]]] = {
         "machine": machine,
@@ -266,7 +266,7 @@ def models(place: Path) -> list[Finding]:
 def _model(path: Path) -> Finding:
     from palo_cpp.errors import PaloError
     from palo_cpp.ggml.gguf_header import read_header
-    from palo_cpp.model_files import find_model
+    from palo_cpp.models.files import find_model
 
     try:
         header = read_header(path)

@@ -16,7 +16,7 @@ from nano.questions import GRAMMARS
 from palo_cpp import Palo
 from palo_cpp.languages.detection import detect_language
 from palo_cpp.languages.languages import LANGUAGES
-from palo_cpp.model_files import NANO_FOLDER, demo_notice, find_model
+from palo_cpp.models.files import NANO_FOLDER, demo_notice, find_model
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 UNKNOWN_IN_ENGLISH = "simple drawings"

@@ -13,7 +13,7 @@ from palo_cpp.llm.gguf_checks import check_language_model
 MMPROJ_PREFIX = "mmproj-"
 # PALO-Nano, the demo that comes with the package (nano/ trains it).
 NANO = "nano"
-NANO_FOLDER = Path(__file__).with_name("shipped") / NANO
+NANO_FOLDER = Path(__file__).parents[1] / "shipped" / NANO
 NANO_NAME = "PALO-Nano"
 PUBLISHED = ("mobile", "7b", "13b")
 _CHECKPOINT_FILES = ("*.safetensors", "*.bin", "*.safetensors.index.json", "*.bin.index.json")

@@ -17,7 +17,7 @@ from palo_cpp.families.palo.prompt import ImageSegment, Segment, TextSegment
 from palo_cpp.llm.kv_cache import KvCache
 from palo_cpp.llm.language_model import LanguageModel, default_n_ctx
 from palo_cpp.machine import MemoryEstimate, estimate_memory
-from palo_cpp.model_files import ModelFiles, check_widths
+from palo_cpp.models.files import ModelFiles, check_widths
 from palo_cpp.stored_session import StoredImage
 from palo_cpp.vision.embedding_cache import FeatureCache, encoder_id
 from palo_cpp.vision.encoder import VisionEncoder

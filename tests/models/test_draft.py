@@ -13,14 +13,13 @@ from click.testing import CliRunner
 from palo_cpp.convert import convert
 
 import palo_cpp.decoding.speculation
-import palo_cpp.draft
+import palo_cpp.models.draft_model
 from nano.evaluation import held_out_questions
 from palo_cpp import Palo
 from palo_cpp.bench.contestant import Setup
 from palo_cpp.bench.ours import PaloCpp
 from palo_cpp.cli import palo_cpp as command
 from palo_cpp.decoding.speculation import Pace
-from palo_cpp.draft import check_draft, draft_memory
 from palo_cpp.errors import ArgumentError, ModelFormatError, OutOfMemoryError
 from palo_cpp.families.palo.prompt import ImageSegment, TextSegment
 from palo_cpp.ggml.gguf_header import read_header
@@ -28,7 +27,8 @@ from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.llm.kv_cache import KvCache
 from palo_cpp.llm.language_model import default_n_ctx
 from palo_cpp.machine import estimate_memory
-from palo_cpp.model_files import find_model
+from palo_cpp.models.draft_model import check_draft, draft_memory
+from palo_cpp.models.files import find_model
 from palo_cpp.vision.encoder import VisionEncoder
 from palo_cpp.vision.image_embedder import SharedTower
 
@@ -160,7 +160,7 @@ def test_a_cleared_cache_and_a_closed_model(blind):
 
 def test_a_prompt_longer_than_the_draft_models_context(plain, blind, monkeypatch):
     image = held_out_questions(1)[0].picture.render()
-    monkeypatch.setattr(palo_cpp.draft, "default_n_ctx", lambda _: 128)
+    monkeypatch.setattr(palo_cpp.models.draft_model, "default_n_ctx", lambda _: 128)
     monkeypatch.setattr(palo_cpp.decoding.speculation, "_N_READ_AT_ONCE", 1000)
     with drafted_by(blind) as palo:
         assert palo.ask(image).timings.n_drafted > 0
@@ -256,7 +256,7 @@ def test_another_projector_is_none_of_its_business(tmp_path):
 
 
 def test_a_projector_of_another_model_is_refused(monkeypatch):
-    monkeypatch.setattr(palo_cpp.draft, "check_widths", refuse)
+    monkeypatch.setattr(palo_cpp.models.draft_model, "check_widths", refuse)
     with pytest.raises(ModelFormatError, match="of another width"):
         Palo("nano", backend="palo", draft="nano")
 

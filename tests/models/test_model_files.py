@@ -12,7 +12,7 @@ import pytest
 import tiny_gguf
 
 from palo_cpp.errors import ArgumentError, ModelFormatError, ModelNotFoundError
-from palo_cpp.model_files import find_model
+from palo_cpp.models.files import find_model
 
 
 def write_mmproj(path: Path, pair_id: str | None = "one") -> Path:
