@@ -14,12 +14,12 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from palo_cpp.answer import Answer as Answer
-    from palo_cpp.answer import AnswerStream as AnswerStream
-    from palo_cpp.answer import Inputs as Inputs
-    from palo_cpp.answer import Piece as Piece
-    from palo_cpp.answer import Timings as Timings
-    from palo_cpp.chat import Chat as Chat
+    from palo_cpp.chat.answer import Answer as Answer
+    from palo_cpp.chat.answer import AnswerStream as AnswerStream
+    from palo_cpp.chat.answer import Inputs as Inputs
+    from palo_cpp.chat.answer import Piece as Piece
+    from palo_cpp.chat.answer import Timings as Timings
+    from palo_cpp.chat.chat import Chat as Chat
     from palo_cpp.decoding.options import DecodingOptions as DecodingOptions
     from palo_cpp.errors import ArgumentError as ArgumentError
     from palo_cpp.errors import ImageError as ImageError
@@ -36,8 +36,8 @@ __version__: str
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 _MODULES = {
-    "answer": ("Answer", "AnswerStream", "Inputs", "Piece", "Timings"),
-    "chat": ("Chat",),
+    "chat.answer": ("Answer", "AnswerStream", "Inputs", "Piece", "Timings"),
+    "chat.chat": ("Chat",),
     "decoding.options": ("DecodingOptions",),
     "errors": (
         *("ArgumentError", "ImageError", "ModelFormatError", "ModelNotFoundError", "OutOfMemoryError", "PaloError"),

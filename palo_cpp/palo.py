@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from palo_cpp import chat_completion
-from palo_cpp.answer import Answer, AnswerStream
-from palo_cpp.chat import Chat
+from palo_cpp.chat.answer import Answer, AnswerStream
+from palo_cpp.chat.chat import Chat, chat_completion
+from palo_cpp.chat.parallel_answers import ParallelAnswers
+from palo_cpp.chat.request import Engine, Sessions, decoding_for
+from palo_cpp.chat.save import load_talk, stored_model
 from palo_cpp.decoding.language_constraint import LanguageConstraints
 from palo_cpp.decoding.options import DEFAULT_LANG_MODE
 from palo_cpp.decoding.speculation import Speculation
-from palo_cpp.engine import Engine, Sessions, decoding_for
 from palo_cpp.errors import ArgumentError
 from palo_cpp.families.palo.prompt import SYSTEM
 from palo_cpp.families.palo.weak_languages import LanguageAdvice
@@ -30,8 +31,6 @@ from palo_cpp.llm.language_model import LanguageModel, default_n_ctx
 from palo_cpp.machine import check_memory_fits, estimate_memory, memory_available
 from palo_cpp.models.draft_model import DraftModel, check_draft, draft_memory
 from palo_cpp.models.files import ModelFiles, check_widths, demo_notice, find_model
-from palo_cpp.parallel_answers import ParallelAnswers
-from palo_cpp.session import load_talk, stored_model
 from palo_cpp.vision.embedding_cache import DEFAULT_DISK_MIB, DEFAULT_MEMORY_MIB, FeatureCache, encoder_id
 from palo_cpp.vision.encoder import Precision, VisionEncoder
 from palo_cpp.vision.image_embedder import ImageEmbedder

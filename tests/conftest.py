@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from palo_cpp import Palo
-    from palo_cpp.engine import Engine
+    from palo_cpp.chat.request import Engine
     from palo_cpp.llm.language_model import LanguageModel
 
 # A run started in the background inherits an ignored Ctrl-C, and so would every program that a test interrupts.
@@ -93,7 +93,7 @@ def images() -> Images:
 @pytest.fixture
 def engine(language_model: LanguageModel, images: Images) -> Engine:
     """What conversations share: the tiny LLaMA, an empty cache, images that are made up."""
-    from palo_cpp.engine import Engine
+    from palo_cpp.chat.request import Engine
     from palo_cpp.llm.kv_cache import KvCache
 
     return Engine(language_model, KvCache(language_model), images.open)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from palo_cpp.answering import Answering
 from palo_cpp.bench.contestant import N_WRITTEN, Setup
+from palo_cpp.chat.answer_run import Answering
+from palo_cpp.chat.request import Engine, Request
 from palo_cpp.decoding.options import DecodingOptions
 from palo_cpp.decoding.speculation import Speculation
-from palo_cpp.engine import Engine, Request
 from palo_cpp.errors import ArgumentError
 from palo_cpp.families.palo.prompt import SYSTEM, ImageSegment, Turn, prompt_segments
 from palo_cpp.languages.detection import count_words

@@ -14,7 +14,7 @@ from palo_cpp.languages.languages import LANGUAGES
 
 if TYPE_CHECKING:
     from palo_cpp import Answer
-    from palo_cpp.answer import AnswerStream
+    from palo_cpp.chat.answer import AnswerStream
     from palo_cpp.cli.bidi import BidiChoice
 
 # What to say about an answer that the model did not end itself.

@@ -24,7 +24,7 @@ from palo_cpp.families.palo.prompt import TextSegment
 from palo_cpp.languages.text_samples import ARTICLE_1
 
 if TYPE_CHECKING:
-    from palo_cpp.engine import Request
+    from palo_cpp.chat.request import Request
     from palo_cpp.llm.kv_cache import Cursor, KvCache
     from palo_cpp.llm.language_model import LanguageModel
     from palo_cpp.models.draft_model import Draft, DraftModel

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from palo_cpp.chat.session_records import StoredImage
 from palo_cpp.decoding.speculation import Guess
 from palo_cpp.errors import ArgumentError
 from palo_cpp.families.palo.prompt import ImageSegment, Segment, TextSegment
@@ -18,7 +19,6 @@ from palo_cpp.llm.kv_cache import KvCache
 from palo_cpp.llm.language_model import LanguageModel, default_n_ctx
 from palo_cpp.machine import MemoryEstimate, estimate_memory
 from palo_cpp.models.files import ModelFiles, check_widths
-from palo_cpp.stored_session import StoredImage
 from palo_cpp.vision.embedding_cache import FeatureCache, encoder_id
 from palo_cpp.vision.encoder import VisionEncoder
 from palo_cpp.vision.image_embedder import ImageEmbedder, SharedTower

@@ -20,7 +20,7 @@ from palo_cpp.vision.encoder import VisionEncoder
 from palo_cpp.vision.image import Pixels, normalise, open_image, preprocess
 
 if TYPE_CHECKING:
-    from palo_cpp.stored_session import StoredImage
+    from palo_cpp.chat.session_records import StoredImage
     from palo_cpp.vision.image import ImageSource
 
 # Images of a conversation whose hidden states are kept, 2.3 MiB each.

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from palo_cpp.answer import Answer, AnswerStream, InputImage, Inputs, Timings
-from palo_cpp.budget import ContextUse
+from palo_cpp.chat.answer import Answer, AnswerStream, InputImage, Inputs, Timings
+from palo_cpp.chat.context_budget import ContextUse
 from palo_cpp.cli import opening
 from palo_cpp.decoding.options import DEFAULT_LANG_MODE
 from palo_cpp.errors import ImageError, PaloError, SessionError

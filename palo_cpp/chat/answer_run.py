@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from palo_cpp.answer import Answer, InputImage, Inputs, Timings
-from palo_cpp.engine import Engine, Request, decoding_for
+from palo_cpp.chat.answer import Answer, InputImage, Inputs, Timings
+from palo_cpp.chat.request import Engine, Request, decoding_for
 from palo_cpp.families.palo.prompt import ImageSegment, Segment, Turn, prompt_text
 
 if TYPE_CHECKING:
+    from palo_cpp.chat.read_ahead import EarlyStart
     from palo_cpp.decoding.decoding import Decoding
     from palo_cpp.decoding.speculation import SpeculativeSteps
-    from palo_cpp.early_start import EarlyStart
     from palo_cpp.llm.kv_cache import Cursor, KvCache
     from palo_cpp.vision.embedding_cache import Features
 

@@ -14,7 +14,7 @@ import pytest
 from made_up_images import N_TOKENS
 
 import palo_cpp.llm.kv_cache as kv_cache
-from palo_cpp.chat import Chat
+from palo_cpp.chat.chat import Chat
 from palo_cpp.errors import ArgumentError, PaloError
 from palo_cpp.families.palo.prompt import SYSTEM
 from palo_cpp.languages.languages import LANGUAGES

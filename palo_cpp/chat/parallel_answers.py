@@ -14,19 +14,19 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from palo_cpp.answer import Answer, Timings
-from palo_cpp.answering import Reading, answer_from
+from palo_cpp.chat.answer import Answer, Timings
+from palo_cpp.chat.answer_run import Reading, answer_from
+from palo_cpp.chat.language_retry import judge_beginning, with_retry
+from palo_cpp.chat.request import Engine, Plan, Request
 from palo_cpp.decoding.decoding import Decoding
-from palo_cpp.engine import Engine, Plan, Request
 from palo_cpp.errors import ArgumentError
 from palo_cpp.families.palo.prompt import Segment, TextSegment
-from palo_cpp.kept_language import judge_beginning, with_retry
 from palo_cpp.languages.detection import is_in_language
 from palo_cpp.llm.context import N_SEQ_MAX
 from palo_cpp.llm.kv_cache import Cell, cells_of, n_common
 
 # The command line shows it while the user waits.
-logger = logging.getLogger("palo_cpp.answering")
+logger = logging.getLogger("palo_cpp.chat.answer_run")
 
 # Tokens that each answer should be able to add before one must give way again. Giving way costs reading an answer's
 # text once more, which takes about as long as this many steps do.

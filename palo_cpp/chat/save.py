@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from palo_cpp.chat.session_file import read_kv, read_session, write_session
+from palo_cpp.chat.session_records import StoredImage, StoredKv, StoredModel, StoredSession, StoredTurn
 from palo_cpp.errors import ArgumentError, OutOfMemoryError, SessionError
 from palo_cpp.families.palo.prompt import ImageSegment, Turn, prompt_prefix
 from palo_cpp.llm.kv_cache import Cell
-from palo_cpp.session_file import read_kv, read_session, write_session
-from palo_cpp.stored_session import StoredImage, StoredKv, StoredModel, StoredSession, StoredTurn
 
 if TYPE_CHECKING:
-    from palo_cpp.engine import Engine, Sessions
+    from palo_cpp.chat.request import Engine, Sessions
     from palo_cpp.models.files import ModelFiles
 
 logger = logging.getLogger(__name__)

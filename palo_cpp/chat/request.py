@@ -11,12 +11,12 @@ from palo_cpp.decoding.options import DecodingOptions
 from palo_cpp.families.palo.prompt import ImageSegment, Segment, Turn
 
 if TYPE_CHECKING:
+    from palo_cpp.chat.read_ahead import EarlyStart
+    from palo_cpp.chat.session_records import StoredImage, StoredModel
     from palo_cpp.decoding.speculation import Speculation
     from palo_cpp.decoding.token_constraint import TokenConstraint
-    from palo_cpp.early_start import EarlyStart
     from palo_cpp.llm.kv_cache import KvCache
     from palo_cpp.llm.language_model import LanguageModel
-    from palo_cpp.stored_session import StoredImage, StoredModel
     from palo_cpp.vision.image import ImageSource
 
 

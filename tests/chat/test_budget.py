@@ -7,8 +7,8 @@ import logging
 import pytest
 from made_up_images import N_TOKENS, content_hash
 
-from palo_cpp.budget import context_use, fit, tokens_per_word
-from palo_cpp.chat import Chat
+from palo_cpp.chat.chat import Chat
+from palo_cpp.chat.context_budget import context_use, fit, tokens_per_word
 from palo_cpp.errors import ArgumentError
 from palo_cpp.families.palo.prompt import SYSTEM, Turn
 from palo_cpp.languages.detection import count_words
@@ -28,7 +28,7 @@ def image_hashes(turn: Turn) -> list[str]:
 def test_a_long_conversation_never_ends(engine, images, sentences, code, caplog):
     n_system = len(engine.model.tokenize(f"{SYSTEM} USER: ", add_bos=True))
     n_dropped = 0
-    with Chat(engine, "cat", lang=code) as chat, caplog.at_level(logging.WARNING, "palo_cpp.chat"):
+    with Chat(engine, "cat", lang=code) as chat, caplog.at_level(logging.WARNING, "palo_cpp.chat.chat"):
         for n in range(8):
             caplog.clear()
             n_turns = len(chat.turns)
@@ -47,7 +47,7 @@ def test_a_long_conversation_never_ends(engine, images, sentences, code, caplog)
 def test_what_leaves_is_said(engine, caplog):
     with Chat(engine, "cat") as chat:
         chat.turns[:] = [Turn(f"Question {i}", "answer " * 20) for i in range(4)]
-        with caplog.at_level(logging.WARNING, "palo_cpp.chat"):
+        with caplog.at_level(logging.WARNING, "palo_cpp.chat.chat"):
             answer = chat.ask("Now?", max_tokens=2)
     assert 0 < answer.n_turns_dropped < 4
     assert caplog.messages == [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from made_up_images import N_TOKENS
 
-from palo_cpp.chat import Chat
+from palo_cpp.chat.chat import Chat
 from palo_cpp.errors import ArgumentError
 from palo_cpp.families.palo.prompt import SYSTEM
 from palo_cpp.languages.languages import LANGUAGES

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from palo_cpp.answer import Answer, AnswerStream
-from palo_cpp.chat import Chat
-from palo_cpp.engine import Engine
+from palo_cpp.chat.answer import Answer, AnswerStream
+from palo_cpp.chat.chat import Chat
+from palo_cpp.chat.request import Engine
 from palo_cpp.errors import ArgumentError
 from palo_cpp.families.palo.prompt import SYSTEM, Turn
 

@@ -7,11 +7,11 @@ import threading
 import pytest
 
 from palo_cpp import ArgumentError, ModelFormatError, Palo, kept_language, parallel_answers
-from palo_cpp.chat import Chat
+from palo_cpp.chat.chat import Chat
+from palo_cpp.chat.parallel_answers import shared_prefix
 from palo_cpp.families.palo.prompt import ImageSegment, TextSegment
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.llm.kv_cache import cells_of
-from palo_cpp.parallel_answers import shared_prefix
 
 # A token may differ where the two likeliest were closer than this: a batch sums in another order than one row does.
 # Observed: of ten answers of 40 tokens one parts from its twin, at a margin of 0.007.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from made_up_images import IMAGE_NAMES, content_hash
 
-from palo_cpp.answer import InputImage
-from palo_cpp.chat import Chat
+from palo_cpp.chat.answer import InputImage
+from palo_cpp.chat.chat import Chat
 from palo_cpp.errors import ArgumentError, ImageError
 from palo_cpp.languages.languages import LANGUAGES
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from palo_cpp.answer import Answer, AnswerStream, Inputs, Timings
-from palo_cpp.chat_completion import Reply, UserMessage, read_request
+from palo_cpp.chat.answer import Answer, AnswerStream, Inputs, Timings
+from palo_cpp.chat.chat_completion import Reply, UserMessage, read_request
 from palo_cpp.errors import ArgumentError
 from palo_cpp.families.palo.prompt import SYSTEM
 

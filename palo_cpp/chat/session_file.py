@@ -31,9 +31,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from palo_cpp.chat.session_records import StoredKv, StoredSession, from_json, to_json
 from palo_cpp.errors import ArgumentError, ImageError, SessionError
 from palo_cpp.partial_files import partial_files
-from palo_cpp.stored_session import StoredKv, StoredSession, from_json, to_json
 from palo_cpp.vision.image import open_image
 
 _TEXT, _CELLS, _KV = "session.json", "cells.i32", "kv.bin"

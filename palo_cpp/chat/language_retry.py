@@ -19,8 +19,8 @@ from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.languages.scripts import ACCENT
 
 if TYPE_CHECKING:
-    from palo_cpp.answer import Answer, Timings
-    from palo_cpp.answering import Answering
+    from palo_cpp.chat.answer import Answer, Timings
+    from palo_cpp.chat.answer_run import Answering
 
 _MIN_WORDS, _MAX_WORDS = 3, 8
 

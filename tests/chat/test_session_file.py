@@ -16,9 +16,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from palo_cpp.chat.session_file import read_kv, read_session, write_session
+from palo_cpp.chat.session_records import (
+    StoredImage,
+    StoredKv,
+    StoredModel,
+    StoredSession,
+    StoredTurn,
+    from_json,
+    to_json,
+)
 from palo_cpp.errors import ArgumentError, PaloError, SessionError
-from palo_cpp.session_file import read_kv, read_session, write_session
-from palo_cpp.stored_session import StoredImage, StoredKv, StoredModel, StoredSession, StoredTurn, from_json, to_json
 from palo_cpp.vision.image import content_hash_of
 
 SQUARE = np.random.default_rng(0).integers(0, 256, (14, 14, 3)).astype(np.uint8)

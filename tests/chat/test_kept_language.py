@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from multilingual_text import ANSWERS, UDHR
 
-from palo_cpp.chat import Chat
+from palo_cpp.chat.chat import Chat
+from palo_cpp.chat.language_retry import is_told_by_script, judge_beginning, needs_check
+from palo_cpp.chat.request import decoding_for
 from palo_cpp.decoding.language_constraint import LanguageConstraints
-from palo_cpp.engine import decoding_for
 from palo_cpp.errors import ArgumentError
-from palo_cpp.kept_language import is_told_by_script, judge_beginning, needs_check
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.languages.scripts import COMMON, script_of
 
@@ -159,7 +159,7 @@ def test_where_the_stronger_question_does_not_fit_the_answer_stays(saying, monke
     def full(*_arguments, **_options):
         raise ArgumentError("context: expected room, got none; shorten the question")
 
-    monkeypatch.setattr("palo_cpp.chat.fit", full)
+    monkeypatch.setattr("palo_cpp.chat.chat.fit", full)
     assert "".join(in_pieces(stream)) == UDHR["en"]
     assert (stream.answer.language_ok, stream.answer.timings.n_retries) == (False, 0)
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from palo_cpp.convert import convert
 
 from palo_cpp import Palo
+from palo_cpp.chat.session_file import read_kv, read_session, write_session
 from palo_cpp.errors import ArgumentError, PaloError, SessionError
-from palo_cpp.session_file import read_kv, read_session, write_session
 
 LIMIT = {"max_tokens": 6}
 NEXT = "And now?"
@@ -178,7 +178,7 @@ def test_undo_and_clear_after_loading(palo, path):
 
 
 def warned(caplog):
-    return [record.getMessage() for record in caplog.records if record.name == "palo_cpp.session"]
+    return [record.getMessage() for record in caplog.records if record.name == "palo_cpp.chat.save"]
 
 
 def test_another_model_reads_the_conversation_again(path, tmp_path, caplog):

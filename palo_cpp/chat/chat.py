@@ -11,18 +11,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from palo_cpp.answer import Answer, AnswerStream
-from palo_cpp.answering import Answering
-from palo_cpp.budget import ContextUse, context_use, fit
+from palo_cpp.chat.answer import Answer, AnswerStream
+from palo_cpp.chat.answer_run import Answering
+from palo_cpp.chat.context_budget import ContextUse, context_use, fit
+from palo_cpp.chat.language_retry import KeptLanguage, needs_check
+from palo_cpp.chat.read_ahead import EarlyStart
+from palo_cpp.chat.request import Engine, Plan, Request
+from palo_cpp.chat.save import Talk, save_talk
 from palo_cpp.decoding.options import DEFAULT_LANG_MODE, DEFAULT_MAX_TOKENS, DecodingOptions
-from palo_cpp.early_start import EarlyStart
-from palo_cpp.engine import Engine, Plan, Request
 from palo_cpp.errors import ArgumentError
 from palo_cpp.families.palo.prompt import SYSTEM, ImageSegment, Segment, Turn, prompt_prefix
-from palo_cpp.kept_language import KeptLanguage, needs_check
 from palo_cpp.languages.detection import detect_language
 from palo_cpp.languages.languages import get_language, question_in
-from palo_cpp.session import Talk, save_talk
 
 if TYPE_CHECKING:
     from palo_cpp.vision.image import ImageSource

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from test_repetition import STUCK
 
-from palo_cpp.chat import Chat
+from palo_cpp.chat.chat import Chat
+from palo_cpp.chat.request import Engine
 from palo_cpp.decoding.decoding import Decoding
-from palo_cpp.engine import Engine
 
 
 class Told(Decoding):
