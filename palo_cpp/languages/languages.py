@@ -22,7 +22,7 @@ class Language:
         english_name: its name in English.
         own_name: its name in itself.
         script: ISO 15924 code of the script it is written in.
-        letters: the scripts of `palo_cpp.languages.scripts` that its words are spelled in; its digits are theirs, and ASCII's.
+        letters: the scripts of `scripts.SCRIPTS` that its words are spelled in; its digits are theirs, and ASCII's.
         direction: "ltr" or "rtl", the base direction of a paragraph.
         default_question: what is asked about an image when the user asks nothing.
         answer_request: a sentence in this language that asks for the answer in this language.

@@ -120,7 +120,7 @@ def test_stock_llama_cpp_runs_the_decoder_and_its_logits_are_finite(outtype):
 @pytest.mark.parametrize("outtype", ["f32", "f16", "q8_0"])
 def test_both_encoders_load_the_tower_and_agree(outtype):
     text, mmproj = synthetic_text(SMALL, "f16"), synthetic_mmproj(SMALL, outtype)
-    # llama.cpp at our pin shifts the positions by one (see tests/convert/test_convert_llama.py), which an even image hides.
+    # llama.cpp at our pin shifts the positions by one (see test_convert_llama.py), which an even image hides.
     image = np.full((336, 336, 3), 100, np.uint8)
     with VisionEncoder(mmproj, n_threads=1) as encoder:
         mean, std = np.asarray(encoder.info.image_mean), np.asarray(encoder.info.image_std)
