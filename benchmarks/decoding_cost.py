@@ -17,7 +17,7 @@ import numpy as np
 
 from palo_cpp.decoding.decoding import Decoding
 from palo_cpp.decoding.options import DecodingOptions
-from palo_cpp.decoding.utf8_constraint import Utf8Constraint
+from palo_cpp.decoding.utf8_constraint import Utf8Constraint, utf8_masks
 from palo_cpp.ggml.llama_library import llama_library
 from palo_cpp.llm.token_table import TokenTable
 from palo_cpp.llm.vocabulary import Vocabulary
@@ -66,7 +66,7 @@ def main() -> None:
     vocabulary = load(path)
     begun_at = time.thread_time()
     model = Model(vocabulary.token_table)
-    Utf8Constraint(model.token_table.utf8).allowed()
+    Utf8Constraint(utf8_masks(model.token_table)).allowed()
     print(f"tables, once per model: {time.thread_time() - begun_at:.2f} s for {vocabulary.n_tokens} tokens")
     for language, text in TEXTS.items():
         said = "".join(text.format(i=i, j=i * 7919 % 997, k=i * 31 % 89) for i in range(200))

@@ -30,7 +30,7 @@ from nano.evaluation import held_out_questions
 from palo_cpp import Palo
 from palo_cpp.bench.noise import describe_machine
 from palo_cpp.bench.random_blocks import random_tensor
-from palo_cpp.decoding.speculation import Guesser
+from palo_cpp.decoding.speculation.counts import Guesser
 from palo_cpp.languages.detection import count_words
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.models.files import find_model

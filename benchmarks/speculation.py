@@ -16,17 +16,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from models import text_model
 
 from palo_cpp.bench.noise import describe_machine
-from palo_cpp.decoding.speculation import Followers, Guesser, Pace, SpeculativeSteps
-from palo_cpp.families.palo.prompt import TextSegment
+from palo_cpp.chat.prompt_run import PromptRun
+from palo_cpp.decoding.speculation.counts import Followers, Guesser
+from palo_cpp.decoding.speculation.step_times import StepTimes
+from palo_cpp.decoding.speculation.steps import SpeculativeSteps
 from palo_cpp.languages.detection import count_words
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.languages.text_samples import ARTICLE_1
 from palo_cpp.llm.kv_cache import KvCache
 from palo_cpp.llm.language_model import LanguageModel
+from palo_cpp.segments import TextSegment
 
 
 @dataclass
@@ -57,10 +61,10 @@ def main() -> None:
     print("|---" * 7 + "|")
     with LanguageModel(text_model(options.model, is_synthetic=options.synthetic), n_threads=options.threads) as model:
         tokenize = _tokenizer(options.vocabulary) or model.tokenize
-        pace = Pace()
+        times = StepTimes()
         for code in options.languages.split(","):
             answers = (options.texts / f"{code}.txt").read_text(encoding="utf-8").splitlines()[: options.answers]
-            print(row(code, measure(model, tokenize, pace, code, answers)), flush=True)
+            print(row(code, measure(model, tokenize, times, code, answers)), flush=True)
 
 
 def _tokenizer(path: Path | None) -> Callable[[str], list[int]] | None:
@@ -73,28 +77,36 @@ def _tokenizer(path: Path | None) -> Callable[[str], list[int]] | None:
 
 
 def measure(
-    model: LanguageModel, tokenize: Callable[[str], list[int]], pace: Pace, code: str, answers: Sequence[str]
+    model: LanguageModel, tokenize: Callable[[str], list[int]], times: StepTimes, code: str, answers: Sequence[str]
 ) -> Sums:
     """All answers of a language, with and without in turn."""
     prompt = [1, *tokenize(LANGUAGES[code].default_question)]
     known, sums, cache = Followers(), Sums(), KvCache(model)
     known.take_all(tokenize(ARTICLE_1[code]))
+    no_images: Any = None  # the prompts are text
+
+    def prefilled() -> PromptRun:
+        run = PromptRun(cache, no_images)
+        run.prefill([TextSegment(tuple(prompt))])
+        return run
 
     def plain(tokens: Sequence[int]) -> None:
-        cursor = cache.read([TextSegment(tuple(prompt))])
+        run = prefilled()
         begun = time.perf_counter()
         for token in tokens:
-            cache.advance(cursor, token)
+            run.advance(token)
         sums.plain_s += time.perf_counter() - begun
+        run.release()
 
     def guessing(tokens: Sequence[int]) -> None:
-        cursor = cache.read([TextSegment(tuple(prompt))])
+        run = prefilled()
         begun = time.perf_counter()
         guesser = Guesser(known)
         guesser.take_all(prompt)
-        steps = SpeculativeSteps(cache, cursor, guesser, pace)
+        steps = SpeculativeSteps(run, guesser, times)
         for token in tokens:
             steps.advance(token)
+        run.release()
         sums.guessing_s += time.perf_counter() - begun
         sums.n_guessed += steps.n_guessed
         sums.n_right += steps.n_right

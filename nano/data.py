@@ -20,8 +20,8 @@ from nano.conversations import CODES, Picture, conversation, make_picture, readi
 from nano.labels import NUMBER, PatchLabels, patch_labels
 from nano.model import Sizes
 from nano.tokenizer import NanoTokenizer
-from palo_cpp.families.palo.prompt import ImageSegment, Turn, prompt_segments
-from palo_cpp.vision.embedding_cache import Features
+from palo_cpp.families.palo.prompt import prompt_segments
+from palo_cpp.segments import ImageSegment, Turn
 from palo_cpp.vision.image import square_pixels
 
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -128,9 +128,7 @@ class Layout:
 
     def __init__(self, tokenizer: NanoTokenizer, sizes: Sizes, n_tokens: int) -> None:
         self.tokenizer, self.sizes, self.n_tokens = tokenizer, sizes, n_tokens
-        self._image = ImageSegment(
-            "", sizes.n_image_tokens, lambda: Features(np.zeros((0, 0), np.float32), is_cached=True)
-        )
+        self._image = ImageSegment("", sizes.n_image_tokens)
         self.prefix = self._rows([Turn("?")])[0].tolist()
         self.start = len(self.prefix)
 

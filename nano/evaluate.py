@@ -24,8 +24,8 @@ from nano.learning import answer_logits, read
 from nano.model import Nano
 from nano.run import TOKENIZER
 from nano.tokenizer import NanoTokenizer
-from palo_cpp.families.palo.prompt import ImageSegment, Turn, prompt_segments
-from palo_cpp.vision.embedding_cache import Features
+from palo_cpp.families.palo.prompt import prompt_segments
+from palo_cpp.segments import ImageSegment, TextSegment, Turn
 
 if TYPE_CHECKING:
     from palo_cpp import Palo
@@ -141,14 +141,16 @@ def _agreement(palo: Palo, question: Question, expected: list[int]) -> list[bool
     """At each position of PyTorch's answer, `</s>` included: whether the likeliest token is PyTorch's."""
     model = palo.language_model
     embeddings = palo.embed_image(question.picture.render())
-    image = ImageSegment("", len(embeddings), lambda: Features(embeddings, is_cached=True))
+    image = ImageSegment("", len(embeddings))
     *before, last = prompt_segments(model, [Turn(question.exchange.question, images=(image,))])
     position = 0
     for segment in before:
-        model.decode(segment.rows(), position=position, seq_id=1)
+        rows = segment.tokens if isinstance(segment, TextSegment) else embeddings
+        model.decode(rows, position=position, seq_id=1)
         position += len(segment)
     n_prompt = len(last)
-    logits = model.decode([*last.rows(), *expected], position=position, seq_id=1, all_logits=True)
+    assert isinstance(last, TextSegment)  # a prompt ends with text
+    logits = model.decode([*last.tokens, *expected], position=position, seq_id=1, all_logits=True)
     model.remove(1)
     said = [*expected, model.eos_id]
     return [int(row.argmax()) == token for row, token in zip(logits[n_prompt - 1 :], said, strict=True)]

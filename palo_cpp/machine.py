@@ -7,14 +7,9 @@ Every reading takes the root of the file system as an argument, so that tests br
 from __future__ import annotations
 
 import ctypes
-import math
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-
-from palo_cpp.errors import OutOfMemoryError
-from palo_cpp.ggml.gguf_header import GgufHeader
 
 _ROOT = Path("/")
 _MIB = 1 << 20
@@ -172,102 +167,3 @@ def _memory_elsewhere() -> tuple[int | None, int | None]:
         if ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
             return status.total, status.available
     return None, None
-
-
-@dataclass(frozen=True)
-class MemoryEstimate:
-    """What a load will take, in bytes.
-
-    Attributes:
-        text: weights of the language model.
-        kv_cache: keys and values of n_ctx tokens, f16.
-        compute: llama.cpp's buffers for one piece of a prefill, and its logits.
-        vision: weights of vision tower and projector as they stand in memory, and one image's activations.
-    """
-
-    text: int
-    kv_cache: int
-    compute: int
-    vision: int
-
-    @property
-    def total(self) -> int:
-        """All of it."""
-        return self.text + self.kv_cache + self.compute + self.vision
-
-    def __add__(self, other: MemoryEstimate) -> MemoryEstimate:
-        """Both at once."""
-        return MemoryEstimate(
-            self.text + other.text,
-            self.kv_cache + other.kv_cache,
-            self.compute + other.compute,
-            self.vision + other.vision,
-        )
-
-
-def estimate_memory(
-    text: GgufHeader, mmproj: GgufHeader | None, *, n_ctx: int, n_batch: int = 512, vision_precision: str = "int8"
-) -> MemoryEstimate:
-    """Estimate what a model will take, from the headers of its files alone.
-
-    Args:
-        text: header of the text model, checked.
-        mmproj: header of the mmproj file, if there is one.
-        n_ctx: tokens of context.
-        n_batch: rows of one piece of a prefill.
-        vision_precision: "int8" or "float", how the vision encoder keeps its matrices.
-
-    Returns:
-        The estimate, part by part.
-    """
-    n_embd, n_ff, n_layer, n_head = (
-        int(text.metadata[f"llama.{key}"])
-        for key in ("embedding_length", "feed_forward_length", "block_count", "attention.head_count")
-    )
-    n_head_kv = int(text.metadata.get("llama.attention.head_count_kv", n_head))
-    n_padded = (n_ctx + 255) // 256 * 256  # llama.cpp rounds the context up
-    kv_cache = 2 * 2 * n_layer * n_padded * (n_embd // n_head) * n_head_kv
-    # f32 activations of one piece (input, output and the feed-forward's two halves), the attention mask in f16, 64 rows
-    # of logits. PALO-7B's widths: 87 MiB estimated, 60 MiB taken.
-    compute = 8 * n_batch * (n_embd + n_ff) + 2 * n_batch * n_padded + 4 * 64 * len(text.tokens) + 16 * _MIB
-    return MemoryEstimate(text.size_bytes, kv_cache, compute, _vision_bytes(mmproj, vision_precision))
-
-
-def _vision_bytes(mmproj: GgufHeader | None, precision: str) -> int:
-    """Packed weights (int8 with an f32 scale for 64 of them, or f32) and activations of one image."""
-    if mmproj is None:
-        return 0
-    n_weights = sum(math.prod(tensor.shape) for tensor in mmproj.tensors.values())
-    bytes_per_group = 64 + 4 if precision == "int8" else 4 * 64
-    return n_weights * bytes_per_group // 64 + 64 * _MIB
-
-
-def check_memory_fits(estimate: MemoryEstimate, available: int | None, *, n_ctx: int) -> None:
-    """Refuse a load that cannot fit, before anything is loaded.
-
-    Args:
-        estimate: what it will take.
-        available: bytes that can be had; None where the machine does not tell.
-        n_ctx: tokens of context that the estimate counts.
-
-    Raises:
-        OutOfMemoryError: with the parts and advice.
-    """
-    if available is None or estimate.total <= available:
-        return
-    parts = [f"weights {_size(estimate.text)}", f"context of {n_ctx} tokens {_size(estimate.kv_cache)}"]
-    parts += [f"buffers {_size(estimate.compute)}", f"vision {_size(estimate.vision)}"]
-    raise OutOfMemoryError(
-        f"memory: expected {_size(estimate.total)} ({', '.join(parts)}), got {_size(available)} available; "
-        f"{_advice(estimate)}"
-    )
-
-
-def _advice(estimate: MemoryEstimate) -> str:
-    if estimate.kv_cache > estimate.text:
-        return "choose a smaller n_ctx (-c), or close other programs"
-    return "choose a smaller quantisation (palo-cpp quantize) or a smaller n_ctx (-c), or close other programs"
-
-
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.0f} MiB"

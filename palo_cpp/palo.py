@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -13,44 +10,33 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from palo_cpp.chat import chat_completion
 from palo_cpp.chat.answer import Answer, AnswerStream
-from palo_cpp.chat.chat import Chat, chat_completion
-from palo_cpp.chat.parallel_answers import ParallelAnswers
-from palo_cpp.chat.request import Engine, Sessions, decoding_for
-from palo_cpp.chat.save import load_talk, stored_model
-from palo_cpp.decoding.language_constraint import LanguageConstraints
+from palo_cpp.chat.chat import Chat
+from palo_cpp.chat.describe import describe
+from palo_cpp.chat.save import load_transcript
 from palo_cpp.decoding.options import DEFAULT_LANG_MODE
-from palo_cpp.decoding.speculation import Speculation
-from palo_cpp.errors import ArgumentError
-from palo_cpp.families.palo.prompt import SYSTEM
-from palo_cpp.families.palo.weak_languages import LanguageAdvice
-from palo_cpp.ggml.backend import BackendMode, BackendUse
-from palo_cpp.languages.languages import LANGUAGES, get_language
-from palo_cpp.llm.kv_cache import KvCache
-from palo_cpp.llm.language_model import LanguageModel, default_n_ctx
-from palo_cpp.machine import check_memory_fits, estimate_memory, memory_available
-from palo_cpp.models.draft_model import DraftModel, check_draft, draft_memory
-from palo_cpp.models.files import ModelFiles, check_widths, demo_notice, find_model
-from palo_cpp.vision.embedding_cache import DEFAULT_DISK_MIB, DEFAULT_MEMORY_MIB, FeatureCache, encoder_id
-from palo_cpp.vision.encoder import Precision, VisionEncoder
-from palo_cpp.vision.image_embedder import ImageEmbedder
+from palo_cpp.families.family import LoadOptions
+from palo_cpp.models.files import ModelFiles, find_model
+from palo_cpp.models.loading import Choices, load_model
+from palo_cpp.vision.embedding_cache import DEFAULT_DISK_MIB, DEFAULT_MEMORY_MIB, EmbeddingCache
 
 if TYPE_CHECKING:
+    from palo_cpp.ggml.backend import BackendMode, BackendUse
+    from palo_cpp.llm.language_model import LanguageModel
+    from palo_cpp.models.loaded_model import LoadedModel
+    from palo_cpp.vision.encoder import Precision, VisionEncoder
     from palo_cpp.vision.image import ImageSource
-
-logger = logging.getLogger(__name__)
 
 
 class Palo:
     """A PALO model: answers questions about images in ten languages.
 
-    May be used from several threads; they take turns.
-
-    Attributes:
-        files: the two files that were loaded, with their metadata.
-        language_model: the decoder.
-        vision: vision tower and projector.
-        preprocess: "pad" or "crop".
+    May be used from several threads and from asyncio (`await asyncio.to_thread(palo.ask, ...)`). Whole answers (`ask`,
+    `describe`) come one after the other. Streams that are read in turn share the context, each with a sequence of its
+    own; where the context does not hold them all, one that had to give up its room is prefilled again and then runs to
+    its end. A stream that is dropped or never finished keeps nobody waiting. After `os.fork` the child must load a
+    model of its own.
 
     Example:
         >>> palo = Palo("models/PALO-7B")  # doctest: +SKIP
@@ -68,9 +54,9 @@ class Palo:
         backend: BackendMode = "auto",
         speculation: bool = True,
         draft: str | Path | None = None,
-        feature_cache_dir: str | Path | None = None,
-        feature_cache_mib: float = DEFAULT_MEMORY_MIB,
-        feature_cache_disk_mib: float = DEFAULT_DISK_MIB,
+        embedding_cache_dir: str | Path | None = None,
+        embedding_cache_mib: float = DEFAULT_MEMORY_MIB,
+        embedding_cache_disk_mib: float = DEFAULT_DISK_MIB,
     ) -> None:
         """Load a model.
 
@@ -88,10 +74,10 @@ class Palo:
                 Only where our kernels compute everything: with llama.cpp's, a row may depend on the others.
             draft: a smaller model of the same family, named as `model` is, whose next token is the guess as long as
                 that saves time. It needs memory of its own, and the same vocabulary and vision tower.
-            feature_cache_dir: a folder that keeps the embeddings of images, so that an image seen once is not encoded
+            embedding_cache_dir: a folder that keeps the embeddings of images, so that an image seen once is not encoded
                 again, by no program that names the folder; None keeps them in memory only.
-            feature_cache_mib: memory for embeddings of earlier images; 0 keeps none.
-            feature_cache_disk_mib: the folder's size; the entries used least recently go first.
+            embedding_cache_mib: memory for embeddings of earlier images; 0 keeps none.
+            embedding_cache_disk_mib: the folder's size; the entries used least recently go first.
 
         Raises:
             ModelNotFoundError: a file is not there.
@@ -99,64 +85,48 @@ class Palo:
             OutOfMemoryError: it would not fit into this machine's memory; nothing was loaded.
             ArgumentError: a number out of range, or a draft model that does not go with the model.
         """
-        if preprocess not in (None, "pad", "crop"):
-            raise ArgumentError(f"preprocess: expected 'pad', 'crop' or None, got {preprocess!r}")
-        features = FeatureCache(feature_cache_dir, memory_mib=feature_cache_mib, disk_mib=feature_cache_disk_mib)
-        self.files: ModelFiles = find_model(model)
-        if notice := demo_notice(self.files.text):
-            logger.warning(notice)
-        n_ctx_used = n_ctx or default_n_ctx(self.files.text)
-        estimate = estimate_memory(
-            self.files.text, self.files.mmproj, n_ctx=n_ctx_used, vision_precision=vision_precision
-        )
-        draft_files = find_model(draft) if draft is not None else None
-        if draft_files:
-            check_draft(self.files, draft_files)
-            estimate += draft_memory(draft_files, n_ctx=n_ctx_used)
-        check_memory_fits(estimate, memory_available(), n_ctx=n_ctx_used)
-        self.language_model = LanguageModel(
-            self.files.text.path, n_ctx=n_ctx, n_threads=n_threads, backend=backend, header=self.files.text
-        )
-        is_guessing = speculation and self.language_model.has_equal_rows
-        if draft_files and not is_guessing:
-            logger.warning("the draft model stays unused: guesses are switched off, or llama.cpp's kernels compute")
-            draft_files = None
-        try:
-            self.vision = VisionEncoder(
-                self.files.mmproj.path, n_threads=self.language_model.n_threads, precision=vision_precision
-            )
-            check_widths(self.files, n_embd=self.language_model.n_embd, n_embd_image=self.vision.info.n_embd)
-            self.preprocess: str = preprocess or self.vision.info.preprocess
-            self._draft = (
-                DraftModel(draft_files, self.language_model, self.vision, features, mode=self.preprocess)
-                if draft_files
-                else None
-            )
-        except BaseException:
-            self.language_model.close()
-            raise
-        encoder = encoder_id(self.files.mmproj, precision=self.vision.precision, isa=self.vision.isa)
-        tower = self._draft.tower if self._draft else None
-        self._embedder = ImageEmbedder(self.vision, features, encoder, mode=self.preprocess, tower=tower)
-        advice = LanguageAdvice(self.files.text)
-        decoder = self.language_model
-        constraints = LanguageConstraints(decoder)
-        self._engine = Engine(
-            decoder,
-            KvCache(decoder),
-            self._embedder.open,
-            advice.heed,
-            lambda vocabulary, request: decoding_for(
-                vocabulary, request, constraints.of(request.language, request.options.lang_mode)
+        choices = Choices(
+            options=LoadOptions(n_ctx, n_threads, vision_precision, backend),
+            preprocess=preprocess,
+            speculation=speculation,
+            draft=None if draft is None else find_model(draft),
+            embeddings=EmbeddingCache(
+                embedding_cache_dir, memory_mib=embedding_cache_mib, disk_mib=embedding_cache_disk_mib
             ),
-            speculation=Speculation(decoder, self._draft) if is_guessing else None,
-            sessions=Sessions(cache(partial(stored_model, self.files)), self._embedder.reopen),
         )
+        self._model: LoadedModel = load_model(model, choices)
 
     @property
     def name(self) -> str:
-        """The model's name, as its file says it."""
-        return str(self.files.text.metadata.get("general.name", self.files.text.path.stem))
+        """The model's name, as its file has it."""
+        return self._model.name
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes of the languages that the model answers in."""
+        return self._model.languages
+
+    @property
+    def files(self) -> ModelFiles:
+        """The files that were loaded, with their metadata."""
+        return self._model.files
+
+    @property
+    def preprocess(self) -> str:
+        """How images are made square: "pad" or "crop"."""
+        return self._model.embedder.mode
+
+    @property
+    def language_model(self) -> LanguageModel:
+        """The decoder."""
+        assert self._model.prefix is not None  # PALO's family has one
+        return self._model.prefix.model
+
+    @property
+    def vision(self) -> VisionEncoder:
+        """Vision tower and projector."""
+        encoder: Any = self._model.encoder
+        return encoder  # type: ignore[no-any-return]  # PALO's family has this one
 
     @property
     def backend(self) -> BackendUse:
@@ -171,7 +141,7 @@ class Palo:
         question: str | None = None,
         *,
         lang: str | None = None,
-        system: str = SYSTEM,
+        system: str | None = None,
         **options: Any,
     ) -> Answer:
         """Ask one question about an image.
@@ -181,7 +151,7 @@ class Palo:
             question: in any language; None asks for a description.
             lang: language of the answer: code, English name or own name (`hi`, `Hindi`, `हिन्दी`). None leaves it to
                 the model.
-            system: the text that opens the prompt; the model was trained with the default.
+            system: the text that opens the prompt; None takes the one that the model was trained with.
             **options: fields of `DecodingOptions`: max_tokens, temperature, top_k, top_p, min_p, seed, stop,
                 lang_mode.
 
@@ -200,7 +170,7 @@ class Palo:
         question: str | None = None,
         *,
         lang: str | None = None,
-        system: str = SYSTEM,
+        system: str | None = None,
         **options: Any,
     ) -> AnswerStream:
         """Ask one question and read the answer as it comes; arguments as in `ask`.
@@ -216,11 +186,11 @@ class Palo:
         *,
         lang: str | None = None,
         lang_mode: str = DEFAULT_LANG_MODE,
-        system: str = SYSTEM,
+        system: str | None = None,
     ) -> Chat:
         """Begin a conversation about an image; arguments as in `ask`."""
         self._check_open()
-        return Chat(self._engine, image, lang=lang, lang_mode=lang_mode, system=system)
+        return Chat(self._model, image, lang=lang, lang_mode=lang_mode, system=system)
 
     def load_chat(self, path: str | Path) -> Chat:
         """Go on with a conversation that `Chat.save` wrote, also one held with another model.
@@ -232,7 +202,7 @@ class Palo:
             SessionError: no such file, or a damaged one.
         """
         self._check_open()
-        return Chat.from_talk(self._engine, load_talk(Path(path).expanduser(), self._engine))
+        return Chat.from_transcript(self._model, load_transcript(Path(path).expanduser(), self._model))
 
     def describe(
         self,
@@ -242,7 +212,7 @@ class Palo:
         question: str | None = None,
         **options: Any,
     ) -> dict[str, Answer]:
-        """Describe an image in one language, in several or in all ten, side by side.
+        """Describe an image in one language, in several or in all that the model knows, side by side.
 
         The image is read once, and each step decodes a token of every answer. What the answers share counts in the
         timings of the first.
@@ -257,13 +227,7 @@ class Palo:
             Language code -> answer, in the order asked for.
         """
         self._check_open()
-        codes, opened = _language_codes(lang), self._embedder.open(image)
-        engine = replace(self._engine, open_image=lambda _: opened)
-        plans = []
-        for code in codes:
-            plans.append(Chat(engine, image, lang=code).plan(question, **options))
-            opened = replace(opened, elapsed_s=0.0)  # it was opened for the first answer only
-        return dict(zip(codes, ParallelAnswers(engine, plans).run(), strict=True))
+        return describe(self._model, image, lang, question, options)
 
     @overload
     def create_chat_completion(
@@ -296,7 +260,7 @@ class Palo:
         """
         self._check_open()
         request = chat_completion.read_request(messages, parameters)
-        chat = chat_completion.chat_for(request, self._engine)
+        chat = chat_completion.chat_for(request, self._model)
         reply = chat_completion.Reply(self.name)
         if stream:
             return reply.chunks(chat.stream(request.question, **request.options))
@@ -314,7 +278,8 @@ class Palo:
             image_embeddings [n_image_tokens, n_embd] f32.
         """
         self._check_open()
-        return np.array(self._embedder.open(image).embed().embeddings, dtype=np.float32)
+        embedder = self._model.embedder
+        return np.array(embedder.embed(embedder.open(image)).rows, dtype=np.float32)
 
     def embed_images(self, images: Iterable[ImageSource]) -> NDArray[np.float32]:
         """`embed_image` for several images: the next ones are read and resized while some are encoded.
@@ -329,28 +294,20 @@ class Palo:
             ImageError: one of them cannot be read.
         """
         self._check_open()
-        return self._embedder.embed_all(images)
+        return self._model.embedder.embed_all(images)
 
     # ---- end of life
 
     def _check_open(self) -> None:
-        if self.language_model.is_closed:
-            raise ArgumentError("palo: expected an open model, got a closed one; load it again")
+        self._model.check_usable()
 
     def clear_cache(self) -> None:
-        """Forget what stands in the context and in memory of earlier images; a `feature_cache_dir` stays as it is."""
-        self._engine.cache.clear()
-        self._embedder.forget()
-        if self._draft:
-            self._draft.forget()
+        """Forget what the context and the memory hold of earlier images; an `embedding_cache_dir` stays as it is."""
+        self._model.forget()
 
     def close(self) -> None:
         """Free the model. Closing twice does nothing."""
-        self.language_model.close()
-        self.vision.close()
-        self._embedder.forget()
-        if self._draft:
-            self._draft.close()
+        self._model.close()
 
     def __enter__(self) -> Palo:
         return self
@@ -359,12 +316,3 @@ class Palo:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _language_codes(lang: str | Iterable[str]) -> list[str]:
-    if isinstance(lang, str):
-        return list(LANGUAGES) if lang.strip().casefold() == "all" else [get_language(lang).code]
-    codes = list(dict.fromkeys(get_language(name).code for name in lang))
-    if not codes:
-        raise ArgumentError("lang: expected at least one language, got none; name one, or 'all'")
-    return codes

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from palo_cpp import Palo
-    from palo_cpp.chat.request import Engine
     from palo_cpp.llm.language_model import LanguageModel
+    from palo_cpp.models.loaded_model import LoadedModel
 
 # A run started in the background inherits an ignored Ctrl-C, and so would every program that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -91,12 +91,11 @@ def images() -> Images:
 
 
 @pytest.fixture
-def engine(language_model: LanguageModel, images: Images) -> Engine:
-    """What conversations share: the tiny LLaMA, an empty cache, images that are made up."""
-    from palo_cpp.chat.request import Engine
-    from palo_cpp.llm.kv_cache import KvCache
+def loaded(language_model: LanguageModel, images: Images) -> LoadedModel:
+    """What conversations share: the tiny LLaMA, an empty cache, images that are made up, no masks."""
+    from loaded_models import loaded_model
 
-    return Engine(language_model, KvCache(language_model), images.open)
+    return loaded_model(language_model, images)
 
 
 @pytest.fixture(scope="session")

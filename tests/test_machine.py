@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 
 from palo_cpp import machine
-from palo_cpp.errors import OutOfMemoryError
-from palo_cpp.ggml.gguf_header import GgufHeader, TensorInfo
 
 MIB = 1 << 20
 
@@ -135,58 +133,3 @@ def test_memory_of_a_container_v1(tmp_path):
         },
     )
     assert machine.memory_available(root) == 600_000
-
-
-# ---- estimates
-
-
-def header(size_bytes: int, tensors: dict[str, TensorInfo] | None = None, **metadata: int) -> GgufHeader:
-    return GgufHeader(Path("a.gguf"), size_bytes, dict(metadata), {}, {}, [b"x"] * 32000, tensors or {})
-
-
-def palo_7b(size_bytes: int = 4081 * MIB) -> GgufHeader:
-    sizes = {
-        "llama.embedding_length": 4096,
-        "llama.feed_forward_length": 11008,
-        "llama.block_count": 32,
-        "llama.attention.head_count": 32,
-    }
-    return header(size_bytes, **sizes)
-
-
-def test_kv_cache_of_palo_7b_is_512_kib_a_token():
-    estimate = machine.estimate_memory(palo_7b(), None, n_ctx=2048)
-    assert estimate.kv_cache == 2048 * 512 * 1024
-    assert estimate.text == 4081 * MIB
-    assert estimate.vision == 0
-    assert estimate.total == estimate.text + estimate.kv_cache + estimate.compute
-
-
-def test_grouped_heads_take_less():
-    grouped = header(1, **(palo_7b().metadata | {"llama.attention.head_count_kv": 8}))
-    assert machine.estimate_memory(grouped, None, n_ctx=2048).kv_cache == 2048 * 128 * 1024
-
-
-@pytest.mark.parametrize(("precision", "bytes_per_weight"), [("int8", 68 / 64), ("float", 4)])
-def test_vision_weights_count_as_they_are_packed(precision, bytes_per_weight):
-    mmproj = header(10, {"v.blk": TensorInfo("v.blk", (1024, 4096, 1, 1), 1, 8 * MIB, offset=0)})
-    estimate = machine.estimate_memory(palo_7b(), mmproj, n_ctx=256, vision_precision=precision)
-    assert estimate.vision == bytes_per_weight * 1024 * 4096 + 64 * MIB
-
-
-def test_a_load_that_fits_or_cannot_be_told_goes_on():
-    estimate = machine.estimate_memory(palo_7b(), None, n_ctx=2048)
-    machine.check_memory_fits(estimate, estimate.total, n_ctx=2048)
-    machine.check_memory_fits(estimate, None, n_ctx=2048)
-
-
-def test_a_load_that_cannot_fit_is_refused_with_advice():
-    estimate = machine.estimate_memory(palo_7b(), None, n_ctx=2048)
-    with pytest.raises(OutOfMemoryError) as refused:
-        machine.check_memory_fits(estimate, 3 << 30, n_ctx=2048)
-    message = str(refused.value)
-    assert "weights 4.0 GiB, context of 2048 tokens 1.0 GiB" in message
-    assert "got 3.0 GiB available" in message and "smaller quantisation" in message
-    estimate = machine.estimate_memory(palo_7b(100 * MIB), None, n_ctx=4096)
-    with pytest.raises(OutOfMemoryError, match=r"choose a smaller n_ctx \(-c\), or"):
-        machine.check_memory_fits(estimate, 1 << 30, n_ctx=4096)

@@ -17,9 +17,10 @@ import pytest
 
 import palo_cpp.palo as palo_module
 from palo_cpp import ArgumentError, ImageError, ModelFormatError, OutOfMemoryError, Palo
-from palo_cpp.families.palo.prompt import ImageSegment, Turn, prompt_segments
+from palo_cpp.families.palo.prompt import prompt_segments
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.languages.scripts import COMMON, script_of
+from palo_cpp.segments import ImageSegment, Turn
 
 # ---- questions
 
@@ -161,7 +162,7 @@ def test_chat_completion_shows_each_image_in_its_message(palo, picture, other_pi
         return {"role": "user", "content": parts}
 
     messages = [shows(picture, "क्या है?"), {"role": "assistant", "content": "سلام"}, shows(other_picture, "اور یہ؟")]
-    image = ImageSegment("", palo.vision.info.n_image_tokens, lambda: pytest.fail("only counted"))
+    image = ImageSegment("", palo.vision.info.n_image_tokens)
     turns = [Turn("क्या है?", "سلام", images=(image,)), Turn("اور یہ؟", images=(image,))]
     reply = palo.create_chat_completion(messages, max_tokens=3)
     assert reply["usage"]["prompt_tokens"] == sum(map(len, prompt_segments(palo.language_model, turns)))
@@ -266,7 +267,7 @@ def test_memory_stays_flat_over_many_images(palo):
     ask(50)
     before = resident_mib()
     ask(250)
-    assert resident_mib() - before < 8  # observed 0.6; an image is 50 KiB, and the feature cache keeps 4 of it
+    assert resident_mib() - before < 8  # observed 0.6; an image is 50 KiB, and the embedding cache keeps 4 of it
 
 
 @pytest.mark.parametrize("code", LANGUAGES)

@@ -19,9 +19,13 @@ from palo_cpp.bench.noise import Noise, describe_machine, watched_noise
 from palo_cpp.bench.worker import N_TOKENS_AFTER, N_TOKENS_BEFORE, N_TOKENS_LOGITS
 from palo_cpp.bench.worker_process import WorkerProcess
 from palo_cpp.errors import ArgumentError
+from palo_cpp.families.family import LoadOptions
 from palo_cpp.ggml.backend import BackendMode
 from palo_cpp.ggml.gguf_header import GgufHeader, read_header
-from palo_cpp.machine import check_memory_fits, estimate_memory, memory_available, n_physical_cores
+from palo_cpp.machine import memory_available, n_physical_cores
+from palo_cpp.models.files import model_files
+from palo_cpp.models.loading import Choices, needed_memory
+from palo_cpp.models.memory import check_memory_fits
 
 STAGES = ("encode", "projector", "load", "prefill", "decode", "first-token", "fidelity")
 TEXT_STAGES = frozenset(("load", "prefill", "decode", "first-token"))
@@ -148,10 +152,11 @@ def _check_memory(plan: BenchPlan, n_sides: int) -> bool:
     Raises:
         OutOfMemoryError: not even one does.
     """
-    text, mmproj = read_header(plan.text), read_header(plan.mmproj)
     if not plan.needs_text:
         return True
-    estimate, available = estimate_memory(text, mmproj, n_ctx=plan.n_ctx), memory_available()
+    files = model_files(read_header(plan.text), read_header(plan.mmproj))
+    estimate = needed_memory(files, Choices(options=LoadOptions(n_ctx=plan.n_ctx)))
+    available = memory_available()
     check_memory_fits(estimate, available, n_ctx=plan.n_ctx)
     return available is None or n_sides * estimate.total <= available
 
@@ -309,9 +314,8 @@ def _float32_path(precision: str | None, isa: str) -> tuple[dict[str, str], str 
     serves where there is no AVX2, or where AVX2's own float path is what is being measured.
     """
     from palo_cpp import _core
-    from palo_cpp.bench.ours import has_precisions
 
-    float_precision = "float" if has_precisions() else None
+    float_precision = "float"
     is_own = isa == "avx2" and precision == float_precision
     chosen = "avx2" if "avx2" in _core.available_isas() and not is_own else "ref"
     return {"PALO_CPP_ISA": chosen}, float_precision

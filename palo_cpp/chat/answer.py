@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
-
-from palo_cpp.languages.detection import identify_language, is_in_language, only_language
 
 FINISH_REASONS = ("stop", "stop_string", "repetition", "length", "context", "cancelled")
 
@@ -17,8 +15,8 @@ class Timings:
 
     Attributes:
         image_s: opening and preprocessing images, in seconds; 0 where that was done for an earlier question.
-        encode_s: vision tower and projector, or a look into the feature cache, or the wait for one that was under way;
-            0 where the KV cache held the image.
+        encode_s: vision tower and projector, or a look into the embedding cache, or the wait for one under way; 0 where
+            the KV cache held the image.
         prefill_s: reading the prompt, without encode_s.
         decode_s: from the first token to the end.
         first_token_s: from the question to the first token.
@@ -108,8 +106,8 @@ class Answer:
         timings: what it cost.
         inputs: what the model was fed.
         n_turns_dropped: the oldest turns, which left the conversation because the context was full.
-        language_detected: code of the language that the text is in; None where that cannot be told, as of a number.
-        language_ok: whether that is the language that was asked for; None where none was, or it cannot be told.
+        language_detected: code of the language that the text is in; None where that cannot be determined.
+        language_ok: whether that is the language that was asked for; None where none was, or it cannot be determined.
     """
 
     text: str
@@ -119,15 +117,8 @@ class Answer:
     timings: Timings
     inputs: Inputs
     n_turns_dropped: int = 0
-    language_detected: str | None = field(init=False)
-    language_ok: bool | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        # Where nobody asked for a language, only what the rules tell at once: the model takes a second to load.
-        detected = only_language(self.text) if self.language is None else identify_language(self.text)
-        is_ok = None if self.language is None else is_in_language(self.text, self.language)
-        object.__setattr__(self, "language_detected", detected)
-        object.__setattr__(self, "language_ok", is_ok)
+    language_detected: str | None = None
+    language_ok: bool | None = None
 
     def __str__(self) -> str:
         return self.text

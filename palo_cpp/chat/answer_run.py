@@ -1,115 +1,84 @@
-"""One question on its way: the prompt is read, an answer is decoded, and what it cost is written down."""
+"""One question on its way: the prompt is prefilled, an answer is decoded, and what it cost is written down."""
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
 
 from palo_cpp.chat.answer import Answer, InputImage, Inputs, Timings
-from palo_cpp.chat.request import Engine, Request, decoding_for
-from palo_cpp.families.palo.prompt import ImageSegment, Segment, Turn, prompt_text
+from palo_cpp.chat.beam_run import BeamRun
+from palo_cpp.chat.language_policy import verdict
+from palo_cpp.chat.token_run import TokenRun
+from palo_cpp.decoding.decoding import Decoding
 
 if TYPE_CHECKING:
-    from palo_cpp.chat.read_ahead import EarlyStart
-    from palo_cpp.decoding.decoding import Decoding
-    from palo_cpp.decoding.speculation import SpeculativeSteps
-    from palo_cpp.llm.kv_cache import Cursor, KvCache
-    from palo_cpp.vision.embedding_cache import Features
-
-# What a question is at, as INFO: the command line shows it while the user waits.
-logger = logging.getLogger(__name__)
+    from palo_cpp.chat.request import Plan, Request
+    from palo_cpp.models.loaded_model import LoadedModel
+    from palo_cpp.segments import Turn
 
 
-@dataclass
-class Reading:
-    """A prompt on its way into the context, and what that cost.
+class Generation(Protocol):
+    """One attempt at an answer, token by token or by beam search.
 
     Attributes:
-        early: what was begun before the question came.
-        encode_s: vision tower and projector, or a look into the feature cache.
-        prefill_s: the rest.
-        n_images_encoded: images for which vision tower and projector ran.
-        cursor: the end of the prompt, once it is there.
+        decoding: its text and tokens until now.
     """
 
-    early: EarlyStart | None = None
-    encode_s: float = 0.0
-    prefill_s: float = 0.0
-    n_images_encoded: int = 0
-    cursor: Cursor | None = None
+    decoding: Decoding
 
-    @property
-    def n_cached(self) -> int:
-        """Tokens and image embeddings that stood in the KV cache."""
-        return self.cursor.n_cached if self.cursor else 0
+    def pieces(self) -> Iterator[str]:
+        """Text as it becomes certain."""
+        ...
 
-    def read(self, cache: KvCache, segments: Sequence[Segment]) -> Cursor:
-        """Bring the context to the end of the prompt."""
-        logger.info("reading the prompt")
-        begun_at = time.perf_counter()
-        timed = [self._timed(segment) if isinstance(segment, ImageSegment) else segment for segment in segments]
-        self.cursor = cache.read(timed)
-        self.prefill_s = time.perf_counter() - begun_at - self.encode_s
-        if self.early:
-            self.early.hand_over()
-        return self.cursor
+    def timings(self) -> Timings:
+        """What prefill, encoding and guesses cost until now; the answer's own times are left out."""
+        ...
 
-    def _timed(self, image: ImageSegment) -> ImageSegment:
-        def embed() -> Features:
-            logger.info("encoding the image")
-            begun_at = time.perf_counter()
-            features = self.early.features(image) if self.early else image.embed()
-            self.encode_s += time.perf_counter() - begun_at
-            self.n_images_encoded += not features.is_cached
-            logger.info("reading the prompt")
-            return features
+    def release(self) -> None:
+        """It has ended."""
+        ...
 
-        return replace(image, embed=embed)
-
-    def release(self, cache: KvCache) -> None:
-        """The answer has ended."""
-        if self.cursor:
-            cache.release(self.cursor)
+    def learn(self, language: str | None, token_ids: Sequence[int]) -> None:
+        """An answer in this language was kept: guesses at later ones may know it."""
+        ...
 
 
-class Answering:
+def generation(model: LoadedModel, plan: Plan) -> Generation:
+    """An attempt as the model's capabilities ask for it."""
+    if model.prefix is not None:
+        return TokenRun(model.prefix, model.embedder, plan)
+    return BeamRun(model.beam_part, model.embedder, plan, has_byte_tokens=model.capabilities.has_byte_tokens)
+
+
+class AnswerRun:
     """Answers one request; `AnswerStream` drives it.
 
     Args:
-        engine: the model and what stands in its context.
-        request: the question.
+        model: the loaded model.
+        plan: the question, and how its language is kept.
         enter: called at the end with the turn, now answered, unless it was cut off before the first token.
     """
 
-    def __init__(self, engine: Engine, request: Request, enter: Callable[[Turn], None]) -> None:
-        self._engine = engine
-        self._request = request
+    def __init__(self, model: LoadedModel, plan: Plan, enter: Callable[[Turn], None]) -> None:
+        self._model = model
+        self._plan = plan
         self._enter = enter
-        self._decoding = engine.new_decoding(engine.model, request)
-        early = request.early
-        self._reading = Reading(early)
-        self._steps: SpeculativeSteps | None = None
-        self._early_s = early.elapsed_s + request.image_s if early else 0.0
-        self._image_s = 0.0 if early else request.image_s
+        self._generation = generation(model, plan)
+        self._decoding = self._generation.decoding
+        ahead = plan.request.ahead
+        self._early_s = ahead.elapsed_s + plan.request.image_s if ahead else 0.0
+        self._image_s = 0.0 if ahead else plan.request.image_s
 
     def pieces(self) -> Iterator[str]:
         """Text of the answer as it comes."""
-        cache = self._engine.cache
-        cursor = self._reading.read(cache, self._request.segments)
-        n_room = self._engine.model.n_ctx - self._request.n_prompt
-        if self._engine.speculation:
-            self._steps = self._engine.speculation.steps(cache, cursor, self._request)
-        advance = self._steps.advance if self._steps else partial(cache.advance, cursor)
-        yield from self._decoding.pieces(cursor.logits, advance, n_room)
+        return self._generation.pieces()
 
     def discard(self) -> None:
         """Give up what was answered so far: nothing was said."""
-        self._reading.release(self._engine.cache)
-        self._decoding = decoding_for(self._engine.model, self._request)
+        self._generation.release()
+        self._decoding = Decoding(self._model.language_model, self._plan.request.options)
 
     def finish(self, was_cut: bool) -> Answer:
         """Make the answer and enter it into the conversation.
@@ -119,58 +88,57 @@ class Answering:
         """
         if was_cut:
             self._decoding.abandon()
-        self._reading.release(self._engine.cache)
-        answer = answer_from(self._request, self._decoding, self.timings())
-        if self._steps and self._engine.speculation:
-            self._engine.speculation.learn(answer.language, answer.token_ids)
+        self._generation.release()
+        answer = answer_from(self._model, self._plan.request, self._decoding, self.timings())
+        self._generation.learn(answer.language, answer.token_ids)
         if answer.token_ids or not was_cut:
-            self._enter(replace(self._request.turn, answer=answer.text, answer_ids=answer.token_ids))
+            turn = self._plan.request.turn
+            self._enter(replace(turn, answer=answer.text, answer_ids=answer.token_ids))
         return answer
 
     def timings(self) -> Timings:
         """What it cost until now."""
-        first_at, request = self._decoding.first_token_at, self._request
-        return Timings(
+        decoding, request = self._decoding, self._plan.request
+        first_at = decoding.first_token_at
+        return replace(
+            self._generation.timings(),
             image_s=self._image_s,
-            encode_s=self._reading.encode_s,
-            prefill_s=self._reading.prefill_s,
             decode_s=time.perf_counter() - first_at if first_at else 0.0,
             first_token_s=first_at - request.started_at + self._image_s if first_at else 0.0,
             early_s=self._early_s,
-            n_images_encoded=self._reading.n_images_encoded,
             n_prompt_tokens=request.n_prompt,
-            n_cached_tokens=self._reading.n_cached,
-            n_generated=self._decoding.n_generated,
-            n_guessed=self._steps.n_guessed if self._steps else 0,
-            n_guessed_right=self._steps.n_right if self._steps else 0,
-            n_drafted=self._steps.n_drafted if self._steps else 0,
+            n_generated=decoding.n_generated,
         )
 
 
-def answer_from(request: Request, decoding: Decoding, timings: Timings) -> Answer:
+def answer_from(model: LoadedModel, request: Request, decoding: Decoding, timings: Timings) -> Answer:
     """What a decoding came to.
 
     Args:
+        model: the loaded model.
         request: what was asked.
         decoding: at its end.
         timings: what it cost.
     """
+    detected, is_ok = verdict(decoding.text, request.language)
     return Answer(
         text=decoding.text,
         token_ids=tuple(decoding.token_ids),
         finish_reason=decoding.finish_reason,
         language=request.language,
         timings=timings,
-        inputs=_inputs(request, decoding.sampler.seed),
+        inputs=_inputs(model, request, decoding.sampler.seed),
         n_turns_dropped=request.n_turns_dropped,
+        language_detected=detected,
+        language_ok=is_ok,
     )
 
 
-def _inputs(request: Request, seed: int | None) -> Inputs:
+def _inputs(model: LoadedModel, request: Request, seed: int | None) -> Inputs:
     turns = [*request.history, request.turn]
     images = tuple(
         InputImage(image.size, image.preprocess, image.n_tokens, image.content_hash)
         for turn in turns
         for image in turn.images
     )
-    return Inputs(prompt_text(turns, system=request.system), images, seed)
+    return Inputs(model.family.prompt_text(turns, system=request.system), images, seed)

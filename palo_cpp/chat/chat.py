@@ -12,19 +12,21 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from palo_cpp.chat.answer import Answer, AnswerStream
-from palo_cpp.chat.answer_run import Answering
-from palo_cpp.chat.context_budget import ContextUse, context_use, fit
-from palo_cpp.chat.language_retry import KeptLanguage, needs_check
-from palo_cpp.chat.read_ahead import EarlyStart
-from palo_cpp.chat.request import Engine, Plan, Request
-from palo_cpp.chat.save import Talk, save_talk
+from palo_cpp.chat.answer_run import AnswerRun
+from palo_cpp.chat.context_budget import ContextUse, Fitting, context_use, fit
+from palo_cpp.chat.kept_answer import KeptAnswer
+from palo_cpp.chat.language_policy import LanguagePolicy
+from palo_cpp.chat.read_ahead import ReadAhead
+from palo_cpp.chat.request import Plan, Request
+from palo_cpp.chat.save import Transcript, save_transcript
 from palo_cpp.decoding.options import DEFAULT_LANG_MODE, DEFAULT_MAX_TOKENS, DecodingOptions
 from palo_cpp.errors import ArgumentError
-from palo_cpp.families.palo.prompt import SYSTEM, ImageSegment, Segment, Turn, prompt_prefix
 from palo_cpp.languages.detection import detect_language
-from palo_cpp.languages.languages import get_language, question_in
+from palo_cpp.languages.languages import question_in
+from palo_cpp.segments import ImageSegment, Segment, Turn
 
 if TYPE_CHECKING:
+    from palo_cpp.models.loaded_model import LoadedModel
     from palo_cpp.vision.image import ImageSource
 
 logger = logging.getLogger(__name__)
@@ -48,32 +50,38 @@ class Chat:
 
     def __init__(
         self,
-        engine: Engine,
+        model: LoadedModel,
         image: ImageSource | None = None,
         *,
         lang: str | None = None,
         lang_mode: str = DEFAULT_LANG_MODE,
-        system: str = SYSTEM,
+        system: str | None = None,
         turns: Sequence[Turn] = (),
     ) -> None:
-        self._engine = engine
-        self._system = system
+        self._model = model
+        self._system = model.family.system if system is None else system
         self._stream: AnswerStream | None = None
-        self._early: EarlyStart | None = None
+        self._ahead: ReadAhead | None = None
         self._is_open = True
-        self.lang = None if lang is None else get_language(lang).code
+        self.lang = None if lang is None else model.language(lang).code
         self.lang_mode = DecodingOptions(lang_mode=lang_mode).lang_mode
-        engine.heed_language({self.lang} if self.lang else set())
+        model.warn_about_language({self.lang} if self.lang else set())
         self.turns: list[Turn] = list(turns)
         self.pending_images: list[ImageSegment] = []
         if image is not None:
             self.add_image(image)
 
     @classmethod
-    def from_talk(cls, engine: Engine, talk: Talk) -> Chat:
-        """Go on with a conversation that `load_talk` has read."""
-        chat = cls(engine, lang=talk.lang, lang_mode=talk.lang_mode, system=talk.system, turns=talk.turns)
-        chat.pending_images[:] = talk.pending_images
+    def from_transcript(cls, model: LoadedModel, transcript: Transcript) -> Chat:
+        """Continue a conversation that `load_transcript` has read."""
+        chat = cls(
+            model,
+            lang=transcript.lang,
+            lang_mode=transcript.lang_mode,
+            system=transcript.system,
+            turns=transcript.turns,
+        )
+        chat.pending_images[:] = transcript.pending_images
         return chat
 
     def ask(
@@ -94,7 +102,7 @@ class Chat:
         Raises:
             ArgumentError: an option out of range, or a question that does not fit into the context.
         """
-        with self._engine.cache.turn:
+        with self._model.turn:
             return self._begin(question, lang, instead, options, shows_at_once=False).read()
 
     def stream(
@@ -104,7 +112,7 @@ class Chat:
 
         An earlier answer that is still coming is stopped first. What was said of an answer that was stopped stays
         in the conversation. Unless `lang_mode` is "off", text comes when its language is certain: eight words late at
-        most where several of the ten languages share the script (see `kept_language`).
+        most where several of the ten languages share the script (see `language_policy`).
         """
         return self._begin(question, lang, instead, options, shows_at_once=True)
 
@@ -117,15 +125,13 @@ class Chat:
         if instead and not self.turns:
             raise ArgumentError("instead: expected a turn to take the place of, got an empty conversation; ask without")
         decoding_options = decoding_options_from({"lang_mode": self.lang_mode, **options})
-        request, insist = self._plan(question, lang, instead, decoding_options, started_at)
-        answering = self._answering(request)
-        if insist is None or request.language is None:
-            self._stream = AnswerStream(answering.pieces(), answering.finish)
-        else:
-            kept = KeptLanguage(
-                answering, request.language, lambda: self._answering(insist()), shows_at_once=shows_at_once
-            )
+        plan = self._plan(question, lang, instead, decoding_options, started_at)
+        run = self._answer_run(plan)
+        if plan.policy.needs_check:
+            kept = KeptAnswer(run, plan.policy, self._answer_run, shows_at_once=shows_at_once)
             self._stream = AnswerStream(kept.pieces(), kept.finish)
+        else:
+            self._stream = AnswerStream(run.pieces(), run.finish)
         return self._stream
 
     def plan(self, question: str | None = None, *, lang: str | None = None, **options: Any) -> Plan:
@@ -141,12 +147,12 @@ class Chat:
     ) -> Plan:
         begin = partial(self._request, question, lang, instead, options, started_at)
         request = begin()
-        code = request.language
-        may_insist = code is not None and needs_check(code, options.lang_mode)
-        return Plan(request, partial(begin, insist=True) if may_insist else None)
+        insist = partial(begin, insist=True)
+        policy = LanguagePolicy(request.language, options.lang_mode, self._model.constraints, insist)
+        return Plan(request, policy)
 
-    def _answering(self, request: Request) -> Answering:
-        return Answering(self._engine, request, lambda turn: self._enter(request, turn))
+    def _answer_run(self, plan: Plan) -> AnswerRun:
+        return AnswerRun(self._model, plan, lambda turn: self._enter(plan.request, turn))
 
     def edit(self, question: str | None = None, **options: Any) -> Answer:
         """`ask` instead of the last question."""
@@ -162,12 +168,12 @@ class Chat:
         *,
         insist: bool = False,
     ) -> Request:
-        code = self.lang if lang is None else get_language(lang).code
+        code = self.lang if lang is None else self._model.language(lang).code
         history = self.turns[:-1] if instead else self.turns
         images = (*(self.turns[-1].images if instead else ()), *self.pending_images)
         turn = Turn(self._worded(question, code, insist), images=images, asked=question or "")
-        self._engine.heed_language(detect_language(question or "") if code is None else {code})
-        fitting = fit(self._engine.model, history, turn, system=self._system, max_tokens=options.max_tokens)
+        self._model.warn_about_language(detect_language(question or "") if code is None else {code})
+        fitting = self._fit(history, turn, options.max_tokens)
         return Request(
             history=fitting.history,
             turn=fitting.turn,
@@ -178,7 +184,7 @@ class Chat:
             image_s=sum(image.elapsed_s for image in images),
             started_at=started_at,
             n_turns_dropped=fitting.n_dropped,
-            early=self._take_early(),
+            ahead=self._take_ahead(),
         )
 
     def prepare(self) -> None:
@@ -188,30 +194,38 @@ class Chat:
         done by then. Nothing happens while an answer is still coming. What goes wrong shows when the question is asked.
         """
         self._check_open()
-        if self._stream is not None and not self._stream.has_ended:
+        if self._model.prefix is None or (self._stream is not None and not self._stream.has_ended):
             return
         self._finish_stream()
         segments = self._prefix()
-        if self._early is not None:
-            if self._early.segments == segments and not self._early.is_stopped:
+        if self._ahead is not None:
+            if self._ahead.segments == segments and not self._ahead.is_stopped:
                 return
-            self._early.stop()
-        self._early = EarlyStart(self._engine.cache, segments, self._early)
+            self._ahead.stop()
+        self._ahead = ReadAhead(self._model.prefix.cache, self._model.embedder, segments, self._ahead)
 
     def _prefix(self) -> list[Segment]:
         """The beginning of the next prompt, without the turns that will leave before it."""
-        model, turn = self._engine.model, Turn("", images=tuple(self.pending_images))
+        turn = Turn("", images=tuple(self.pending_images))
         try:
-            fitting = fit(model, self.turns, turn, system=self._system, max_tokens=DEFAULT_MAX_TOKENS)
+            fitting = self._fit(self.turns, turn, DEFAULT_MAX_TOKENS)
         except ArgumentError:  # too many images; the question will say so
             return []
-        return prompt_prefix(model, fitting.history, fitting.turn.images, system=self._system)
+        return self._prompt_prefix(fitting.history, fitting.turn.images)
 
-    def _take_early(self) -> EarlyStart | None:
+    def _fit(self, history: Sequence[Turn], turn: Turn, max_tokens: int) -> Fitting:
+        model = self._model
+        return fit(model.family, model.language_model, history, turn, system=self._system, max_tokens=max_tokens)
+
+    def _prompt_prefix(self, turns: Sequence[Turn], images: Sequence[ImageSegment]) -> list[Segment]:
+        model = self._model
+        return model.family.prompt_prefix(model.language_model, turns, images, system=self._system)
+
+    def _take_ahead(self) -> ReadAhead | None:
         """What was begun for the question; kept until the question has really used it, for it may be interrupted."""
-        if self._early is None or self._early.is_used:
+        if self._ahead is None or self._ahead.is_used:
             return None
-        return self._early
+        return self._ahead
 
     def _enter(self, request: Request, turn: Turn) -> None:
         if request.n_turns_dropped:
@@ -232,7 +246,7 @@ class Chat:
             ImageError: it cannot be read; the conversation stays as it was.
         """
         self._check_open()
-        opened = [] if image is None else [self._engine.open_image(image)]
+        opened = [] if image is None else [self._model.embedder.open(image)]
         self._interrupt()
         self.turns.clear()
         self.pending_images[:] = opened
@@ -251,7 +265,7 @@ class Chat:
             ImageError: it cannot be read; the conversation stays as it was.
         """
         self._check_open()
-        opened = self._engine.open_image(image)
+        opened = self._model.embedder.open(image)
         if if_new and opened in (*self.pending_images, *(shown for turn in self.turns for shown in turn.images)):
             return False
         self._interrupt()
@@ -299,19 +313,18 @@ class Chat:
         """
         self._check_open()
         self._finish_stream()
-        talk = Talk(tuple(self.turns), tuple(self.pending_images), self.lang, self.lang_mode, self._system)
-        save_talk(Path(path).expanduser(), talk, self._engine, with_kv=with_kv)
+        transcript = Transcript(tuple(self.turns), tuple(self.pending_images), self.lang, self.lang_mode, self._system)
+        save_transcript(Path(path).expanduser(), transcript, self._model, with_kv=with_kv)
 
     @property
     def n_tokens(self) -> int:
         """Tokens of context that the conversation takes so far, the images of the next question included."""
-        prefix = prompt_prefix(self._engine.model, self.turns, self.pending_images, system=self._system)
-        return sum(map(len, prefix))
+        return sum(map(len, self._prompt_prefix(self.turns, self.pending_images)))
 
     @property
     def n_ctx(self) -> int:
         """Tokens of context that there are."""
-        return self._engine.model.n_ctx
+        return self._model.language_model.n_ctx
 
     def context_use(self, lang: str | None = None) -> ContextUse:
         """How full the context is, in words of a language.
@@ -319,7 +332,7 @@ class Chat:
         Args:
             lang: code or name; by default the conversation's, else English.
         """
-        return context_use(self._engine.model, self.n_tokens, lang or self.lang or "en")
+        return context_use(self._model.language_model, self.n_tokens, lang or self.lang or "en")
 
     def _worded(self, question: str | None, code: str | None, insist: bool) -> str:
         if question is not None and not isinstance(question, str):
@@ -333,8 +346,8 @@ class Chat:
     def _interrupt(self) -> None:
         """End what is under way: the context is needed for something else, or for the question itself."""
         self._finish_stream()
-        if self._early is not None:
-            self._early.stop()
+        if self._ahead is not None:
+            self._ahead.stop()
 
     def _finish_stream(self) -> None:
         if self._stream is not None:

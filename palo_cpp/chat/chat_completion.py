@@ -10,9 +10,9 @@ from typing import Any
 
 from palo_cpp.chat.answer import Answer, AnswerStream
 from palo_cpp.chat.chat import Chat
-from palo_cpp.chat.request import Engine
 from palo_cpp.errors import ArgumentError
-from palo_cpp.families.palo.prompt import SYSTEM, Turn
+from palo_cpp.models.loaded_model import LoadedModel
+from palo_cpp.segments import Turn
 
 _OPTIONS = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "seed", "stop", "lang_mode")
 # Accepted because clients send them by habit, where the value asks for nothing that is not done anyway.
@@ -44,17 +44,17 @@ class UserMessage:
 
 
 @dataclass(frozen=True)
-class Request:
-    """A conversation as OpenAI's messages tell it.
+class ChatRequest:
+    """A conversation in OpenAI's messages.
 
     Attributes:
-        system: text that opens the prompt.
+        system: text that opens the prompt; None leaves it to the model.
         messages: what the user said; all but the last have an answer.
         lang: language of the answer, if one is asked for.
         options: decoding options.
     """
 
-    system: str
+    system: str | None
     messages: tuple[UserMessage, ...]
     lang: str | None
     options: dict[str, Any]
@@ -67,7 +67,7 @@ class Request:
 
 @dataclass
 class _Reader:
-    system: str = SYSTEM
+    system: str | None = None
     messages: list[UserMessage] = field(default_factory=list)
 
     @property
@@ -76,7 +76,7 @@ class _Reader:
         return bool(self.messages) and self.messages[-1].answer is None
 
 
-def read_request(messages: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any]) -> Request:
+def read_request(messages: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any]) -> ChatRequest:
     """Read messages and parameters.
 
     Args:
@@ -99,10 +99,10 @@ def read_request(messages: Sequence[Mapping[str, Any]], parameters: Mapping[str,
     if not reader.messages[-1].text.strip() and not any(message.images for message in reader.messages):
         raise ArgumentError("messages: expected a question or an image, got neither")
     lang, options = _read_parameters(parameters)
-    return Request(reader.system, tuple(reader.messages), lang, options)
+    return ChatRequest(reader.system, tuple(reader.messages), lang, options)
 
 
-def chat_for(request: Request, engine: Engine) -> Chat:
+def chat_for(request: ChatRequest, model: LoadedModel) -> Chat:
     """The conversation up to the question that is to be answered, whose images are shown already.
 
     Raises:
@@ -110,9 +110,9 @@ def chat_for(request: Request, engine: Engine) -> Chat:
     """
     *said, last = request.messages
     turns = [
-        Turn(message.text, message.answer, images=tuple(map(engine.open_image, message.images))) for message in said
+        Turn(message.text, message.answer, images=tuple(map(model.embedder.open, message.images))) for message in said
     ]
-    chat = Chat(engine, lang=request.lang, system=request.system, turns=turns)
+    chat = Chat(model, lang=request.lang, system=request.system, turns=turns)
     for image in last.images:
         chat.add_image(image)
     return chat

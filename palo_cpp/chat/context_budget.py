@@ -8,24 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
-from palo_cpp.families.palo.prompt import Segment, Tokenizer, Turn, prompt_segments
+from palo_cpp.families.family import Family
 from palo_cpp.languages.detection import count_words
 from palo_cpp.languages.languages import LANGUAGES, get_language
 from palo_cpp.languages.text_samples import ARTICLE_1
 from palo_cpp.llm.kv_cache import check_fits
+from palo_cpp.segments import Segment, SizedTokenizer, Tokenizer, Turn
 
 # Before an answer begins, this part of the context is free for it: 256 of 2048 tokens, a sentence in any language.
 _ANSWER_PART = 8
 # Turns leave until this part is free: what stays must be read anew, which is not to happen again with each question.
 _ROOM_PART = 4
-
-
-class SizedTokenizer(Tokenizer, Protocol):
-    """A tokenizer whose model has a context of a certain size."""
-
-    n_ctx: int
 
 
 @dataclass(frozen=True)
@@ -45,10 +39,13 @@ class Fitting:
     n_dropped: int
 
 
-def fit(model: SizedTokenizer, history: Sequence[Turn], turn: Turn, *, system: str, max_tokens: int) -> Fitting:
+def fit(
+    family: Family, model: SizedTokenizer, history: Sequence[Turn], turn: Turn, *, system: str, max_tokens: int
+) -> Fitting:
     """Find the oldest turns that must leave, so that a question has room for its answer.
 
     Args:
+        family: lays out prompts.
         model: the language model.
         history: the turns before the question.
         turn: the question.
@@ -62,12 +59,12 @@ def fit(model: SizedTokenizer, history: Sequence[Turn], turn: Turn, *, system: s
         ArgumentError: the question does not fit even alone.
     """
     turns = [*history, turn]
-    segments = prompt_segments(model, turns, system=system)
+    segments = family.prompt(model, turns, system=system)
     n_wanted = min(max_tokens, model.n_ctx // _ANSWER_PART)
     while len(turns) > 1 and sum(map(len, segments)) + n_wanted > model.n_ctx:
         n_wanted = max(n_wanted, model.n_ctx // _ROOM_PART)
         turns = _without_oldest(turns)
-        segments = prompt_segments(model, turns, system=system)
+        segments = family.prompt(model, turns, system=system)
     check_fits(segments, model.n_ctx)
     return Fitting(tuple(turns[:-1]), turns[-1], segments, len(history) + 1 - len(turns))
 

@@ -1,6 +1,6 @@
 """A conversation to a file and back: what of it can serve again with this model, and what is read anew.
 
-    Talk --save_talk--> StoredSession, StoredKv --session_file--> FILE --load_talk--> Talk
+    Transcript --save_transcript--> StoredSession, StoredKv --session_file--> FILE --load_transcript--> Transcript
 
 Text and pixels serve with any model. Keys and values serve with the very files that made them and under the same
 llama.cpp; n_ctx, threads and kernels do not matter.
@@ -20,21 +20,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.chat.session_file import read_kv, read_session, write_session
-from palo_cpp.chat.session_records import StoredImage, StoredKv, StoredModel, StoredSession, StoredTurn
+from palo_cpp.chat.session_records import StoredImage, StoredKv, StoredSession, StoredTurn
 from palo_cpp.errors import ArgumentError, OutOfMemoryError, SessionError
-from palo_cpp.families.palo.prompt import ImageSegment, Turn, prompt_prefix
-from palo_cpp.llm.kv_cache import Cell
+from palo_cpp.models.identity import ModelIdentity
+from palo_cpp.segments import Cell, ImageSegment, Turn
 
 if TYPE_CHECKING:
-    from palo_cpp.chat.request import Engine, Sessions
-    from palo_cpp.models.files import ModelFiles
+    from palo_cpp.models.loaded_model import LoadedModel
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Talk:
-    """What makes up a conversation.
+class Transcript:
+    """All that a conversation consists of.
 
     Attributes:
         turns: questions and answers.
@@ -51,41 +50,25 @@ class Talk:
     system: str
 
 
-def stored_model(files: ModelFiles) -> StoredModel:
-    """What tells this model's keys and values from others."""
-    return StoredModel(
-        name=str(files.text.metadata.get("general.name", files.text.path.stem)),
-        text_id=files.text.weights_id(),
-        vision_id=files.mmproj.weights_id(),
-        llama_cpp=version("llama-cpp-python"),
-    )
-
-
-def save_talk(path: Path, talk: Talk, engine: Engine, *, with_kv: bool) -> None:
+def save_transcript(path: Path, transcript: Transcript, model: LoadedModel, *, with_kv: bool) -> None:
     """Write a conversation to a file; see `Chat.save`."""
-    shown = [image for turn in talk.turns for image in turn.images] + list(talk.pending_images)
+    shown = [image for turn in transcript.turns for image in turn.images] + list(transcript.pending_images)
     hashes = list(dict.fromkeys(image.content_hash for image in shown))
     by_hash = {image.content_hash: image for image in shown}
     session = StoredSession(
-        model=_sessions(engine).model(),
-        language=talk.lang,
-        lang_mode=talk.lang_mode,
-        system=talk.system,
+        model=model.identity,
+        language=transcript.lang,
+        lang_mode=transcript.lang_mode,
+        system=transcript.system,
         turns=tuple(
             StoredTurn(turn.question, turn.answer or "", turn.answer_ids, _numbers(turn.images, hashes), turn.asked)
-            for turn in talk.turns
+            for turn in transcript.turns
         ),
         images=tuple(_stored_image(by_hash[content_hash]) for content_hash in hashes),
-        pending_images=_numbers(talk.pending_images, hashes),
+        pending_images=_numbers(transcript.pending_images, hashes),
         palo_cpp=version("palo-cpp"),
     )
-    write_session(path, session, _stored_kv(talk, engine, hashes) if with_kv else None)
-
-
-def _sessions(engine: Engine) -> Sessions:
-    if engine.sessions is None:
-        raise ArgumentError("session: expected a conversation of a Palo, got one that cannot be saved")
-    return engine.sessions
+    write_session(path, session, _stored_kv(transcript, model, hashes) if with_kv else None)
 
 
 def _numbers(images: Sequence[ImageSegment], hashes: list[str]) -> tuple[int, ...]:
@@ -98,10 +81,15 @@ def _stored_image(image: ImageSegment) -> StoredImage:
     return StoredImage(image.content_hash, image.preprocess, image.size, image.square)
 
 
-def _stored_kv(talk: Talk, engine: Engine, hashes: list[str]) -> StoredKv | None:
-    if not talk.turns:  # only the system text may stand there, and that is read faster than a file
+def _stored_kv(transcript: Transcript, model: LoadedModel, hashes: list[str]) -> StoredKv | None:
+    if not transcript.turns:  # only the system text may be held, and that is prefilled faster than a file is read
         return None
-    stored = engine.cache.stored(prompt_prefix(engine.model, talk.turns, talk.pending_images, system=talk.system))
+    if model.prefix is None:  # nothing of a prompt serves the next one
+        return None
+    prefix = model.family.prompt_prefix(
+        model.language_model, transcript.turns, transcript.pending_images, system=transcript.system
+    )
+    stored = model.prefix.cache.stored(prefix)
     if stored is None:
         return None
     cells, state = stored
@@ -114,23 +102,23 @@ def _number(cell: Cell, numbers: dict[str, int]) -> int:
     return cell if isinstance(cell, int) else numbers.get(cell[0], cell[1])
 
 
-def load_talk(path: Path, engine: Engine) -> Talk:
+def load_transcript(path: Path, model: LoadedModel) -> Transcript:
     """Read a conversation and put its keys and values back, where they fit; see `Palo.load_chat`."""
-    session, own = read_session(path), _sessions(engine).model()
-    images = [_sessions(engine).reopen_image(image) for image in session.images]
+    session, own = read_session(path), model.identity
+    images = [model.embedder.reopen(each.square, mode=each.preprocess, size=each.size) for each in session.images]
     origin = f"session {secrets.token_hex(8)}"
-    n_ids = engine.model.n_vocab if session.model.text_id == own.text_id else 0
-    talk = Talk(
+    n_ids = model.language_model.n_vocab if session.model.text_id == own.text_id else 0
+    transcript = Transcript(
         turns=tuple(_turn(turn, images, n_ids, origin) for turn in session.turns),
         pending_images=tuple(images[i] for i in session.pending_images),
         lang=session.language,
         lang_mode=session.lang_mode,
         system=session.system,
     )
-    reason = _difference(session.model, own) or _restored(path, session, engine, images, origin)
+    reason = _difference(session.model, own) or _restored(path, session, model, images, origin)
     if reason:
-        logger.warning("%s: %s; the conversation is read again with the next question", path.name, reason)
-    return talk
+        logger.warning("%s: %s; the conversation is prefilled again with the next question", path.name, reason)
+    return transcript
 
 
 def _turn(turn: StoredTurn, images: list[ImageSegment], n_ids: int, origin: str) -> Turn:
@@ -141,7 +129,7 @@ def _turn(turn: StoredTurn, images: list[ImageSegment], n_ids: int, origin: str)
     return Turn(turn.question, turn.answer, ids, tuple(images[i] for i in turn.images), turn.asked, origin)
 
 
-def _difference(made_with: StoredModel, own: StoredModel) -> str | None:
+def _difference(made_with: ModelIdentity, own: ModelIdentity) -> str | None:
     """Why keys and values cannot serve."""
     if (made_with.text_id, made_with.vision_id) != (own.text_id, own.vision_id):
         also = "other files of " if made_with.name == own.name else ""
@@ -157,17 +145,18 @@ def _shown(text: str) -> str:
 
 
 def _restored(
-    path: Path, session: StoredSession, engine: Engine, images: list[ImageSegment], origin: str
+    path: Path, session: StoredSession, model: LoadedModel, images: list[ImageSegment], origin: str
 ) -> str | None:
-    """Put the file's keys and values into the context; where it has some that do not fit there, says why."""
-    model, n_cells = engine.model, session.n_cells
-    if n_cells == 0:
+    """Put the file's keys and values into the context; the reason, where it has some that do not fit there."""
+    n_cells = session.n_cells
+    if n_cells == 0 or model.prefix is None:
         return None
-    if n_cells > model.n_ctx:
-        return f"it takes {n_cells} tokens of context, and there are {model.n_ctx}"
+    language_model = model.prefix.model
+    if n_cells > language_model.n_ctx:
+        return f"it takes {n_cells} tokens of context, and there are {language_model.n_ctx}"
     try:
-        kv = read_kv(path, session, model.n_state_bytes(n_cells))
-        engine.cache.restore(_cells(kv.cells, origin, images), kv.state)
+        kv = read_kv(path, session, language_model.n_state_bytes(n_cells))
+        model.prefix.cache.restore(_cells(kv.cells, origin, images), kv.state)
     except ArgumentError as error:
         raise SessionError(f"{path.name}: expected keys and values of this model, got others ({error})") from error
     except OutOfMemoryError as error:

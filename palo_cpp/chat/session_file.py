@@ -7,7 +7,7 @@
 
 The last two may be missing: the conversation is then read again. Pixels are kept, and not the embeddings that they
 become, for they are smaller (0.3 MB at most against 1.2 for MobilePALO and 9.4 for PALO-7B), serve any model, and can
-be checked against the content hash by which the KV cache and the feature cache know the image: a file cannot slip other
+be checked against the content hash by which KV cache and embedding cache know the image: a file cannot slip other
 embeddings under a photo.
 
 Zip keeps a CRC-32 of each member, which finds damage. Against intent nothing here helps, for who writes the file writes

@@ -13,27 +13,12 @@ from numpy.typing import NDArray
 from palo_cpp.decoding.options import LANG_MODES
 from palo_cpp.errors import SessionError
 from palo_cpp.languages.languages import LANGUAGES
+from palo_cpp.models.identity import ModelIdentity
 from palo_cpp.vision.image import content_hash_of
 
 FORMAT, VERSION = "palo_cpp session", 1
 N_CELLS_MAX = 1 << 20  # the largest context
 _SIDE_MAX = 1 << 30  # pixels; no photo has more
-
-
-@dataclass(frozen=True)
-class StoredModel:
-    """What a conversation was held with; every field but the name decides whether its keys and values serve again.
-
-    Attributes:
-        name: for people.
-        text_id, vision_id: `GgufHeader.weights_id` of the two files.
-        llama_cpp: version of llama-cpp-python, whose llama.cpp wrote keys and values.
-    """
-
-    name: str
-    text_id: str
-    vision_id: str
-    llama_cpp: str
 
 
 @dataclass(frozen=True)
@@ -93,7 +78,7 @@ class StoredSession:
         n_cells: positions of the KV cache in the file; 0 where it has none.
     """
 
-    model: StoredModel
+    model: ModelIdentity
     language: str | None
     lang_mode: str
     system: str
@@ -126,7 +111,7 @@ def from_json(said: Any, read_square: Callable[[int], NDArray[np.uint8]]) -> Sto
     Raises:
         SessionError: another format, a later version, or anything that `to_json` would not have written.
     """
-    session = _Entry("session.json", said)
+    session = _JsonObject("session.json", said)
     if session.text("format") != FORMAT:
         raise SessionError(f"session.json: expected the format {FORMAT!r}, got another")
     if (version := session.number("version", 0, 2**31)) != VERSION:
@@ -140,7 +125,7 @@ def from_json(said: Any, read_square: Callable[[int], NDArray[np.uint8]]) -> Sto
         session.refuse("lang_mode", f"one of {', '.join(LANG_MODES)}", lang_mode)
     model = session.entry("model")
     return StoredSession(
-        model=StoredModel(**{each.name: model.text(each.name) for each in fields(StoredModel)}),
+        model=ModelIdentity(**{each.name: model.text(each.name) for each in fields(ModelIdentity)}),
         language=language,
         lang_mode=lang_mode,
         system=session.text("system"),
@@ -152,7 +137,7 @@ def from_json(said: Any, read_square: Callable[[int], NDArray[np.uint8]]) -> Sto
     )
 
 
-def _image(entry: _Entry, read_square: Callable[[], NDArray[np.uint8]]) -> StoredImage:
+def _image(entry: _JsonObject, read_square: Callable[[], NDArray[np.uint8]]) -> StoredImage:
     content_hash, preprocess = entry.text("content_hash"), entry.text("preprocess")
     if preprocess not in ("pad", "crop"):
         entry.refuse("preprocess", "pad or crop", preprocess)
@@ -165,13 +150,13 @@ def _image(entry: _Entry, read_square: Callable[[], NDArray[np.uint8]]) -> Store
     return StoredImage(content_hash, preprocess, (size[0], size[1]), square)
 
 
-def _turn(entry: _Entry, n_images: int) -> StoredTurn:
+def _turn(entry: _JsonObject, n_images: int) -> StoredTurn:
     ids = None if entry.value("answer_ids") is None else entry.numbers("answer_ids", 2**31)
     images, asked = entry.numbers("images", n_images), entry.optional_text("asked")
     return StoredTurn(entry.text("question"), entry.text("answer"), ids, images, asked)
 
 
-class _Entry:
+class _JsonObject:
     """A JSON object of which nothing is believed.
 
     Args:
@@ -217,11 +202,11 @@ class _Entry:
             self.refuse(key, "a list", items)
         return list(items)
 
-    def entry(self, key: str) -> _Entry:
-        return _Entry(f"{self._name}, {key}", self.value(key))
+    def entry(self, key: str) -> _JsonObject:
+        return _JsonObject(f"{self._name}, {key}", self.value(key))
 
-    def entries(self, key: str) -> list[_Entry]:
-        return [_Entry(f"{self._name}, {key} {i}", item) for i, item in enumerate(self.items(key))]
+    def entries(self, key: str) -> list[_JsonObject]:
+        return [_JsonObject(f"{self._name}, {key} {i}", item) for i, item in enumerate(self.items(key))]
 
     def _checked(self, key: str, number: Any, low: int, high: int) -> int:
         if isinstance(number, bool) or not isinstance(number, int) or not low <= number <= high:

@@ -12,7 +12,7 @@ from palo_cpp.cli.answering import to_json
 from palo_cpp.cli.console import Status, is_terminal, warn
 from palo_cpp.cli.options import backend_option, debug_option, draft_option, json_option, option
 from palo_cpp.cli.progress import readable_size
-from palo_cpp.errors import ModelNotFoundError
+from palo_cpp.errors import ArgumentError, ModelNotFoundError
 
 if TYPE_CHECKING:
     from palo_cpp.bench.figures import BenchReport
@@ -202,6 +202,8 @@ def _files(
         if model not in PUBLISHED:
             raise
         raise ModelNotFoundError(f"{error}; or add --synthetic to measure with random weights of its shapes") from None
+    if files.mmproj is None:
+        raise ArgumentError(f"bench: expected a model that llama.cpp runs too, got {files.name} of {files.family.name}")
     return files.text.path, files.mmproj.path
 
 

@@ -184,7 +184,7 @@ def instruction_sets() -> list[Finding]:
     from palo_cpp.ggml.llama_library import llama_library
 
     info = _cpu_info()
-    features = f"{info.get('flags', '')} {info.get('Features', '')}".split()
+    features = f"{info.get('flags', '')} {info.get('ImageEmbeddings', '')}".split()
     has = " ".join(name for name in CPU_FEATURES if name in features)
     available = ", ".join(getattr(core, "available_isas", lambda: ["ref"])())
     llama = llama_library().llama_print_system_info().decode("utf-8", "replace")
@@ -279,12 +279,13 @@ def _model(path: Path) -> Finding:
 
 
 def _language_model(name: str, files: ModelFiles) -> Finding:
-    from palo_cpp.llm.language_model import default_n_ctx
-    from palo_cpp.machine import estimate_memory, memory_available
+    from palo_cpp.machine import memory_available
+    from palo_cpp.models.loading import Choices, needed_memory
 
-    n_ctx = default_n_ctx(files.text)
-    needed, available = estimate_memory(files.text, files.mmproj, n_ctx=n_ctx).total, memory_available()
-    value = f"language model, goes with {files.mmproj.path.name}; takes {_size(needed)} with {n_ctx} tokens of context"
+    n_ctx = files.family.sizes(files.text).n_ctx
+    needed, available = needed_memory(files, Choices()).total, memory_available()
+    partner = f", goes with {files.mmproj.path.name}" if files.mmproj else ""
+    value = f"language model{partner}; takes {_size(needed)} with {n_ctx} tokens of context"
     if available is not None and needed > available:
         return Finding(
             name, f"{value}, more than is available", advice="palo-cpp quantize makes it smaller; so does -c"

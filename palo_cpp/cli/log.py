@@ -41,8 +41,8 @@ def shown_warnings(*, is_debugging: bool) -> Iterator[None]:
 
 @contextmanager
 def shown_stages(show: Callable[[str], None]) -> Iterator[None]:
-    """Hand what a question is at (`palo_cpp.chat.answer_run` logs it as INFO) to `show` while the block runs."""
-    with _handling("palo_cpp.chat.answer_run", _Stages(show), logging.NOTSET):
+    """Hand what a question is at (`palo_cpp.chat.stages` logs it as INFO) to `show` while the block runs."""
+    with _handling("palo_cpp.chat.stages", _Stages(show), logging.NOTSET):
         yield
 
 

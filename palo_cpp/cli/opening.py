@@ -32,7 +32,7 @@ def open_palo(options: ModelOptions) -> Palo:
         vision_precision=options.vision_precision,
         backend=options.backend,
         draft=options.draft,
-        feature_cache_dir=options.feature_cache,
+        embedding_cache_dir=options.embedding_cache,
     )
 
 

@@ -29,7 +29,7 @@ class ModelOptions:
     vision_precision: Literal["int8", "float"]
     backend: Literal["auto", "palo", "cpu"]
     draft: str | None
-    feature_cache: str | None
+    embedding_cache: str | None
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,8 @@ _MODEL = (
     backend_option,
     draft_option,
     option(
-        "--feature-cache",
-        env="FEATURE_CACHE",
+        "--embedding-cache",
+        env="EMBEDDING_CACHE",
         default=None,
         metavar="DIR",
         help="Keep what the vision encoder makes of images in DIR, 4 GiB at most, so that each is encoded once.",

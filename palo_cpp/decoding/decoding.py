@@ -12,8 +12,8 @@ from palo_cpp.decoding.options import DecodingOptions
 from palo_cpp.decoding.sampler import Sampler
 from palo_cpp.decoding.text_stream import TextStream
 from palo_cpp.decoding.token_constraint import TokenConstraint, allowed_by_all
-from palo_cpp.decoding.utf8_constraint import Utf8Constraint
-from palo_cpp.llm.token_table import Vocabulary
+from palo_cpp.decoding.utf8_constraint import Utf8Constraint, utf8_masks
+from palo_cpp.llm.token_table import HasTokenTable
 
 
 class Decoding:
@@ -38,19 +38,27 @@ class Decoding:
     """
 
     def __init__(
-        self, vocabulary: Vocabulary, options: DecodingOptions, constraints: Sequence[TokenConstraint] = ()
+        self,
+        vocabulary: HasTokenTable,
+        options: DecodingOptions,
+        constraints: Sequence[TokenConstraint] = (),
+        *,
+        has_byte_tokens: bool = True,
     ) -> None:
         """Begin an answer.
 
         Args:
             vocabulary: of the model whose logits come.
             options: how to choose and when to stop.
-            constraints: which tokens may come, the most important first; they belong to this answer alone. That its
-                bytes are UTF-8 comes before them all.
+            constraints: which tokens may come, the most important first; they belong to this answer alone.
+            has_byte_tokens: a character may take several tokens: that their bytes are UTF-8 comes before all
+                constraints.
         """
         self._table = vocabulary.token_table
         self._options = options
-        self._constraints = (Utf8Constraint(self._table.utf8), *constraints)
+        self._constraints: tuple[TokenConstraint, ...] = tuple(constraints)
+        if has_byte_tokens:
+            self._constraints = (Utf8Constraint(utf8_masks(self._table)), *constraints)
         self._stream = TextStream(options.stop)
         self.sampler = Sampler(options)
         self.token_ids: list[int] = []
@@ -76,7 +84,14 @@ class Decoding:
         Raises:
             ModelFormatError: the logits are not numbers.
         """
-        token = self.sampler.pick(logits, allowed_by_all(self._constraints))
+        return self.accept(self.sampler.pick(logits, allowed_by_all(self._constraints)))
+
+    def accept(self, token: int) -> str:
+        """Record the next token, however it was chosen.
+
+        Returns:
+            Text that may be shown now: whole characters, often "".
+        """
         self.first_token_at = self.first_token_at or time.perf_counter()
         if self._table.ends_generation[token]:
             self.finish_reason = "stop"

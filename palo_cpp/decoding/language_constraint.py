@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.decoding.character_automaton import DEAD, CharacterAutomaton
-from palo_cpp.decoding.vocabulary_masks import VocabularyMasks
+from palo_cpp.decoding.vocabulary_masks import VocabularyMasks, token_bytes
 from palo_cpp.languages.languages import get_language
 from palo_cpp.languages.scripts import COMMON, NEVER, SCRIPTS, script_of, scripts_of_all
-from palo_cpp.llm.token_table import Vocabulary
+from palo_cpp.llm.token_table import HasTokenTable
 
 if TYPE_CHECKING:
     from palo_cpp.decoding.token_constraint import TokenConstraint
@@ -50,7 +50,7 @@ def _automaton(scripts: tuple[str, ...]) -> CharacterAutomaton:
 class LanguageConstraints:
     """Makes the constraints of one model's answers; their masks are made once for each script."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: HasTokenTable) -> None:
         self._vocabulary = vocabulary
         self._masks: dict[tuple[str, ...], VocabularyMasks] = {}
 
@@ -68,7 +68,7 @@ class LanguageConstraints:
             return ()
         scripts = get_language(language).letters
         if scripts not in self._masks:
-            self._masks[scripts] = VocabularyMasks(self._vocabulary.token_table.bytes, _automaton(scripts))
+            self._masks[scripts] = VocabularyMasks(token_bytes(self._vocabulary.token_table), _automaton(scripts))
         kind = StrictScript if mode == "strict" else PreferredScript
         return (kind(self._masks[scripts], scripts),)
 

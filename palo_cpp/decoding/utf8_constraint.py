@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.decoding.character_automaton import DEAD, CharacterAutomaton
-from palo_cpp.decoding.vocabulary_masks import VocabularyMasks
+from palo_cpp.decoding.vocabulary_masks import VocabularyMasks, token_bytes
+from palo_cpp.llm.token_table import TokenTable
 
 _BETWEEN_CHARACTERS = 1
 # The sign of broken text. Vocabularies hold it because their training texts were broken: no answer means it.
@@ -22,6 +24,16 @@ def utf8_automaton() -> CharacterAutomaton:
     targets = np.full((1, 0x110000), _BETWEEN_CHARACTERS, np.uint8)
     targets[0, _SURROGATES] = targets[0, _REPLACEMENT] = DEAD
     return CharacterAutomaton(targets)
+
+
+_MASKS: WeakKeyDictionary[TokenTable, VocabularyMasks] = WeakKeyDictionary()
+
+
+def utf8_masks(table: TokenTable) -> VocabularyMasks:
+    """Which tokens of a vocabulary keep an answer's bytes UTF-8."""
+    if table not in _MASKS:
+        _MASKS[table] = VocabularyMasks(token_bytes(table), utf8_automaton())
+    return _MASKS[table]
 
 
 class Utf8Constraint:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.decoding.character_automaton import DEAD, CharacterAutomaton
+from palo_cpp.llm.token_table import TokenTable
 
 
 class TokenBytes:
-    """The bytes of all tokens, one behind the other.
+    """The bytes of all tokens, one after the other.
 
     Attributes:
         pieces: each token's bytes; none for control tokens.
@@ -33,6 +35,16 @@ class TokenBytes:
         self.with_bytes = np.flatnonzero(self.lengths)
         first = self.data[self.begins[self.with_bytes]]
         self.continuing = self.with_bytes[(first >= 0x80) & (first < 0xC0)]
+
+
+_TOKEN_BYTES: WeakKeyDictionary[TokenTable, TokenBytes] = WeakKeyDictionary()
+
+
+def token_bytes(table: TokenTable) -> TokenBytes:
+    """The tokens of a vocabulary, laid out once to be walked through all at once."""
+    if table not in _TOKEN_BYTES:
+        _TOKEN_BYTES[table] = TokenBytes(table.pieces, table.ends_generation)
+    return _TOKEN_BYTES[table]
 
 
 class VocabularyMasks:

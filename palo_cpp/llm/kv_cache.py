@@ -1,66 +1,46 @@
-"""What stands in the language model's context, and how little of a prompt must be read anew.
+"""Tracks what the context holds, so that only the new part of a prompt is decoded.
 
-A conversation is a list of segments, and the KV cache holds a prefix of one. Every prompt is compared with it position
-by position, an image by the hash of its pixels, and only what differs is decoded. Conversations that take turns on one
-context stay right: the one that finds its own prefix gone reads it again.
+A conversation is a list of segments, and a sequence of the context holds a prefix of one. Every prompt is compared with
+what is held, position by position, an image by the hash of its pixels, and only what differs is decoded. Answers that
+are under way at the same time have a sequence each, which share the cells of what their prompts have in common; one
+that must give up its room is prefilled again when it goes on. An ended answer's sequence serves the next prompt.
 """
 
 from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.errors import ArgumentError, OutOfMemoryError
-from palo_cpp.families.palo.prompt import ImageSegment, Segment, TextSegment
+from palo_cpp.llm.sequence_pool import Context, HeldSequence, SequencePool
 from palo_cpp.llm.sequence_state import State
+from palo_cpp.segments import Cell, ImageSegment, Segment, TextSegment, cells_of, n_common
 
-# Rows that are read ahead at once. A question about something else waits for as many: on a slow machine a few seconds
-# of PALO-7B. Fewer would not keep the matrix kernels busy.
+# Rows that are prefilled ahead at once. A question about something else waits for as many: on a slow machine a few
+# seconds of PALO-7B. Fewer would not keep the matrix kernels busy.
 N_AHEAD = 128
 
-# One position of the context: a token id, a row of an image, or a token whose keys and values came from elsewhere.
-Cell = int | tuple[str, int]
-
-
-class Context(Protocol):
-    """What the cache needs of a language model."""
-
-    n_ctx: int
-    lock: Any
-
-    def decode(self, inputs: Any, *, position: int, all_logits: bool = False) -> NDArray[np.float32]:
-        """Append tokens or embeddings; the logits that follow, or all."""
-        ...
-
-    def remove(self, seq_id: int, start: int = 0) -> None:
-        """Drop the end of a sequence."""
-        ...
-
-    def sequence_state(self, seq_id: int = 0, *, end: int | None = None) -> State:
-        """Keys and values of a sequence."""
-        ...
-
-    def set_sequence_state(self, state: State, seq_id: int = 0, *, n_expected: int | None = None) -> int:
-        """Put them back."""
-        ...
+# image_embeddings [n_image_tokens, n_embd] f32 by content hash.
+Embeddings = Mapping[str, NDArray[np.float32]]
 
 
 @dataclass(eq=False)
 class Cursor:
-    """One conversation's place in the context.
+    """One answer's place in the context.
 
     Attributes:
         segments: the prompt.
-        cells: what the context must hold: the prompt's positions, then the answer's tokens.
-        n_cached: positions of the prompt that stood there already.
+        cells: what its sequence must hold: the prompt's positions, then the answer's tokens.
+        n_cached: positions of the prompt that were held already.
         logits: [n_vocab] f32 after the prompt.
-        guess: a token that stands in the context behind `cells` before it was chosen, with the logits that follow it.
+        guess: a token that the sequence holds after `cells` before it was chosen, with the logits that follow it.
+        n_placed: how often its prompt was prefilled: once, and again each time it had to give up its room.
+        sequence: where it is, or was before it gave up its room.
     """
 
     segments: list[Segment]
@@ -68,30 +48,23 @@ class Cursor:
     n_cached: int = 0
     logits: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32), repr=False)
     guess: tuple[int, NDArray[np.float32]] | None = field(default=None, repr=False)
+    n_placed: int = 0
+    sequence: HeldSequence | None = field(default=None, repr=False)
+
+    @property
+    def is_displaced(self) -> bool:
+        """Whether its sequence was given to another answer."""
+        return self.sequence is None or self.sequence.cells is not self.cells
 
     def is_guessed(self, token: int) -> bool:
-        """Whether this token stands there already."""
+        """Whether this token was decoded already."""
         return self.guess is not None and self.guess[0] == token
 
-
-def cells_of(segments: Sequence[Segment]) -> list[Cell]:
-    """The positions that segments take."""
-    cells: list[Cell] = []
-    for segment in segments:
-        if isinstance(segment, TextSegment):
-            # One cell tells the origin of all behind it: prompts are compared from their beginning on.
-            cells += [(segment.origin, segment.tokens[0]), *segment.tokens[1:]] if segment.origin else segment.tokens
-        else:
-            cells += [(segment.content_hash, row) for row in range(len(segment))]
-    return cells
-
-
-def n_common(cells: Sequence[Cell], wanted: Sequence[Cell]) -> int:
-    """Length of the longest common prefix."""
-    for i, (cell, other) in enumerate(zip(cells, wanted, strict=False)):
-        if cell != other:
-            return i
-    return min(len(cells), len(wanted))
+    def whole(self) -> list[Segment]:
+        """The prompt and what was answered until now."""
+        n_prompt = sum(map(len, self.segments))
+        answer = tuple(cell for cell in self.cells[n_prompt:] if isinstance(cell, int))
+        return [*self.segments, TextSegment(answer)] if answer else self.segments
 
 
 def check_fits(segments: Sequence[Segment], n_ctx: int) -> int:
@@ -105,7 +78,7 @@ def check_fits(segments: Sequence[Segment], n_ctx: int) -> int:
         The prompt's length in tokens.
 
     Raises:
-        ArgumentError: says by how many tokens it is too long.
+        ArgumentError: by how many tokens it is too long.
     """
     n_tokens = sum(map(len, segments))
     n_over = n_tokens + 1 - n_ctx
@@ -120,186 +93,236 @@ def check_fits(segments: Sequence[Segment], n_ctx: int) -> int:
 
 
 class KvCache:
-    """The one sequence of a context that conversations share.
+    """The sequences of a context that answers share.
+
+    Images are never encoded here: what a prompt needs is asked with `images_to_prefill` and handed in as embeddings, so
+    that nothing holds the model's lock while an image is encoded.
 
     Attributes:
-        turn: hold it for a whole answer, so that answers asked for by several threads come one after the other instead
-            of displacing each other's prompt at every token.
+        turn: hold it for a whole answer that nobody reads piece by piece, so that answers asked for by several threads
+            come one after the other instead of sharing the room.
     """
 
     def __init__(self, model: Context) -> None:
         self._model = model
-        self._cells: list[Cell] = []
-        self._answering: weakref.WeakSet[Cursor] = weakref.WeakSet()  # answers that nobody reads to the end die out
+        self._pool = SequencePool(model)
         self.turn = threading.RLock()
 
-    def read(self, segments: list[Segment]) -> Cursor:
-        """Bring the context to the end of a prompt, decoding only what it does not hold.
+    # ---- prompts
+
+    def images_to_prefill(self, segments: Sequence[Segment]) -> list[ImageSegment]:
+        """Those images of a prompt whose embeddings are needed to prefill it, as the context is now."""
+        cells = cells_of(segments)
+        with self._model.lock:
+            return _images_after(segments, self._pool.n_held(cells))
+
+    def prefill(self, segments: list[Segment], embeddings: Embeddings) -> Cursor | None:
+        """Bring a sequence to the end of a prompt, decoding only what it does not hold.
 
         Args:
             segments: the prompt; it must fit and end with text.
+            embeddings: of the images that `images_to_prefill` named.
 
         Returns:
-            The place reached, with the logits there.
+            The place reached, with the logits there; None where the context has changed since, so that further images
+            are needed: nothing was decoded.
         """
         cursor = Cursor(segments, cells_of(segments))
         with self._model.lock:
-            cursor.n_cached, cursor.logits = self._read(segments, cursor.cells)
-            self._answering.add(cursor)
-        return cursor
+            return cursor if self._place(cursor, embeddings) else None
 
-    def release(self, cursor: Cursor) -> None:
-        """The answer that began here has ended; what it left in the context stays."""
-        with self._model.lock:
-            self._answering.discard(cursor)
-            if self._cells is cursor.cells:
-                self._drop_guess(cursor)
+    def prefill_ahead(self, segments: Sequence[Segment], embeddings: Embeddings, is_over: Callable[[], bool]) -> None:
+        """Prefill the beginning of a prompt that is still being typed, in pieces between which others get the context.
 
-    def images_to_read(self, segments: Sequence[Segment]) -> list[ImageSegment]:
-        """Those images of a prompt whose embeddings will be needed to read it, as the context is now."""
-        with self._model.lock:
-            n_cached, end = n_common(self._cells, cells_of(segments)), 0
-        images = []
-        for segment in segments:
-            end += len(segment)
-            if isinstance(segment, ImageSegment) and end > n_cached:
-                images.append(segment)
-        return images
-
-    def read_ahead(self, segments: Sequence[Segment], is_over: Callable[[], bool]) -> None:
-        """Read the beginning of a prompt that is still being typed, in pieces between which others get the context.
-
-        It gives way: it ends where an answer is being decoded or another prompt is read meanwhile.
+        It gives way: it ends where an answer is being decoded or another prompt is prefilled meanwhile.
 
         Args:
             segments: the beginning.
+            embeddings: of the images that `images_to_prefill` named.
             is_over: asked before each piece, whether to stop there.
         """
         cells = cells_of(segments)
         mine: list[Cell] | None = None
         while True:
             with self._model.lock:
-                if is_over() or (mine is not None and mine is not self._cells) or len(self._answering) > 0:
+                if is_over() or self._pool.is_running:
                     return
-                n_cached = n_common(self._cells, cells)
-                if n_cached == len(cells):
+                sequence = self._pool.nearest(cells)
+                if mine is not None and mine is not sequence.cells:
                     return
-                self._cut(n_cached)
-                self._read_piece(segments, cells, N_AHEAD)
-                mine = self._cells
+                n_cached = n_common(sequence.cells, cells)
+                if n_cached == len(cells) or not _has_all(embeddings, _images_after(segments, n_cached)):
+                    return
+                sequence = self._pool.own(sequence, n_cached)
+                self._decode_piece(sequence, segments, cells, embeddings, N_AHEAD)
+                mine = sequence.cells
 
-    def advance(self, cursor: Cursor, token: int, guess: int | None = None) -> NDArray[np.float32]:
+    def n_to_prefill(self, segments: Sequence[Segment]) -> int:
+        """Positions of a prompt that no sequence holds."""
+        cells = cells_of(segments)
+        with self._model.lock:
+            return len(cells) - self._pool.n_held(cells)
+
+    # ---- answers
+
+    def advance(
+        self, cursor: Cursor, token: int, guess: int | None = None, embeddings: Embeddings | None = None
+    ) -> NDArray[np.float32] | None:
         """Append a token of the answer; where it was guessed right before, nothing is decoded.
 
         Args:
-            cursor: the conversation's place; moves on by one.
+            cursor: the answer's place; moves on by one.
             token: its id.
-            guess: the token that may come behind it: decoded in the same step, and dropped if another one comes.
+            guess: the token that may come next: decoded in the same step, and dropped if another one comes.
+            embeddings: of images, where the cursor was displaced and `images_to_prefill(cursor.whole())` names some.
 
         Returns:
-            logits [n_vocab] f32 that follow `token`.
+            logits [n_vocab] f32 that follow `token`; None where such embeddings are missing: nothing has changed.
         """
         with self._model.lock:
-            if self._cells is not cursor.cells:
-                self._return_to(cursor)
+            if cursor.is_displaced and not self._place(cursor, embeddings or {}):
+                return None
+            assert cursor.sequence is not None  # it was placed
+            self._pool.use(cursor.sequence)
             if cursor.guess and cursor.is_guessed(token):
                 (_, logits), cursor.guess = cursor.guess, None
             else:
                 self._drop_guess(cursor)
-                logits = self._decode_behind(cursor, token, guess)
+                logits = self._decode_after(cursor, cursor.sequence, token, guess)
             cursor.cells.append(token)
             return logits
 
-    def n_unread(self, segments: Sequence[Segment]) -> int:
-        """Positions of a prompt that the context does not hold."""
-        cells = cells_of(segments)
+    def release(self, cursor: Cursor) -> None:
+        """The answer has ended; its sequence stays for what may follow."""
         with self._model.lock:
-            return len(cells) - n_common(self._cells, cells)
+            self._drop_guess(cursor)
+            if cursor.sequence is not None and not cursor.is_displaced:
+                cursor.sequence.answer = None
 
     def n_free(self, cursor: Cursor) -> int:
-        """Tokens that still fit behind a conversation's place."""
+        """Tokens that still fit after an answer's place."""
         return self._model.n_ctx - len(cursor.cells)
 
-    def _decode_behind(self, cursor: Cursor, token: int, guess: int | None) -> NDArray[np.float32]:
-        position = len(cursor.cells)
-        if guess is None:
-            return self._model.decode([token], position=position)
-        logits, after_guess = self._model.decode([token, guess], position=position, all_logits=True)
-        cursor.guess = guess, after_guess
-        return np.asarray(logits)
+    def alone(self, cursor: Cursor) -> int | None:
+        """Empty all sequences but a cursor's.
 
-    def _drop_guess(self, cursor: Cursor) -> None:
-        if cursor.guess:
-            self._model.remove(0, len(cursor.cells))
-            cursor.guess = None
+        Returns:
+            The number of its sequence; None where it is displaced: nothing was emptied.
+        """
+        with self._model.lock:
+            if cursor.sequence is None or cursor.is_displaced:
+                return None
+            self._pool.empty_all_but(cursor.sequence)
+            return cursor.sequence.seq_id
+
+    # ---- what is kept outside
 
     def clear(self) -> None:
         """Forget everything."""
         with self._model.lock:
-            self._cells = []
-            self._model.remove(0)
+            self._pool.empty_all_but(None)
 
     def stored(self, segments: Sequence[Segment]) -> tuple[list[Cell], State] | None:
-        """Copy what stands there of a prompt, for `restore`.
+        """Copy what is held of a prompt, for `restore`.
 
         Args:
             segments: a conversation, as far as it has come.
 
         Returns:
-            The longest prefix of it that stands there, with its keys and values; None where nothing does.
+            The longest prefix of it that is held, with its keys and values; None where nothing is.
         """
         cells = cells_of(segments)
         with self._model.lock:
-            n_common_cells = n_common(self._cells, cells)
-            if n_common_cells == 0:
+            n_held = self._pool.n_held(cells)
+            if n_held == 0:
                 return None
-            return cells[:n_common_cells], self._model.sequence_state(0, end=n_common_cells)
+            return cells[:n_held], self._model.sequence_state(self._pool.nearest(cells).seq_id, end=n_held)
 
     def restore(self, cells: Sequence[Cell], state: State) -> None:
-        """Put back what `stored` returned; what stood there is displaced.
+        """Put back what `stored` returned; ended answers' sequences make room for it.
 
         Raises:
             ArgumentError: it is not what `stored` returns for this model, or too long; nothing has changed.
-            OutOfMemoryError: llama.cpp did not take it; nothing stands there.
+            OutOfMemoryError: llama.cpp did not take it; nothing is held of it.
         """
         with self._model.lock:
+            sequence = self._pool.idle()
+            self._pool.make_room(len(cells) - len(sequence.cells), sequence)
             try:
-                self._model.set_sequence_state(state, 0, n_expected=len(cells))
+                self._model.set_sequence_state(state, sequence.seq_id, n_expected=len(cells))
             except OutOfMemoryError:
-                self._cells = []
+                self._pool.empty(sequence)
                 raise
-            self._cells = list(cells)
+            sequence.cells = list(cells)
+            self._pool.use(sequence)
 
-    def _return_to(self, cursor: Cursor) -> None:
-        """Another conversation used the context meanwhile: read again what it displaced."""
+    # ---- decoding
+
+    def _place(self, cursor: Cursor, embeddings: Embeddings) -> bool:
+        """Prefill all of a cursor's cells into a sequence of its own; False where images are missing."""
+        segments, cells = cursor.whole(), cursor.cells
+        nearest = self._pool.nearest(cells)
+        # The last position is decoded again even where it is held: its logits are not.
+        n_cached = min(n_common(nearest.cells, cells), len(cells) - 1)
+        if not _has_all(embeddings, _images_after(segments, n_cached)):
+            return False
+        sequence = self._pool.own(nearest, n_cached)
+        self._pool.make_room(len(cells) - n_cached, sequence)
+        while len(sequence.cells) < len(cells):
+            cursor.logits = self._decode_piece(sequence, segments, cells, embeddings, len(cells))
+        cursor.n_cached = cursor.n_cached if cursor.n_placed else n_cached
+        cursor.n_placed, cursor.guess = cursor.n_placed + 1, None
+        cursor.sequence, sequence.cells, sequence.answer = sequence, cells, weakref.ref(cursor)
+        return True
+
+    def _decode_after(
+        self, cursor: Cursor, sequence: HeldSequence, token: int, guess: int | None
+    ) -> NDArray[np.float32]:
+        position, seq_id = len(cursor.cells), sequence.seq_id
+        self._pool.make_room(1 if guess is None else 2, sequence)
+        if guess is None:
+            return self._model.decode([token], position=position, seq_id=seq_id)
+        logits, after_guess = self._model.decode([token, guess], position=position, seq_id=seq_id, all_logits=True)
+        cursor.guess = guess, after_guess
+        return np.asarray(logits)
+
+    def _drop_guess(self, cursor: Cursor) -> None:
+        if cursor.guess and cursor.sequence and not cursor.is_displaced:
+            self._model.remove(cursor.sequence.seq_id, len(cursor.cells))
         cursor.guess = None
-        n_prompt = sum(map(len, cursor.segments))
-        answer = TextSegment(tuple(cell for cell in cursor.cells[n_prompt:] if isinstance(cell, int)))
-        self._read([*cursor.segments, answer], cursor.cells)
 
-    def _read(self, segments: Sequence[Segment], cells: list[Cell]) -> tuple[int, NDArray[np.float32]]:
-        # The last position is decoded again even where it is cached: its logits are not.
-        n_cached = min(n_common(self._cells, cells), len(cells) - 1)
-        self._cut(n_cached)
-        logits = np.empty(0, np.float32)
-        while len(self._cells) < len(cells):
-            logits = self._read_piece(segments, cells, len(cells))
-        self._cells = cells
-        return n_cached, logits
-
-    def _cut(self, n_cached: int) -> None:
-        self._model.remove(0, n_cached)
-        self._cells = self._cells[:n_cached]
-
-    def _read_piece(self, segments: Sequence[Segment], cells: list[Cell], n_most: int) -> NDArray[np.float32]:
-        """Decode what the context lacks of one segment, or the next `n_most` rows of that."""
-        begin = len(self._cells)
+    def _decode_piece(
+        self,
+        sequence: HeldSequence,
+        segments: Sequence[Segment],
+        cells: list[Cell],
+        embeddings: Embeddings,
+        n_most: int,
+    ) -> NDArray[np.float32]:
+        """Decode what a sequence lacks of one segment, or the next `n_most` rows of that."""
+        begin = len(sequence.cells)
         start = end = 0
         for segment in segments:
             start, end = end, end + len(segment)
             if end > begin:
                 break
         end = min(end, begin + n_most)
-        logits = self._model.decode(segment.rows()[begin - start : end - start], position=begin)
-        self._cells = self._cells + cells[begin:end]
+        rows = segment.tokens if isinstance(segment, TextSegment) else embeddings[segment.content_hash]
+        inputs = rows[begin - start : end - start]
+        logits = self._model.decode(inputs, position=begin, seq_id=sequence.seq_id)
+        sequence.cells = sequence.cells + cells[begin:end]
         return logits
+
+
+def _images_after(segments: Sequence[Segment], n_cells: int) -> list[ImageSegment]:
+    """The images of a prompt that do not lie whole within its first cells."""
+    images, end = [], 0
+    for segment in segments:
+        end += len(segment)
+        if isinstance(segment, ImageSegment) and end > n_cells:
+            images.append(segment)
+    return images
+
+
+def _has_all(embeddings: Embeddings, images: Sequence[ImageSegment]) -> bool:
+    return all(image.content_hash in embeddings for image in images)

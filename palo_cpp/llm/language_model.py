@@ -25,25 +25,12 @@ from palo_cpp.llm.context import N_OUTPUTS_MAX, N_SEQ_MAX, free, load_model, mak
 from palo_cpp.llm.gguf_checks import check_language_model, checked_embeddings, checked_tokens
 from palo_cpp.llm.sequence_lengths import SequenceLengths
 from palo_cpp.llm.sequence_state import State, StateLayout, check_state, put_back, taken_out
+from palo_cpp.llm.text_sizes import N_CTX_MAX, N_CTX_MIN, TextSizes
 from palo_cpp.llm.token_table import TokenTable
 from palo_cpp.llm.vocabulary import Vocabulary
 from palo_cpp.machine import n_physical_cores
 
 logger = logging.getLogger(__name__)
-
-# A KV cache for more than this is not taken without being asked for: 4096 tokens of PALO-7B are 2 GiB.
-DEFAULT_N_CTX_MAX = 4096
-N_CTX_MIN, N_CTX_MAX = 16, 1 << 20
-
-
-def default_n_ctx(header: GgufHeader) -> int:
-    """How many tokens of context a model gets where the user names no number.
-
-    That is what PALO was trained with (`palo.context_length`), else what its base was.
-    """
-    lengths = [header.metadata.get(f"{prefix}.context_length") for prefix in ("palo", "llama")]
-    trained = next((n for n in lengths if isinstance(n, int) and n >= N_CTX_MIN), DEFAULT_N_CTX_MAX)
-    return min(trained, DEFAULT_N_CTX_MAX)
 
 
 class LanguageModel:
@@ -56,6 +43,7 @@ class LanguageModel:
         metadata: its metadata, key -> value.
         n_ctx: tokens that fit into the context, over all sequences.
         n_vocab, n_embd, n_layer: the model's sizes.
+        sizes: all of them, as the file's header has them.
         n_threads: threads that compute, for one token and for many alike.
         bos_id, eos_id: token ids; eos_id is `</s>`.
         backend: which of its weights our own kernels compute with.
@@ -89,7 +77,8 @@ class LanguageModel:
         self.path = Path(path)
         self._header = header or read_header(self.path)
         check_language_model(self._header)
-        self.n_ctx = _checked_n_ctx(n_ctx, self._header)
+        self.sizes = TextSizes.of(self._header)
+        self.n_ctx = _checked_n_ctx(n_ctx, self.sizes)
         self.n_threads = _checked_n_threads(n_threads)
         mode = checked_mode(backend)
         self.metadata: dict[str, Scalar] = self._header.metadata
@@ -352,7 +341,7 @@ class LanguageModel:
             OutOfMemoryError: llama.cpp did not take it; the sequence is empty.
         """
         _check_seq_id(seq_id)
-        n_cells = check_state(state, StateLayout.of(self._header), n_expected)
+        n_cells = check_state(state, StateLayout.of(self.sizes), n_expected)
         with self.lock:
             self._check_open()
             self._check_fits(n_cells, self.n_ctx - self._lengths.n_used_without(seq_id))
@@ -363,7 +352,7 @@ class LanguageModel:
 
     def n_state_bytes(self, n_tokens: int) -> int:
         """Size of `sequence_state` for so many tokens and embeddings."""
-        return StateLayout.of(self._header).n_bytes(n_tokens)
+        return StateLayout.of(self.sizes).n_bytes(n_tokens)
 
     # ---- end of life
 
@@ -406,13 +395,14 @@ def _check_seq_id(seq_id: int) -> None:
         raise ArgumentError(f"seq_id: expected 0 to {N_SEQ_MAX - 1}, got {seq_id}")
 
 
-def _checked_n_ctx(n_ctx: int, header: GgufHeader) -> int:
+def _checked_n_ctx(n_ctx: int, sizes: TextSizes) -> int:
     if n_ctx != 0 and not N_CTX_MIN <= n_ctx <= N_CTX_MAX:
         raise ArgumentError(f"n_ctx: expected 0 (the model's) or {N_CTX_MIN} to {N_CTX_MAX}, got {n_ctx}")
-    trained = int(header.metadata["llama.context_length"])
-    if n_ctx > trained:
-        logger.warning("n_ctx is %d but the model was trained with %d: answers far into it will suffer", n_ctx, trained)
-    return n_ctx or default_n_ctx(header)
+    if n_ctx > sizes.n_ctx_train:
+        logger.warning(
+            "n_ctx is %d but the model was trained with %d: answers far into it will suffer", n_ctx, sizes.n_ctx_train
+        )
+    return n_ctx or sizes.n_ctx
 
 
 def _checked_n_threads(n_threads: int) -> int:

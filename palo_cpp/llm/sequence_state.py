@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.errors import ArgumentError, OutOfMemoryError
-from palo_cpp.ggml.gguf_header import GgufHeader
+from palo_cpp.llm.text_sizes import TextSizes
 
 State = NDArray[np.uint8]
 
@@ -48,15 +48,9 @@ class StateLayout:
     n_value_bytes: int
 
     @classmethod
-    def of(cls, header: GgufHeader) -> StateLayout:
-        """The layout of a LLaMA whose header was checked."""
-        metadata = header.metadata
-        n_embd, n_head = int(metadata["llama.embedding_length"]), int(metadata["llama.attention.head_count"])
-        n_head_kv = int(metadata.get("llama.attention.head_count_kv", n_head))
-        n_key, n_value = (
-            int(metadata.get(f"llama.attention.{which}_length", n_embd // n_head)) for which in ("key", "value")
-        )
-        return cls(int(metadata["llama.block_count"]), 2 * n_head_kv * n_key, 2 * n_head_kv * n_value)
+    def of(cls, sizes: TextSizes) -> StateLayout:
+        """The layout of a model of these sizes."""
+        return cls(sizes.n_layer, 2 * sizes.n_head_kv * sizes.n_key, 2 * sizes.n_head_kv * sizes.n_value)
 
     @property
     def n_cell_bytes(self) -> int:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-from palo_cpp.decoding.utf8_constraint import utf8_automaton
-from palo_cpp.decoding.vocabulary_masks import TokenBytes, VocabularyMasks
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,18 +21,8 @@ class TokenTable:
     pieces: tuple[bytes, ...]
     ends_generation: NDArray[np.bool_]
 
-    @cached_property
-    def bytes(self) -> TokenBytes:
-        """The same, laid out to be walked through all at once."""
-        return TokenBytes(self.pieces, self.ends_generation)
 
-    @cached_property
-    def utf8(self) -> VocabularyMasks:
-        """Which tokens keep an answer's bytes UTF-8."""
-        return VocabularyMasks(self.bytes, utf8_automaton())
-
-
-class Vocabulary(Protocol):
+class HasTokenTable(Protocol):
     """What decoding needs of a language model."""
 
     @property

@@ -1,4 +1,4 @@
-"""From what the user names to the checked pair of files: text model and mmproj."""
+"""From what the user names to the checked files of one model: text model and mmproj."""
 
 from __future__ import annotations
 
@@ -7,29 +7,36 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from palo_cpp.errors import ArgumentError, ModelFormatError, ModelNotFoundError
+from palo_cpp.families.family import Family
+from palo_cpp.families.registry import family_of
 from palo_cpp.ggml.gguf_header import GgufHeader, read_header
-from palo_cpp.llm.gguf_checks import check_language_model
 
 MMPROJ_PREFIX = "mmproj-"
 # PALO-Nano, the demo that comes with the package (nano/ trains it).
 NANO = "nano"
 NANO_FOLDER = Path(__file__).parents[1] / "shipped" / NANO
-NANO_NAME = "PALO-Nano"
 PUBLISHED = ("mobile", "7b", "13b")
 _CHECKPOINT_FILES = ("*.safetensors", "*.bin", "*.safetensors.index.json", "*.bin.index.json")
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """The two files of one model.
+    """The files of one model.
 
     Attributes:
+        family: what it belongs to.
         text: header of the language model's file.
-        mmproj: header of the file of vision tower and projector.
+        mmproj: header of the file of vision tower and projector; None in families that have none.
     """
 
+    family: Family
     text: GgufHeader
-    mmproj: GgufHeader
+    mmproj: GgufHeader | None
+
+    @property
+    def name(self) -> str:
+        """The model's name, as its file has it."""
+        return str(self.text.metadata.get("general.name", self.text.path.stem))
 
 
 def find_model(model: str | Path) -> ModelFiles:
@@ -51,9 +58,9 @@ def find_model(model: str | Path) -> ModelFiles:
     if "\0" in str(path) or not str(model):
         raise ArgumentError(f"model: expected a folder or a GGUF file, got {str(model)!r}")
     if path.is_dir():
-        return _checked(*_pair_in(path))
+        return model_files(*_pair_in(path))
     if path.is_file():
-        return _checked(*_pair_of(read_header(path)))
+        return model_files(*_pair_of(read_header(path)))
     raise _not_found(str(model))
 
 
@@ -62,28 +69,30 @@ def model_path(model: str | Path) -> Path:
     return NANO_FOLDER if model == NANO else Path(model).expanduser()
 
 
-def demo_notice(text: GgufHeader) -> str | None:
-    """What a user must know of the demo; None about any other model."""
-    if text.metadata.get("general.name") != NANO_NAME:
-        return None
-    return (
-        f"{NANO_NAME} is only the demo: it knows simple drawings of ten kinds of things, no photos; "
-        "for PALO itself run `palo-cpp convert CHECKPOINT -o FOLDER` and give -m FOLDER"
-    )
+def model_files(text: GgufHeader, mmproj: GgufHeader | None) -> ModelFiles:
+    """The files of one model, after checking that they belong together.
+
+    Raises:
+        ModelFormatError: a file is damaged, of no known family, or the two were not made together.
+    """
+    family = family_of(text)
+    if mmproj is not None:
+        _check_pair(text, mmproj)
+    return ModelFiles(family, text, mmproj if family.needs_mmproj else None)
 
 
 def check_widths(files: ModelFiles, *, n_embd: int, n_embd_image: int) -> None:
     """Refuse an mmproj file whose image embeddings do not fit into the text model.
 
     Args:
-        files: both.
+        files: of the model.
         n_embd: width of the text model.
         n_embd_image: width of an image embedding.
 
     Raises:
         ModelFormatError: they differ.
     """
-    if n_embd != n_embd_image:
+    if n_embd != n_embd_image and files.mmproj is not None:
         raise ModelFormatError(
             f"{files.mmproj.path.name}: expected image embeddings of width {n_embd} for {files.text.path.name}, got "
             f"{n_embd_image}; put the mmproj file of this model there"
@@ -100,14 +109,14 @@ def _not_found(name: str) -> ModelNotFoundError:
     return ModelNotFoundError(f"model {name}: expected a folder or a GGUF file, got nothing there; check the path")
 
 
-def _pair_in(folder: Path) -> tuple[GgufHeader, GgufHeader]:
+def _pair_in(folder: Path) -> tuple[GgufHeader, GgufHeader | None]:
     paths = sorted(path for path in folder.glob("*.gguf") if path.is_file())
     texts = [path for path in paths if not path.name.startswith(MMPROJ_PREFIX)]
     if not paths:
         raise _no_gguf(folder)
     if not texts:
         raise ModelNotFoundError(
-            f"{folder}: expected a text model beside {paths[0].name}, got none; put it there or convert anew"
+            f"{folder}: expected a text model beside {paths[0].name}, got none; put it there or convert again"
         )
     if len(texts) > 1:
         raise ArgumentError(
@@ -130,11 +139,13 @@ def _no_gguf(folder: Path) -> ModelNotFoundError:
     )
 
 
-def _pair_of(header: GgufHeader) -> tuple[GgufHeader, GgufHeader]:
+def _pair_of(header: GgufHeader) -> tuple[GgufHeader, GgufHeader | None]:
     """The file and its other half, which lies beside it."""
     others = [path for path in sorted(header.path.parent.glob("*.gguf")) if path.name != header.path.name]
     is_mmproj = [path.name.startswith(MMPROJ_PREFIX) for path in others]
     wanted = [path for path, other_is in zip(others, is_mmproj, strict=True) if other_is != header.is_mmproj]
+    if not wanted and not header.is_mmproj and not family_of(header).needs_mmproj:
+        return header, None
     if not wanted:
         raise _half_missing(header)
     other = _chosen(header, [read_header(path) for path in wanted])
@@ -148,7 +159,7 @@ def _half_missing(header: GgufHeader) -> ModelNotFoundError:
         )
     return ModelNotFoundError(
         f"{header.path.name}: expected {MMPROJ_PREFIX}*.gguf beside it, got none in {header.path.parent}; "
-        "put the mmproj file of this model there, or convert the checkpoint anew"
+        "put the mmproj file of this model there, or convert the checkpoint again"
     )
 
 
@@ -165,8 +176,7 @@ def _chosen(header: GgufHeader, candidates: Sequence[GgufHeader]) -> GgufHeader:
     return candidates[0]
 
 
-def _checked(text: GgufHeader, mmproj: GgufHeader) -> ModelFiles:
-    check_language_model(text)
+def _check_pair(text: GgufHeader, mmproj: GgufHeader) -> None:
     if not mmproj.is_mmproj:
         raise ModelFormatError(
             f"{mmproj.path.name}: expected vision tower and projector (architecture clip), got architecture "
@@ -175,9 +185,8 @@ def _checked(text: GgufHeader, mmproj: GgufHeader) -> ModelFiles:
     if text.pair_id and mmproj.pair_id and text.pair_id != mmproj.pair_id:
         raise ModelFormatError(
             f"{mmproj.path.name}: expected the mmproj file made together with {text.path.name}, got one of another "
-            "checkpoint (palo.pair_id differs); put the right one there, or convert the checkpoint anew"
+            "checkpoint (palo.pair_id differs); put the right one there, or convert the checkpoint again"
         )
-    return ModelFiles(text, mmproj)
 
 
 def _listed(paths: Sequence[Path]) -> str:

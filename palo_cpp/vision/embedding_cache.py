@@ -1,6 +1,6 @@
 """Image embeddings of images seen before: in memory, and in a folder where the user names one.
 
-    Pixels.content_hash + encoder_id --feature_key--> key --FeatureCache.get_or_encode--> Features
+    Pixels.content_hash + encoder_id --embedding_key--> key --EmbeddingCache.get_or_encode--> ImageEmbeddings
 
 An entry on disk is a file `KEY.features`: a header of 128 bytes, then the embeddings as raw little-endian f32, row by
 row. An entry that is not exactly what it should be is ignored and written anew; nothing that happens to the folder is
@@ -29,11 +29,10 @@ from numpy.typing import NDArray
 
 from palo_cpp.errors import ArgumentError
 from palo_cpp.ggml.gguf_header import GgufHeader
+from palo_cpp.segments import ImageEmbeddings
+from palo_cpp.vision.image_encoder import ImageEncoder
 
 logger = logging.getLogger(__name__)
-
-# Part of every key. Raise it with each change of preprocessing, tower or projector that changes embeddings.
-ENCODER_VERSION = 1
 
 DEFAULT_MEMORY_MIB = 64  # six images of PALO-7B, 58 of MobilePALO
 DEFAULT_DISK_MIB = 4096  # 455 images of PALO-7B
@@ -51,25 +50,25 @@ _CHECKSUM_ROW_BYTES = 8192
 Embeddings = NDArray[np.float32]
 
 
-def encoder_id(mmproj: GgufHeader, *, precision: str, isa: str) -> bytes:
-    """What tells apart encoders that may give different embeddings for the same pixels.
+def encoder_id(file: GgufHeader, encoder: ImageEncoder) -> bytes:
+    """What distinguishes encoders that may give different embeddings for the same pixels.
 
-    Beside the weights the file's time counts: a tensor may differ behind the samples that `weights_id` takes.
+    Beside the weights the file's time counts: a tensor may differ after the samples that `weights_id` takes. So does
+    the instruction set: kernels differ in the last bits.
 
     Args:
-        mmproj: header of the encoder's file.
-        precision: of the arithmetic: "int8" or "float".
-        isa: instruction set of the kernels; they differ in the last bits.
+        file: header of the encoder's file.
+        encoder: loaded from it.
 
     Returns:
         A digest, 32 bytes.
     """
-    modified_ns = mmproj.path.stat().st_mtime_ns
-    said = f"{ENCODER_VERSION} {precision} {isa} {modified_ns} {mmproj.weights_id()}"
-    return hashlib.sha256(said.encode()).digest()
+    modified_ns = file.path.stat().st_mtime_ns
+    identity = f"{encoder.version} {encoder.precision} {encoder.isa} {modified_ns} {file.weights_id()}"
+    return hashlib.sha256(identity.encode()).digest()
 
 
-def feature_key(encoder: bytes, content_hash: str) -> str:
+def embedding_key(encoder: bytes, content_hash: str) -> str:
     """The name under which the embeddings of an image are kept.
 
     Args:
@@ -82,20 +81,7 @@ def feature_key(encoder: bytes, content_hash: str) -> str:
     return hashlib.sha256(encoder + content_hash.encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class Features:
-    """Embeddings and where they come from.
-
-    Attributes:
-        embeddings: image_embeddings [n_image_tokens, n_embd] f32, read-only.
-        is_cached: whether they were known, so that no image was encoded.
-    """
-
-    embeddings: Embeddings
-    is_cached: bool
-
-
-class FeatureCache:
+class EmbeddingCache:
     """Embeddings by key, in memory and on disk. Several threads may use one.
 
     Args:
@@ -114,32 +100,32 @@ class FeatureCache:
         memory_mib: float = DEFAULT_MEMORY_MIB,
         disk_mib: float = DEFAULT_DISK_MIB,
     ) -> None:
-        for what, size in (("feature_cache_mib", memory_mib), ("feature_cache_disk_mib", disk_mib)):
+        for what, size in (("embedding_cache_mib", memory_mib), ("embedding_cache_disk_mib", disk_mib)):
             if not size >= 0:
                 raise ArgumentError(f"{what}: expected 0 or more, got {size}")
         if folder is not None and ("\0" in str(folder) or not str(folder)):
-            raise ArgumentError(f"feature_cache_dir: expected the name of a folder, got {str(folder)!r}")
+            raise ArgumentError(f"embedding_cache_dir: expected the name of a folder, got {str(folder)!r}")
         self._memory = _Memory(int(memory_mib * 2**20))
         self._disk = _Disk(Path(folder).expanduser().absolute(), int(disk_mib * 2**20)) if folder is not None else None
         # One image is encoded at a time: the encoder keeps all cores busy, and a second thread that wants the same
         # image finds it when its turn comes.
         self._encoding = threading.Lock()
 
-    def get_or_encode(self, key: str, shape: tuple[int, int], encode: Callable[[], Embeddings]) -> Features:
+    def get_or_encode(self, key: str, shape: tuple[int, int], encode: Callable[[], Embeddings]) -> ImageEmbeddings:
         """The embeddings of an image: known ones, or fresh ones, which are kept.
 
         Args:
-            key: what `feature_key` returned.
+            key: what `embedding_key` returned.
             shape: (n_image_tokens, n_embd) that they have.
             encode: makes them.
         """
         if (known := self._memory.get(key)) is not None:
-            return Features(known, is_cached=True)
+            return ImageEmbeddings(known, is_cached=True)
         return self.get_or_encode_all([key], shape, lambda _: [encode()])[0]
 
     def get_or_encode_all(
         self, keys: Sequence[str], shape: tuple[int, int], encode: Callable[[list[int]], Iterable[Embeddings]]
-    ) -> list[Features]:
+    ) -> list[ImageEmbeddings]:
         """The embeddings of several images, those that are not known made together.
 
         Args:
@@ -151,13 +137,13 @@ class FeatureCache:
             In the order of the keys.
         """
         with self._encoding:
-            found = {key: Features(known, True) for key in keys if (known := self.get(key, shape)) is not None}
+            found = {key: ImageEmbeddings(known, True) for key in keys if (known := self.get(key, shape)) is not None}
             fresh = [key for key in dict.fromkeys(keys) if key not in found]
             if fresh:
                 for key, made in zip(fresh, encode([keys.index(key) for key in fresh]), strict=True):
                     embeddings = np.array(made, dtype="<f4", order="C")  # a row of a batch would keep the whole batch
                     self.put(key, embeddings)
-                    found[key] = Features(embeddings, is_cached=False)
+                    found[key] = ImageEmbeddings(embeddings, is_cached=False)
         return [found[key] for key in keys]
 
     def get(self, key: str, shape: tuple[int, int]) -> Embeddings | None:
@@ -304,7 +290,7 @@ class _Disk:
         log = logger.debug if self._has_warned else logger.warning
         self._has_warned = True
         reason = error.strerror or str(error)
-        log("feature cache: %s cannot be %s (%s); images are encoded anew each time", self._folder, what, reason)
+        log("embedding cache: %s cannot be %s (%s); images are encoded anew each time", self._folder, what, reason)
 
 
 @dataclass(frozen=True)

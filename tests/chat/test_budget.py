@@ -10,10 +10,12 @@ from made_up_images import N_TOKENS, content_hash
 from palo_cpp.chat.chat import Chat
 from palo_cpp.chat.context_budget import context_use, fit, tokens_per_word
 from palo_cpp.errors import ArgumentError
-from palo_cpp.families.palo.prompt import SYSTEM, Turn
+from palo_cpp.families.palo.prompt import SYSTEM
+from palo_cpp.families.registry import PALO
 from palo_cpp.languages.detection import count_words
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.languages.text_samples import ARTICLE_1
+from palo_cpp.segments import Turn
 
 
 def hashes(*names: str) -> list[str]:
@@ -25,10 +27,10 @@ def image_hashes(turn: Turn) -> list[str]:
 
 
 @pytest.mark.parametrize("code", LANGUAGES)
-def test_a_long_conversation_never_ends(engine, images, sentences, code, caplog):
-    n_system = len(engine.model.tokenize(f"{SYSTEM} USER: ", add_bos=True))
+def test_a_long_conversation_never_ends(loaded, images, sentences, code, caplog):
+    n_system = len(loaded.language_model.tokenize(f"{SYSTEM} USER: ", add_bos=True))
     n_dropped = 0
-    with Chat(engine, "cat", lang=code) as chat, caplog.at_level(logging.WARNING, "palo_cpp.chat.chat"):
+    with Chat(loaded, "cat", lang=code) as chat, caplog.at_level(logging.WARNING, "palo_cpp.chat.chat"):
         for n in range(8):
             caplog.clear()
             n_turns = len(chat.turns)
@@ -44,8 +46,8 @@ def test_a_long_conversation_never_ends(engine, images, sentences, code, caplog)
     assert n_dropped > 0 and images.n_encoded == 1
 
 
-def test_what_leaves_is_said(engine, caplog):
-    with Chat(engine, "cat") as chat:
+def test_what_leaves_is_said(loaded, caplog):
+    with Chat(loaded, "cat") as chat:
         chat.turns[:] = [Turn(f"Question {i}", "answer " * 20) for i in range(4)]
         with caplog.at_level(logging.WARNING, "palo_cpp.chat.chat"):
             answer = chat.ask("Now?", max_tokens=2)
@@ -56,15 +58,15 @@ def test_what_leaves_is_said(engine, caplog):
     assert answer.to_dict()["n_turns_dropped"] == answer.n_turns_dropped
 
 
-def test_turns_do_not_leave_with_every_question(engine):
-    with Chat(engine, "cat") as chat:
+def test_turns_do_not_leave_with_every_question(loaded):
+    with Chat(loaded, "cat") as chat:
         left = [chat.ask(f"What is number {n}?", max_tokens=20).n_turns_dropped for n in range(16)]
     assert sum(left) > 0
     assert sum(map(bool, left)) <= len(left) // 3  # observed: 3 of 16
 
 
-def test_images_stay_while_their_turns_leave(engine):
-    chat = Chat(engine, "cat")
+def test_images_stay_while_their_turns_leave(loaded):
+    chat = Chat(loaded, "cat")
     chat.ask("What is this?", max_tokens=30)
     chat.add_image("dog")
     chat.ask("And this?", max_tokens=30)
@@ -77,18 +79,18 @@ def test_images_stay_while_their_turns_leave(engine):
     assert answer.inputs.prompt.count("<image>") == 2
 
 
-def test_fit_moves_images_to_the_turn_that_stays(engine, images):
+def test_fit_moves_images_to_the_turn_that_stays(loaded, images):
     cat, dog = images.open("cat"), images.open("dog")
     history = [Turn("a " * 180, "b", images=(cat,)), Turn("c " * 290, "d", images=(dog,))]
-    fitting = fit(engine.model, history, Turn("e", images=(cat,)), system=SYSTEM, max_tokens=64)
+    fitting = fit(PALO, loaded.language_model, history, Turn("e", images=(cat,)), system=SYSTEM, max_tokens=64)
     assert (fitting.n_dropped, fitting.history) == (2, ())
     assert fitting.turn.images == (dog, cat)
-    roomy = fit(engine.model, history[1:], Turn("e"), system=SYSTEM, max_tokens=64)
+    roomy = fit(PALO, loaded.language_model, history[1:], Turn("e"), system=SYSTEM, max_tokens=64)
     assert (roomy.n_dropped, roomy.history) == (0, tuple(history[1:]))
 
 
-def test_an_answer_has_room_but_never_more_than_there_is(engine):
-    with Chat(engine, "cat") as chat:
+def test_an_answer_has_room_but_never_more_than_there_is(loaded):
+    with Chat(loaded, "cat") as chat:
         chat.turns[:] = [Turn("a " * 200, "b")]
         answer = chat.ask("c " * 150, max_tokens=100_000)
         n_left = chat.n_ctx - answer.timings.n_prompt_tokens
@@ -97,8 +99,8 @@ def test_an_answer_has_room_but_never_more_than_there_is(engine):
         assert chat.ask("And then?", max_tokens=5).token_ids  # the conversation goes on
 
 
-def test_what_never_fits_is_one_sentence_and_changes_nothing(engine, images):
-    with Chat(engine, "cat") as chat:
+def test_what_never_fits_is_one_sentence_and_changes_nothing(loaded, images):
+    with Chat(loaded, "cat") as chat:
         chat.ask("What is this?", max_tokens=3)
         turns = list(chat.turns)
         with pytest.raises(ArgumentError, match=r"question: expected a prompt of at most 511 tokens, got \d+: \d+ too"):
@@ -113,11 +115,11 @@ def test_what_never_fits_is_one_sentence_and_changes_nothing(engine, images):
 
 
 @pytest.mark.parametrize("code", LANGUAGES)
-def test_words_left_are_of_the_language(engine, code):
+def test_words_left_are_of_the_language(loaded, code):
     text = ARTICLE_1[code]
-    per_word = len(engine.model.tokenize(text)) / count_words(text)
-    assert tokens_per_word(engine.model, code) == per_word > 1
-    with Chat(engine, "cat", lang=code) as chat:
+    per_word = len(loaded.language_model.tokenize(text)) / count_words(text)
+    assert tokens_per_word(loaded.language_model, code) == per_word > 1
+    with Chat(loaded, "cat", lang=code) as chat:
         before = chat.context_use()
         assert before.language == code and before.n_tokens == chat.n_tokens > N_TOKENS
         assert before.n_words_left <= (512 - before.n_tokens) / per_word < before.n_words_left + 10
@@ -130,12 +132,12 @@ def test_words_left_are_of_the_language(engine, code):
     )
 
 
-def test_words_left_without_a_language_and_at_the_end(engine):
-    with Chat(engine) as chat:
+def test_words_left_without_a_language_and_at_the_end(loaded):
+    with Chat(loaded) as chat:
         assert chat.context_use().language == "en"
         assert chat.context_use("हिन्दी").language == "hi"
-    assert context_use(engine.model, 512, "en").n_words_left == 0
-    assert context_use(engine.model, 600, "ja").n_words_left == 0
+    assert context_use(loaded.language_model, 512, "en").n_words_left == 0
+    assert context_use(loaded.language_model, 600, "ja").n_words_left == 0
 
 
 def test_words_are_counted_in_every_script():

@@ -7,7 +7,6 @@ import pytest
 from palo_cpp.chat.answer import Answer, AnswerStream, Inputs, Timings
 from palo_cpp.chat.chat_completion import Reply, UserMessage, read_request
 from palo_cpp.errors import ArgumentError
-from palo_cpp.families.palo.prompt import SYSTEM
 
 URI = "data:image/png;base64,AAAA"
 
@@ -34,7 +33,7 @@ def image(url: object = URI) -> dict:
 def test_image_and_text_in_any_order_and_form(parts):
     request = read_request([user(*parts)], {})
     assert (request.messages, request.question) == ((UserMessage("What?", (URI,)),), "What?")
-    assert (request.system, request.lang, request.options) == (SYSTEM, None, {})
+    assert (request.system, request.lang, request.options) == (None, None, {})
 
 
 def test_image_url_with_detail_and_upper_case():

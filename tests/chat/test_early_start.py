@@ -23,7 +23,7 @@ LONG_S = 20.0  # nothing here takes that long
 
 
 def wait(chat: Chat) -> None:
-    chat._early.wait()
+    chat._ahead.wait()
 
 
 def n_new(answer) -> int:
@@ -32,7 +32,7 @@ def n_new(answer) -> int:
 
 def when_a_question_comes(chat: Chat, do: Callable[[], None]) -> None:
     """Do something when a question has told the early start to end."""
-    early, stop = chat._early, chat._early.stop
+    early, stop = chat._ahead, chat._ahead.stop
 
     def stop_once() -> None:
         early.stop = stop
@@ -56,12 +56,12 @@ class Gate:
 
 
 @pytest.fixture
-def cold(engine, images):
+def cold(loaded, images):
     """Token ids of an answer that nothing helped."""
 
     def ask(name: str | None, question: str, **options) -> tuple[int, ...]:
-        answer = Chat(engine, name).ask(question, **options)
-        engine.cache.clear()
+        answer = Chat(loaded, name).ask(question, **options)
+        loaded.prefix.cache.clear()
         images.n_encoded = 0
         return answer.token_ids
 
@@ -69,9 +69,9 @@ def cold(engine, images):
 
 
 @pytest.mark.parametrize("code", LANGUAGES)
-def test_the_question_finds_everything_done(engine, images, sentences, cold, code):
+def test_the_question_finds_everything_done(loaded, images, sentences, cold, code):
     expected = cold("cat", sentences[code], max_tokens=8)
-    with Chat(engine, "cat") as chat:
+    with Chat(loaded, "cat") as chat:
         chat.prepare()
         wait(chat)
         assert images.n_encoded == 1
@@ -79,30 +79,30 @@ def test_the_question_finds_everything_done(engine, images, sentences, cold, cod
         timings = answer.timings
         assert (timings.n_images_encoded, timings.encode_s, timings.image_s, images.n_encoded) == (0, 0, 0, 1)
         assert timings.early_s > 0.25  # with the 0.25 s that opening the image is said to have taken
-        assert n_new(answer) == len(engine.model.tokenize(f"\n{sentences[code]} ASSISTANT:")) - 2
+        assert n_new(answer) == len(loaded.language_model.tokenize(f"\n{sentences[code]} ASSISTANT:")) - 2
         chat.prepare()
         wait(chat)
         answer = chat.ask(sentences[code], max_tokens=1)
-        n_question = len(engine.model.tokenize(f"USER: {sentences[code]} ASSISTANT:"))
-        assert n_new(answer) == n_question - len(engine.model.tokenize("USER:"))
+        n_question = len(loaded.language_model.tokenize(f"USER: {sentences[code]} ASSISTANT:"))
+        assert n_new(answer) == n_question - len(loaded.language_model.tokenize("USER:"))
         assert answer.timings.early_s < 0.25
     assert chat.turns[0].answer_ids == expected
 
 
-def test_a_conversation_without_an_image_begins_early_too(engine, cold):
+def test_a_conversation_without_an_image_begins_early_too(loaded, cold):
     expected = cold(None, "Hello?", max_tokens=4)
-    with Chat(engine) as chat:
+    with Chat(loaded) as chat:
         chat.prepare()
         wait(chat)
         answer = chat.ask("Hello?", max_tokens=4)
-    assert answer.timings.n_cached_tokens >= len(engine.model.tokenize(f"{SYSTEM} USER:", add_bos=True))
+    assert answer.timings.n_cached_tokens >= len(loaded.language_model.tokenize(f"{SYSTEM} USER:", add_bos=True))
     assert answer.token_ids == expected
 
 
-def test_it_returns_at_once_and_a_question_waits_for_the_encoding(engine, images, cold):
+def test_it_returns_at_once_and_a_question_waits_for_the_encoding(loaded, images, cold):
     expected = cold("cat", "What is this?", max_tokens=6)
     images.during = gate = Gate("cat")
-    with Chat(engine, "cat") as chat:
+    with Chat(loaded, "cat") as chat:
         chat.prepare()
         assert gate.reached.wait(LONG_S)
         when_a_question_comes(chat, threading.Timer(0.5, gate.opened.set).start)
@@ -112,10 +112,10 @@ def test_it_returns_at_once_and_a_question_waits_for_the_encoding(engine, images
     assert answer.timings.encode_s > 0.02  # it waited, and says so
 
 
-def test_another_image_meanwhile(engine, images, cold):
+def test_another_image_meanwhile(loaded, images, cold):
     expected = cold("dog", "What is this?", max_tokens=6)
     images.during = gate = Gate("cat")
-    with Chat(engine, "cat") as chat:
+    with Chat(loaded, "cat") as chat:
         chat.prepare()
         assert gate.reached.wait(LONG_S)
         chat.set_image("dog")
@@ -127,9 +127,9 @@ def test_another_image_meanwhile(engine, images, cold):
     assert (answer.timings.n_images_encoded, images.n_encoded) == (0, 2)
 
 
-def test_one_more_image_meanwhile_is_no_reason_to_encode_the_first_again(engine, images):
+def test_one_more_image_meanwhile_is_no_reason_to_encode_the_first_again(loaded, images):
     images.during = gate = Gate("cat")
-    with Chat(engine, "cat") as chat:
+    with Chat(loaded, "cat") as chat:
         chat.prepare()
         assert gate.reached.wait(LONG_S)
         chat.add_image("dog")
@@ -140,10 +140,10 @@ def test_one_more_image_meanwhile_is_no_reason_to_encode_the_first_again(engine,
     assert (answer.timings.n_images_encoded, images.n_encoded) == (0, 2)
 
 
-def test_a_question_comes_between_two_pieces(engine, monkeypatch, cold):
+def test_a_question_comes_between_two_pieces(loaded, monkeypatch, cold):
     expected = cold("cat", "What is this?", max_tokens=6)
     monkeypatch.setattr(kv_cache, "N_AHEAD", 7)
-    gate, n_pieces, decode = Gate(), [], engine.model.decode
+    gate, n_pieces, decode = Gate(), [], loaded.language_model.decode
 
     def slow(inputs, **options):
         n_pieces.append(len(inputs))
@@ -151,8 +151,8 @@ def test_a_question_comes_between_two_pieces(engine, monkeypatch, cold):
             gate()
         return decode(inputs, **options)
 
-    monkeypatch.setattr(engine.model, "decode", slow)
-    with Chat(engine, "cat") as chat:
+    monkeypatch.setattr(loaded.language_model, "decode", slow)
+    with Chat(loaded, "cat") as chat:
         chat.prepare()
         assert gate.reached.wait(LONG_S)
         when_a_question_comes(chat, gate.opened.set)
@@ -161,22 +161,24 @@ def test_a_question_comes_between_two_pieces(engine, monkeypatch, cold):
     assert answer.timings.n_cached_tokens == 21  # the piece that was under way was not lost, and no other was begun
 
 
-def test_it_reads_in_pieces_that_end_at_the_image(engine, monkeypatch):
+def test_it_reads_in_pieces_that_end_at_the_image(loaded, monkeypatch):
     monkeypatch.setattr(kv_cache, "N_AHEAD", 4)
-    rows, decode = [], engine.model.decode
-    monkeypatch.setattr(engine.model, "decode", lambda inputs, **o: (rows.append(len(inputs)), decode(inputs, **o))[1])
-    with Chat(engine, "cat") as chat:
+    rows, decode = [], loaded.language_model.decode
+    monkeypatch.setattr(
+        loaded.language_model, "decode", lambda inputs, **o: (rows.append(len(inputs)), decode(inputs, **o))[1]
+    )
+    with Chat(loaded, "cat") as chat:
         chat.prepare()
         wait(chat)
     assert rows[-3:] == [4, N_TOKENS - 4, 2] and max(rows) == 4
 
 
-def test_what_fails_shows_when_the_question_comes(engine, images):
+def test_what_fails_shows_when_the_question_comes(loaded, images):
     def fail(_name: str) -> None:
         raise PaloError("encoder: expected memory, got none; close other programs")
 
     images.during = fail
-    with Chat(engine, "cat") as chat:
+    with Chat(loaded, "cat") as chat:
         chat.prepare()
         wait(chat)
         with pytest.raises(PaloError, match="encoder: expected memory"):
@@ -187,10 +189,10 @@ def test_what_fails_shows_when_the_question_comes(engine, images):
         assert chat.ask("What is this?", max_tokens=3).timings.n_images_encoded == 0
 
 
-def test_ctrl_c_while_a_question_waits_loses_nothing(engine, images, cold):
+def test_ctrl_c_while_a_question_waits_loses_nothing(loaded, images, cold):
     expected = cold("cat", "What is this?", max_tokens=6)
     images.during = gate = Gate("cat")
-    with Chat(engine, "cat") as chat:
+    with Chat(loaded, "cat") as chat:
         chat.prepare()
         assert gate.reached.wait(LONG_S)
         interrupt = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))
@@ -203,14 +205,14 @@ def test_ctrl_c_while_a_question_waits_loses_nothing(engine, images, cold):
     assert (answer.token_ids, images.n_encoded) == (expected, 1)
 
 
-def test_it_gives_way_to_another_conversation(engine, images):
-    stream = Chat(engine, "dog").stream("What is this?", max_tokens=40)
+def test_it_gives_way_to_another_conversation(loaded, images):
+    stream = Chat(loaded, "dog").stream("What is this?", max_tokens=40)
     next(stream)
-    n_tokens = engine.model.n_tokens()
-    with Chat(engine, "cat") as chat:
+    n_tokens = loaded.language_model.n_tokens()
+    with Chat(loaded, "cat") as chat:
         chat.prepare()
         wait(chat)
-        assert engine.model.n_tokens() == n_tokens  # the image is encoded, the context is the other's
+        assert loaded.language_model.n_tokens() == n_tokens  # the image is encoded, the context is the other's
         assert images.n_encoded == 2
         rest = stream.read()
         answer = chat.ask("What is this?", max_tokens=3)
@@ -218,12 +220,12 @@ def test_it_gives_way_to_another_conversation(engine, images):
     assert answer.timings.n_images_encoded == 0
 
 
-def test_nothing_begins_while_an_answer_is_coming(engine):
-    with Chat(engine, "cat") as chat:
+def test_nothing_begins_while_an_answer_is_coming(loaded):
+    with Chat(loaded, "cat") as chat:
         stream = chat.stream("What is this?", max_tokens=20)
         next(stream)
         chat.prepare()
-        assert chat._early is None
+        assert chat._ahead is None
         stream.read()
         chat.prepare()
         chat.prepare()  # the same beginning: goes on
@@ -233,21 +235,21 @@ def test_nothing_begins_while_an_answer_is_coming(engine):
         chat.prepare()
 
 
-def test_turns_that_will_leave_are_not_read_ahead(engine):
-    with Chat(engine, "cat") as chat:
+def test_turns_that_will_leave_are_not_read_ahead(loaded):
+    with Chat(loaded, "cat") as chat:
         while not chat.ask("What is this?", max_tokens=40).n_turns_dropped:
             chat.prepare()
             wait(chat)
-            assert engine.model.n_tokens() + engine.model.n_ctx // 8 <= engine.model.n_ctx
+            assert loaded.language_model.n_tokens() + loaded.language_model.n_ctx // 8 <= loaded.language_model.n_ctx
 
 
-def test_many_conversations_in_threads(engine, cold):
+def test_many_conversations_in_threads(loaded, cold):
     names = [f"image {n}" for n in range(6)]
     expected = {name: cold(name, "What is this?", max_tokens=8) for name in names}
     told: dict[str, tuple[int, ...]] = {}
 
     def talk(name: str) -> None:
-        with Chat(engine, "first") as chat:
+        with Chat(loaded, "first") as chat:
             chat.prepare()
             chat.set_image(name)
             chat.prepare()

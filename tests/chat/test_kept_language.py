@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from loaded_models import FixedConstraints
 from multilingual_text import ANSWERS, UDHR
 
 from palo_cpp.chat.chat import Chat
-from palo_cpp.chat.language_retry import is_told_by_script, judge_beginning, needs_check
-from palo_cpp.chat.request import decoding_for
+from palo_cpp.chat.language_policy import LanguagePolicy, is_determined_by_script, judge_beginning
 from palo_cpp.decoding.language_constraint import LanguageConstraints
 from palo_cpp.errors import ArgumentError
 from palo_cpp.languages.languages import LANGUAGES
@@ -38,16 +36,18 @@ class Says:
 
 
 @pytest.fixture
-def saying(engine):
-    """An engine whose answers are, one after the other, the texts given."""
+def saying(loaded):
+    """A model whose answers are, one after the other, the texts given."""
 
     def make(*texts: str):
-        left = list(texts)
-        return replace(
-            engine, new_decoding=lambda model, request: decoding_for(model, request, [Says(model, left.pop(0))])
-        )
+        loaded.constraints = FixedConstraints(*([Says(loaded.language_model, text)] for text in texts))
+        return loaded
 
     return make
+
+
+def needs_check(code: str, mode: str) -> bool:
+    return LanguagePolicy(code, mode, None, lambda: None).needs_check
 
 
 def in_pieces(stream) -> list[str]:
@@ -55,7 +55,7 @@ def in_pieces(stream) -> list[str]:
 
 
 def test_which_languages_a_script_tells():
-    assert [code for code in LANGUAGES if not is_told_by_script(code)] == SHARING
+    assert [code for code in LANGUAGES if not is_determined_by_script(code)] == SHARING
     assert [code for code in LANGUAGES if needs_check(code, "strict")] == SHARING
     assert all(needs_check(code, "prefer") and not needs_check(code, "off") for code in LANGUAGES)
 
@@ -152,8 +152,8 @@ def test_an_answer_that_drifts_late_is_retried_only_where_nothing_was_shown(sayi
 
 
 def test_where_the_stronger_question_does_not_fit_the_answer_stays(saying, monkeypatch):
-    engine = saying(UDHR["en"])
-    chat = Chat(engine, "cat", lang="fr")
+    loaded = saying(UDHR["en"])
+    chat = Chat(loaded, "cat", lang="fr")
     stream = chat.stream()
 
     def full(*_arguments, **_options):
@@ -198,22 +198,17 @@ def test_without_a_language_nothing_is_promised(saying, code):
 
 
 @pytest.fixture
-def kept_engine(engine):
-    constraints = LanguageConstraints(engine.model)
-    return replace(
-        engine,
-        new_decoding=lambda model, request: decoding_for(
-            model, request, constraints.of(request.language, request.options.lang_mode)
-        ),
-    )
+def keeping(loaded):
+    loaded.constraints = LanguageConstraints(loaded.language_model)
+    return loaded
 
 
 @pytest.mark.parametrize("code", LANGUAGES)
-def test_under_strict_random_weights_write_only_the_script(kept_engine, code):
+def test_under_strict_random_weights_write_only_the_script(keeping, code):
     own = {COMMON, *LANGUAGES[code].letters}
     foreign_when_off = set()
     for i in range(4):
-        chat = Chat(kept_engine, "cat", lang=code)
+        chat = Chat(keeping, "cat", lang=code)
         for options in ({}, {"temperature": 1.5, "seed": i}):
             answer = chat.ask(f"What is this {i}?", max_tokens=30, lang_mode="strict", **options)
             assert {script_of(character) for character in answer.text} <= own

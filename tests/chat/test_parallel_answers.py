@@ -6,12 +6,13 @@ import threading
 
 import pytest
 
-from palo_cpp import ArgumentError, ModelFormatError, Palo, kept_language, parallel_answers
+from palo_cpp import ArgumentError, ModelFormatError, Palo
+from palo_cpp.chat import language_policy
 from palo_cpp.chat.chat import Chat
 from palo_cpp.chat.parallel_answers import shared_prefix
-from palo_cpp.families.palo.prompt import ImageSegment, TextSegment
+from palo_cpp.chat.prompt_run import PromptRun
 from palo_cpp.languages.languages import LANGUAGES
-from palo_cpp.llm.kv_cache import cells_of
+from palo_cpp.segments import ImageSegment, TextSegment, cells_of
 
 # A token may differ where the two likeliest were closer than this: a batch sums in another order than one row does.
 # Observed: of ten answers of 40 tokens one parts from its twin, at a margin of 0.007.
@@ -42,7 +43,7 @@ def check_equal(palo, image, answers, expected):
             assert answer.inputs == expected[code].inputs
         else:
             plan = palo.chat(image, lang=code).plan()
-            request = plan.insist() if expected[code].timings.n_retries else plan.request
+            request = (plan.policy.second_plan() if expected[code].timings.n_retries else plan).request
             assert margin(palo, request, others, n, ids) < MARGIN_OF_NOISE, (code, n, ids, others)
     assert n_equal >= 0.8 * len(answers)
 
@@ -55,11 +56,11 @@ def where_they_part(ids, others):
 
 def margin(palo, request, expected, n, ids):
     """By how much the n-th token of the answer `expected` led that of `ids`; either may be the end."""
-    cursor = palo._engine.cache.read(request.segments)
-    palo._engine.cache.release(cursor)
-    logits = cursor.logits
+    prompt = PromptRun(palo._model.prefix.cache, palo._model.embedder)
+    logits = prompt.prefill(request.segments).logits
     for token in expected[:n]:
-        logits = palo._engine.cache.advance(cursor, token)
+        logits = prompt.advance(token)
+    prompt.release()
     led, other = ([*answer, palo.language_model.eos_id][n] for answer in (expected, ids))
     return abs(logits[led] - logits[other])
 
@@ -113,10 +114,10 @@ def test_where_ten_do_not_fit_none_is_cut_shorter_than_alone(narrow, picture):
 @pytest.mark.parametrize("at_the_end", [False, True])
 def test_an_answer_in_another_language_is_begun_again_as_it_is_alone(palo, picture, monkeypatch, at_the_end):
     """Spanish is said to be something else, after the second word or only when it has ended; and once more, in vain."""
-    for module in (kept_language, parallel_answers):
-        if not at_the_end:
-            monkeypatch.setattr(module, "judge_beginning", lambda text, code: code != "es" or (not text[4:] and None))
-        monkeypatch.setattr(module, "is_in_language", lambda _text, code: code != "es")
+    if not at_the_end:
+        judge = lambda text, code: code != "es" or (not text[4:] and None)  # noqa: E731
+        monkeypatch.setattr(language_policy, "judge_beginning", judge)
+    monkeypatch.setattr(language_policy, "is_in_language", lambda _text, code: code != "es")
     answers = palo.describe(picture, max_tokens=12)
     expected = ask_each(palo, picture, max_tokens=12)
     assert {code: answer.timings.n_retries for code, answer in answers.items() if answer.timings.n_retries} == {"es": 1}
@@ -127,8 +128,8 @@ def test_an_answer_in_another_language_is_begun_again_as_it_is_alone(palo, pictu
 
 
 def test_a_second_question_that_does_not_fit_leaves_the_first_answer(palo, picture, monkeypatch):
-    monkeypatch.setattr(parallel_answers, "is_in_language", lambda _text, _code: False)
     expected = ask_each(palo, picture, ["en", "es"], max_tokens=6, lang_mode="prefer")
+    monkeypatch.setattr(language_policy, "is_in_language", lambda _text, _code: False)
 
     def refuse(*_arguments, insist=False, **_more):
         if insist:
@@ -231,7 +232,7 @@ def text(*tokens):
 
 
 def image(name):
-    return ImageSegment(name, 3, lambda: pytest.fail("not to be encoded"))
+    return ImageSegment(name, 3)
 
 
 @pytest.mark.parametrize(

@@ -20,20 +20,20 @@ from palo_cpp.chat.session_file import read_kv, read_session, write_session
 from palo_cpp.chat.session_records import (
     StoredImage,
     StoredKv,
-    StoredModel,
     StoredSession,
     StoredTurn,
     from_json,
     to_json,
 )
 from palo_cpp.errors import ArgumentError, PaloError, SessionError
+from palo_cpp.models.identity import ModelIdentity
 from palo_cpp.vision.image import content_hash_of
 
 SQUARE = np.random.default_rng(0).integers(0, 256, (14, 14, 3)).astype(np.uint8)
 IMAGE = StoredImage(content_hash_of(SQUARE, "pad"), "pad", (80, 60), SQUARE)
 KV = StoredKv(np.array([1, 5, -1, -1, 7], np.int32), np.arange(200, dtype=np.uint8))
 SESSION = StoredSession(
-    model=StoredModel("PALO", "a" * 64, "b" * 64, "0.3.36"),
+    model=ModelIdentity("PALO", "a" * 64, "b" * 64, "0.3.36"),
     language="hi",
     lang_mode="prefer",
     system="A chat.",

@@ -205,13 +205,13 @@ def test_ask_as_json(code):
 
 def test_the_flags_of_llama_cpp(palo):
     flags = "-m models -t 3 -c 2048 -n 64 --temp 0.5 --top-k 40 --top-p 0.9 --min-p 0.1 --seed 7 --preprocess crop"
-    flags += " --vision-precision float --backend cpu --draft small --feature-cache seen"
+    flags += " --vision-precision float --backend cpu --draft small --embedding-cache seen"
     arguments = [*shlex.split(flags), "--stop", "END", "--stop", "the end"]
     assert run("ask", "photo.jpg", "Why?", *arguments).exit_code == 0
     options = palo.options
     assert (options.model, options.n_threads, options.n_ctx, options.preprocess) == ("models", 3, 2048, "crop")
     assert (options.vision_precision, options.backend, options.draft) == ("float", "cpu", "small")
-    assert options.feature_cache == "seen"
+    assert options.embedding_cache == "seen"
     assert palo.asked == [
         {
             "question": "Why?",
@@ -251,12 +251,12 @@ def test_environment_variables_stand_for_flags(palo, name):
         "PALO_CPP_VISION_PRECISION": "float",
         "PALO_CPP_BACKEND": "palo",
         "PALO_CPP_DRAFT": "small",
-        "PALO_CPP_FEATURE_CACHE": "seen",
+        "PALO_CPP_EMBEDDING_CACHE": "seen",
     }
     result = run(name, "photo.jpg", env=env, input="؟\n")
     assert result.stdout == ANSWERS["ur"] + "\n"
     expected = {"model": "models", "n_threads": 3, "n_ctx": 512, "preprocess": "pad", "vision_precision": "float"}
-    assert vars(palo.options) == expected | {"backend": "palo", "draft": "small", "feature_cache": "seen"}
+    assert vars(palo.options) == expected | {"backend": "palo", "draft": "small", "embedding_cache": "seen"}
     asked = {key: value for key, value in palo.asked[0].items() if key != "question"}
     assert asked == {
         "lang": "ur",

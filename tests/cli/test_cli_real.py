@@ -51,7 +51,7 @@ def test_an_image_on_stdin_and_json(palo, photo, model_dir):
 def test_an_image_is_encoded_once_for_all_processes(photo, model_dir, tmp_path):
     n_encoded, texts = [], set()
     for command in ("ask", "ask", "chat"):
-        flags = ("-m", model_dir, "-n", "8", "--json", "--feature-cache", tmp_path / "seen")
+        flags = ("-m", model_dir, "-n", "8", "--json", "--embedding-cache", tmp_path / "seen")
         said = json.loads(palo_cpp(command, photo, *flags, stdin="यह क्या है?\n".encode()).stdout)
         n_encoded.append(said["timings"]["n_images_encoded"])
         texts.add(said["text"] if command == "ask" else "")

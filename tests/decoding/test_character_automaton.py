@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from spelled_bytes import spelled
 
 from palo_cpp.decoding.character_automaton import DEAD, CharacterAutomaton
 from palo_cpp.languages.scripts import N_CODE_POINTS
 
 SURROGATES = slice(0xD800, 0xE000)
 EDGES = [0, 0x7F, 0x80, 0x7FF, 0x800, 0xFFF, 0x1000, 0xD7FF, 0xE000, 0xFFFF, 0x10000, 0x3FFFF, 0x40000, 0x10FFFF]
-
-
-def spelled(automaton: CharacterAutomaton, state: int, so_far: bytes = b"") -> Iterator[tuple[bytes, int]]:
-    """Every sequence of bytes that leads from a state to the next state between characters."""
-    for byte in np.flatnonzero(automaton.transitions[state]).tolist():
-        data, after = so_far + bytes([byte]), int(automaton.transitions[state, byte])
-        if after <= automaton.n_starts:
-            yield data, after
-        else:
-            yield from spelled(automaton, after, data)
 
 
 def test_all_of_unicode_is_exactly_what_python_encodes() -> None:

@@ -8,7 +8,7 @@ import regex
 from fake_vocabulary import EOS, FakeModel, decode
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_repetition import STUCK
+from repeating_text import STUCK
 
 from palo_cpp.decoding.decoding import Decoding
 from palo_cpp.decoding.options import DecodingOptions

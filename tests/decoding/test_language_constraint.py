@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from llama_vocabulary import VECTORS, load_vocabulary
 from multilingual_text import ANSWERS, UDHR
 from numpy.typing import NDArray
-from test_character_automaton import spelled
+from spelled_bytes import spelled
 
 from palo_cpp.decoding.language_constraint import LanguageConstraints, _automaton
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.languages.scripts import COMMON, N_CODE_POINTS, SCRIPTS, script_of, scripts_of_all
-from palo_cpp.llm.token_table import TokenTable, Vocabulary
+from palo_cpp.llm.token_table import HasTokenTable, TokenTable
 
 CODES = list(LANGUAGES)
 EOS = 2
@@ -62,7 +62,7 @@ def small() -> SentencePieceTokens:
 
 
 @pytest.fixture(scope="module", params=["ours", *(path.name for path in VECTORS)])
-def vocabulary(request: pytest.FixtureRequest) -> Iterator[Vocabulary]:
+def vocabulary(request: pytest.FixtureRequest) -> Iterator[HasTokenTable]:
     """Ours, and LLaMA's own where it lies beside the checkout."""
     if request.param == "ours":
         yield small()
@@ -74,7 +74,7 @@ def vocabulary(request: pytest.FixtureRequest) -> Iterator[Vocabulary]:
 
 
 @pytest.fixture(scope="module")
-def constraints(vocabulary: Vocabulary) -> LanguageConstraints:
+def constraints(vocabulary: HasTokenTable) -> LanguageConstraints:
     return LanguageConstraints(vocabulary)
 
 

@@ -6,13 +6,16 @@ import itertools
 
 import pytest
 
-import palo_cpp.decoding.speculation
+import palo_cpp.decoding.speculation.steps
 from nano.evaluation import held_out_questions
 from palo_cpp import Palo
-from palo_cpp.decoding.speculation import Followers, Guess, Guesser, Pace, Speculation, SpeculativeSteps
-from palo_cpp.families.palo.prompt import TextSegment
+from palo_cpp.chat.prompt_run import PromptRun
+from palo_cpp.decoding.speculation.counts import Followers, Guess, Guesser
+from palo_cpp.decoding.speculation.step_times import StepTimes
+from palo_cpp.decoding.speculation.steps import Speculation, SpeculativeSteps
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.llm.kv_cache import KvCache
+from palo_cpp.segments import TextSegment
 
 ROUND = [5, 6, 7, 8]
 
@@ -36,7 +39,7 @@ def test_nothing_is_guessed_of_what_never_came():
 
 def test_what_followed_is_guessed_and_the_longer_context_decides():
     assert guesser([5, 6, 5]).guess() == Guess(6, pytest.approx(1 / 2.0))
-    # 6 was followed by 9 twice, but by 7 behind 5.
+    # 6 was followed by 9 twice, but by 7 after 5.
     assert guesser([1, 6, 9, 2, 6, 9, 5, 6, 7, 5, 6]).guess() == Guess(7, pytest.approx(1 / 1.6))
     assert guesser([*ROUND, *ROUND, 5, 6, 7]).guess() == Guess(8, pytest.approx(2 / 2.4))
 
@@ -67,29 +70,29 @@ def test_guesses_that_went_wrong_make_the_next_less_likely():
 
 
 def test_the_cost_is_measured():
-    pace = Pace()
-    assert pace.cost == 0.15 and pace.gain(Guess(1, 0.18)) > 0 > pace.gain(Guess(1, 0.16))
+    times = StepTimes()
+    assert times.cost == 0.15 and times.gain(Guess(1, 0.18)) > 0 > times.gain(Guess(1, 0.16))
     for _ in range(3):
-        pace.note("one row", 0.050)
-        pace.note("two rows", 0.065)
-    assert pace.cost == pytest.approx(0.3)
-    assert pace.gain(Guess(1, 0.33)) > 0 > pace.gain(Guess(1, 0.31))
+        times.note("one row", 0.050)
+        times.note("two rows", 0.065)
+    assert times.cost == pytest.approx(0.3)
+    assert times.gain(Guess(1, 0.33)) > 0 > times.gain(Guess(1, 0.31))
 
 
 def test_an_old_time_is_forgotten():
-    pace = Pace()
+    times = StepTimes()
     for _ in range(3):
-        pace.note("two rows", 10.0)
+        times.note("two rows", 10.0)
     for _ in range(300):
-        pace.note("one row", 0.05)
-    assert pace.cost == 0.15  # a moment's disturbance would keep it from guessing for ever
+        times.note("one row", 0.05)
+    assert times.cost == 0.15  # a moment's disturbance would keep it from guessing for ever
 
 
 def test_a_quick_model_guesses_nothing():
-    pace = Pace()
+    times = StepTimes()
     for _ in range(3):
-        pace.note("one row", 0.0005)
-    assert pace.is_too_quick and pace.gain(Guess(1, 1.0)) == 0
+        times.note("one row", 0.0005)
+    assert times.is_too_quick and times.gain(Guess(1, 1.0)) == 0
 
 
 # ---- steps
@@ -97,10 +100,10 @@ def test_a_quick_model_guesses_nothing():
 
 def test_a_text_that_repeats_takes_half_the_steps(language_model):
     """The tiny model reads a given text; a clock that never moves leaves the cost at its first value."""
-    cache = KvCache(language_model)
-    cursor = cache.read([TextSegment((1, *ROUND))])
+    context = PromptRun(KvCache(language_model), None)
+    cursor = context.prefill([TextSegment((1, *ROUND))])
     made = guesser([1, *ROUND])
-    steps = SpeculativeSteps(cache, cursor, made, Pace(), clock=lambda: 0.0)
+    steps = SpeculativeSteps(context, made, StepTimes(), clock=lambda: 0.0)
     for token in itertools.islice(itertools.cycle(ROUND), 40):
         steps.advance(token)
     assert steps.n_right == steps.n_guessed == 20
@@ -108,11 +111,11 @@ def test_a_text_that_repeats_takes_half_the_steps(language_model):
 
 
 def test_no_guess_where_it_would_not_fit(language_model):
-    cache = KvCache(language_model)
+    context = PromptRun(KvCache(language_model), None)
     n_room = 3
     prompt = (ROUND * language_model.n_ctx)[: language_model.n_ctx - n_room]
-    cursor = cache.read([TextSegment(tuple(prompt))])
-    steps = SpeculativeSteps(cache, cursor, guesser(prompt), Pace(), clock=lambda: 0.0)
+    context.prefill([TextSegment(tuple(prompt))])
+    steps = SpeculativeSteps(context, guesser(prompt), StepTimes(), clock=lambda: 0.0)
     coming = itertools.islice(itertools.cycle(ROUND), len(prompt), None)
     for token in itertools.islice(coming, n_room):
         steps.advance(token)
@@ -123,7 +126,7 @@ def test_no_guess_where_it_would_not_fit(language_model):
 # ---- answers
 
 
-class Eager(Pace):
+class Eager(StepTimes):
     """Guesses whatever it costs."""
 
     is_too_quick = False
@@ -135,7 +138,7 @@ class Eager(Pace):
 @pytest.fixture(scope="module")
 def guessing():
     with Palo("nano", backend="palo") as palo:
-        palo._engine.speculation.pace = Eager()
+        palo._model.prefix.speculation.times = Eager()
         yield palo
 
 
@@ -172,7 +175,7 @@ def test_answers_in_a_language_teach_the_next_ones_in_it(language_model, monkeyp
     speculation.learn("hi", [5, 6, 5, 6])
     assert guess_behind(speculation, "hi", 5) == Guess(6, pytest.approx(2 / 3.0))
     assert guess_behind(speculation, "ur", 5) is None
-    monkeypatch.setattr(palo_cpp.decoding.speculation, "_N_LEARNT", n_before + 4)
+    monkeypatch.setattr(palo_cpp.decoding.speculation.steps, "_N_LEARNT", n_before + 4)
     speculation.learn("hi", [5, 7] * 9)  # memory is bounded
     assert known.n_tokens == n_before + 4
 
@@ -186,7 +189,7 @@ def guess_behind(speculation, language, token):
 def test_a_second_conversation_profits_from_the_first(guessing):
     """About the same picture, in the same language; `guessing` has its own counts, so two fresh ones tell."""
     image = held_out_questions(1)[0].picture.render()
-    guessing._engine.speculation._known.clear()
+    guessing._model.prefix.speculation._known.clear()
     first, second = (guessing.ask(image, lang="bn").timings for _ in range(2))
     assert first.n_generated == second.n_generated
     assert second.n_guessed_right > first.n_guessed_right
@@ -194,11 +197,11 @@ def test_a_second_conversation_profits_from_the_first(guessing):
 
 def test_only_where_rows_do_not_depend_on_each_other():
     with Palo("nano", backend="cpu") as palo:
-        assert not palo.language_model.has_equal_rows and palo._engine.speculation is None
+        assert not palo.language_model.has_equal_rows and palo._model.prefix.speculation is None
 
 
 def test_a_model_that_proved_quick_is_left_alone(language_model):
     speculation = Speculation(language_model)
     for _ in range(3):
-        speculation.pace.note("one row", 0.0001)
+        speculation.times.note("one row", 0.0001)
     assert speculation.steps(None, None, None) is None  # nothing is looked at

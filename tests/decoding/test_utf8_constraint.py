@@ -15,7 +15,7 @@ from reference.text import can_become_text, is_text
 from palo_cpp.decoding.decoding import Decoding
 from palo_cpp.decoding.options import DecodingOptions
 from palo_cpp.decoding.token_constraint import TokenConstraint
-from palo_cpp.decoding.utf8_constraint import Utf8Constraint
+from palo_cpp.decoding.utf8_constraint import Utf8Constraint, utf8_masks
 from palo_cpp.llm.token_table import TokenTable
 
 # Pieces that begin and end in the middle of characters, and what can never be: overlong, a surrogate, U+110000, U+FFFD.
@@ -32,7 +32,7 @@ def model() -> FakeModel:
 
 
 def allowed_after(model: FakeModel, tokens: list[int]) -> np.ndarray:
-    constraint = Utf8Constraint(model.token_table.utf8)
+    constraint = Utf8Constraint(utf8_masks(model.token_table))
     for token in tokens:
         constraint.accept(token)
     return constraint.allowed()
@@ -53,7 +53,7 @@ def test_every_prefix_of_every_kind_of_character(model):
 @given(st.lists(st.integers(0, 10**6), max_size=40))
 def test_walks_through_allowed_tokens_stay_text(choices):
     model = FakeModel(WORDS)
-    constraint, data = Utf8Constraint(model.token_table.utf8), b""
+    constraint, data = Utf8Constraint(utf8_masks(model.token_table)), b""
     for choice in choices:
         tokens = np.flatnonzero(constraint.allowed())
         token = int(tokens[choice % len(tokens)])
@@ -65,21 +65,21 @@ def test_walks_through_allowed_tokens_stay_text(choices):
 
 def test_a_vocabulary_that_cannot_finish_a_character_never_begins_one():
     pieces = (b"", b"a", b"\xe0", b"\xc3", b"\x85", b"\xf0")  # E0 would need A0 to BF, F0 90 to BF
-    constraint = Utf8Constraint(TokenTable(pieces, np.arange(len(pieces)) == 0).utf8)
+    constraint = Utf8Constraint(utf8_masks(TokenTable(pieces, np.arange(len(pieces)) == 0)))
     assert constraint.allowed().tolist() == [True, True, False, True, False, False]
     constraint.accept(3)
     assert constraint.allowed().tolist() == [False, False, False, False, True, False]
 
 
 def test_masks_are_shared_and_cannot_be_written(model):
-    constraint: TokenConstraint = Utf8Constraint(model.token_table.utf8)
-    assert constraint.allowed() is Utf8Constraint(model.token_table.utf8).allowed()
+    constraint: TokenConstraint = Utf8Constraint(utf8_masks(model.token_table))
+    assert constraint.allowed() is Utf8Constraint(utf8_masks(model.token_table)).allowed()
     with pytest.raises(ValueError, match="read-only"):
         constraint.allowed()[0] = False
 
 
 def test_a_token_that_was_refused_and_came_nevertheless_begins_anew(model):
-    constraint = Utf8Constraint(model.token_table.utf8)
+    constraint = Utf8Constraint(utf8_masks(model.token_table))
     constraint.accept(0xE0)
     constraint.accept(ord("A"))
     assert constraint.allowed()[EOS]
@@ -140,7 +140,7 @@ def test_all_that_text_needs_is_allowed(language_model, sentences):
     """A model that is right is never overruled: every token of ten languages, bytes among them, may come."""
     table = language_model.token_table
     for text in [*sentences.values(), "क्षत्रिय ক্ষুদ্র مُحَمَّد 👩‍🚀 🇮🇳 각 \U0010ffff\ufffe"]:
-        constraint = Utf8Constraint(table.utf8)
+        constraint = Utf8Constraint(utf8_masks(table))
         tokens = [*language_model.tokenize(text), language_model.eos_id]
         for token in tokens:
             assert constraint.allowed()[token]

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import sentencepiece
 import tiny_gguf
 
-from palo_cpp.families.palo.prompt import IMAGE, SYSTEM, ImageSegment, TextSegment, Turn, prompt_segments, prompt_text
-from palo_cpp.vision.embedding_cache import Features
+from palo_cpp.families.palo.prompt import IMAGE, SYSTEM, prompt_segments, prompt_text
+from palo_cpp.segments import ImageSegment, TextSegment, Turn
 
 REFERENCE = sentencepiece.SentencePieceProcessor(model_file=str(tiny_gguf.DATA / "tokenizer.model"))
 BOS, EOS = 1, 2
-IMAGE_SEGMENT = ImageSegment("hash", 4, lambda: Features(np.zeros((4, 64), np.float32), is_cached=True))
+IMAGE_SEGMENT = ImageSegment("hash", 4)
 
 
 def without_prefix(text: str) -> list[int]:
@@ -106,6 +105,6 @@ def test_system_text_can_be_another(language_model):
 
 
 def test_image_segments_are_equal_by_content():
-    same = ImageSegment("hash", 4, lambda: Features(np.ones((4, 64), np.float32), is_cached=True))
+    same = ImageSegment("hash", 4, size=(3, 2))
     assert same == IMAGE_SEGMENT
-    assert same != ImageSegment("other", 4, same.embed)
+    assert same != ImageSegment("other", 4)

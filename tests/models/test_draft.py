@@ -19,21 +19,21 @@ from palo_cpp import Palo
 from palo_cpp.bench.contestant import Setup
 from palo_cpp.bench.ours import PaloCpp
 from palo_cpp.cli import palo_cpp as command
-from palo_cpp.decoding.speculation import Pace
+from palo_cpp.decoding.speculation.step_times import StepTimes
 from palo_cpp.errors import ArgumentError, ModelFormatError, OutOfMemoryError
-from palo_cpp.families.palo.prompt import ImageSegment, TextSegment
+from palo_cpp.families.family import LoadOptions
 from palo_cpp.ggml.gguf_header import read_header
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.llm.kv_cache import KvCache
-from palo_cpp.llm.language_model import default_n_ctx
-from palo_cpp.machine import estimate_memory
-from palo_cpp.models.draft_model import check_draft, draft_memory
+from palo_cpp.models.draft_model import check_draft
 from palo_cpp.models.files import find_model
+from palo_cpp.models.loading import Choices, needed_memory
+from palo_cpp.segments import ImageSegment, TextSegment
 from palo_cpp.vision.encoder import VisionEncoder
 from palo_cpp.vision.image_embedder import SharedTower
 
 
-class Asking(Pace):
+class Asking(StepTimes):
     """Asks the draft model whatever it costs, and reads whatever it guesses."""
 
     is_too_quick = False
@@ -64,7 +64,7 @@ def copied(folder, *, text=lambda _: False, mmproj=lambda _: False):
 
 def drafted_by(folder):
     palo = Palo("nano", backend="palo", draft=folder)
-    palo._engine.speculation.pace = Asking()
+    palo._model.prefix.speculation.times = Asking()
     return palo
 
 
@@ -99,7 +99,7 @@ def test_the_answers_are_the_same(plain, twin, with_blind, code, options):
 
 def test_who_sees_the_image_guesses_better(twin, with_blind, monkeypatch):
     """The same weights guess all that the language mask does not refuse; without the image, not so."""
-    monkeypatch.setattr(palo_cpp.decoding.speculation.Guesser, "guess", lambda _: None)
+    monkeypatch.setattr(palo_cpp.decoding.speculation.counts.Guesser, "guess", lambda _: None)
     shares = []
     for palo in (twin, with_blind):
         timings = [palo.ask(q.picture.render(), lang="en").timings for q in held_out_questions(3, ["en"])]
@@ -129,21 +129,21 @@ def test_the_tower_runs_once_for_both(blind, monkeypatch):
     with drafted_by(blind) as palo:
         assert palo.ask(held_out_questions(1)[0].picture.render()).timings.n_drafted > 0
         assert towers == [palo.vision]
-        assert palo._draft._projector.info.n_layer == 0  # no second tower in memory
+        assert palo._model.prefix.draft.projector.info.n_layer == 0  # no second tower in memory
 
 
 def test_how_likely_it_finds_its_guess(twin):
     segments = [TextSegment((1, 5, 6))]
-    draft, cache = twin._draft.follow(segments), KvCache(twin._draft.model)
+    draft, cache = twin._model.prefix.draft.follow(segments), KvCache(twin._model.prefix.draft.model)
     for token in (7, 8):
         draft.take(token)
         segments.append(TextSegment((token,)))
     guess = draft.guess()
-    twin._draft.forget()
-    logits = cache.read(segments).logits.astype(np.float64)
+    twin._model.prefix.draft.forget()
+    logits = cache.prefill(segments, {}).logits.astype(np.float64)
     assert guess.token == logits.argmax()
     assert guess.probability == pytest.approx(np.exp(logits.max()) / np.exp(logits).sum(), rel=1e-4)
-    twin._draft.forget()
+    twin._model.prefix.draft.forget()
 
 
 def test_a_cleared_cache_and_a_closed_model(blind):
@@ -151,17 +151,17 @@ def test_a_cleared_cache_and_a_closed_model(blind):
     image = held_out_questions(1)[0].picture.render()
     first = palo.ask(image)
     palo.clear_cache()
-    assert palo._draft.model.n_tokens() == 0
+    assert palo._model.prefix.draft.model.n_tokens() == 0
     assert palo.ask(image).token_ids == first.token_ids
     palo.close()
     palo.close()
-    assert palo._draft.model.is_closed
+    assert palo._model.prefix.draft.model.is_closed
 
 
 def test_a_prompt_longer_than_the_draft_models_context(plain, blind, monkeypatch):
     image = held_out_questions(1)[0].picture.render()
-    monkeypatch.setattr(palo_cpp.models.draft_model, "default_n_ctx", lambda _: 128)
-    monkeypatch.setattr(palo_cpp.decoding.speculation, "_N_READ_AT_ONCE", 1000)
+    monkeypatch.setattr(palo_cpp.models.draft_model, "draft_n_ctx", lambda _files, _n_ctx: 128)
+    monkeypatch.setattr(palo_cpp.decoding.speculation.drafting, "_N_READ_AT_ONCE", 1000)
     with drafted_by(blind) as palo:
         assert palo.ask(image).timings.n_drafted > 0
         answer = palo.ask(image, "What is there? " * 40)
@@ -170,9 +170,9 @@ def test_a_prompt_longer_than_the_draft_models_context(plain, blind, monkeypatch
 
 
 def test_nothing_is_drafted_about_an_image_whose_pixels_are_gone(twin):
-    image = ImageSegment("gone", 4, lambda: pytest.fail("nobody asks for it"))
-    assert twin._draft.follow([TextSegment((1, 5)), image, TextSegment((6,))]) is None
-    assert twin._draft.follow([TextSegment((1, 5))]) is not None
+    image = ImageSegment("gone", 4)
+    assert twin._model.prefix.draft.follow([TextSegment((1, 5)), image, TextSegment((6,))]) is None
+    assert twin._model.prefix.draft.follow([TextSegment((1, 5))]) is not None
 
 
 # ---- the vision tower of both
@@ -196,27 +196,21 @@ def test_few_images_are_kept():
             self.n_runs += 1
             return np.zeros((1, 1), np.float32)
 
-    class Pixels:
-        values = None
-
-        def __init__(self, name):
-            self.content_hash = name
-
     tower = Tower()
     shared = SharedTower(tower)
     for name in "aabacdea":
-        shared.hidden_states(Pixels(name))
+        shared.hidden_states(None, name)
     assert tower.n_runs == 5  # a was used when c to e came
-    shared.hidden_states(Pixels("b"))
+    shared.hidden_states(None, "b")
     assert tower.n_runs == 6
     shared.forget()
-    shared.hidden_states(Pixels("b"))
+    shared.hidden_states(None, "b")
     assert tower.n_runs == 7
 
 
 def test_models_of_other_widths_and_projectors(tmp_path, monkeypatch):
     """As PALO-7B and MobilePALO are: one tower and vocabulary, other image embeddings, and other numbers of them."""
-    monkeypatch.setattr(palo_cpp.decoding.speculation, "_N_READ_AT_ONCE", 1000)
+    monkeypatch.setattr(palo_cpp.decoding.speculation.drafting, "_N_READ_AT_ONCE", 1000)
     sizes = {"mlp2x_gelu": SMALL, "ldpnet": replace(SMALL, n_embd=512, n_head=8, n_layer=1)}
     for projector, size in sizes.items():
         write_checkpoint(tmp_path / f"{projector}-checkpoint", projector=projector, size=size)
@@ -226,9 +220,9 @@ def test_models_of_other_widths_and_projectors(tmp_path, monkeypatch):
     with Palo(model, backend="palo", speculation=False) as palo:
         expected = palo.ask(image, max_tokens=64)
     with Palo(model, backend="palo", draft=draft) as palo:
-        palo._engine.speculation.pace = Asking()
+        palo._model.prefix.speculation.times = Asking()
         answer = palo.ask(image, max_tokens=64)
-        n_read = palo._draft.model.n_tokens()
+        n_read = palo._model.prefix.draft.model.n_tokens()
     assert (answer.token_ids, answer.text) == (expected.token_ids, expected.text)
     assert answer.timings.n_drafted > 5
     # 16 embeddings of the image for one, 4 for the other; the last tokens come without a guess.
@@ -268,23 +262,24 @@ def refuse(_, *, n_embd, n_embd_image):
 
 def test_where_nothing_is_guessed_it_stays_unloaded(blind, caplog):
     with caplog.at_level(logging.WARNING), Palo("nano", backend="cpu", draft=blind) as palo:
-        assert palo._draft is None
+        assert palo._model.prefix.draft is None
     assert [r.message for r in caplog.records if "draft" in r.message] == [
-        "the draft model stays unused: guesses are switched off, or llama.cpp's kernels compute"
+        "the draft model is not used: speculation is off, or llama.cpp's own kernels are in use"
     ]
 
 
 def test_its_memory_counts():
     files = find_model("nano")
-    both = estimate_memory(files.text, files.mmproj, n_ctx=1024) + draft_memory(files, n_ctx=1024)
+    alone = needed_memory(files, Choices(LoadOptions(n_ctx=1024)))
+    both = needed_memory(files, Choices(LoadOptions(n_ctx=1024), draft=files))
     assert both.text == 2 * files.text.size_bytes
-    assert both.vision == estimate_memory(files.text, files.mmproj, n_ctx=1024).vision
+    assert both.vision == alone.vision
 
 
 def test_two_models_that_would_not_fit_together(monkeypatch):
     files = find_model("nano")
-    enough = estimate_memory(files.text, files.mmproj, n_ctx=default_n_ctx(files.text)).total
-    monkeypatch.setattr("palo_cpp.palo.memory_available", lambda: enough)
+    enough = needed_memory(files, Choices()).total
+    monkeypatch.setattr("palo_cpp.models.loading.memory_available", lambda: enough)
     Palo("nano").close()
     with pytest.raises(OutOfMemoryError):
         Palo("nano", draft="nano")
@@ -292,7 +287,6 @@ def test_two_models_that_would_not_fit_together(monkeypatch):
 
 def test_bench_writes_with_it(monkeypatch):
     files, drafts = find_model("nano"), []
-    monkeypatch.setattr("palo_cpp.bench.ours.Speculation", lambda _, draft: drafts.append(draft))
     monkeypatch.setattr("palo_cpp.bench.ours.N_WRITTEN", 2)
     for draft in (None, "nano"):
         bench = PaloCpp(Setup(files.text.path, files.mmproj.path, 1, 512, backend="palo", draft=draft))
@@ -300,6 +294,7 @@ def test_bench_writes_with_it(monkeypatch):
         bench.load()
         bench.set_image(np.zeros((bench._encoder.info.image_size,) * 2 + (3,), np.uint8))
         assert set(bench.written()) == set(LANGUAGES)
+        drafts.append(bench._loaded.prefix.draft)
     assert drafts[0] is None
     assert drafts[1].model.path == files.text.path
 

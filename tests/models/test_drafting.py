@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from palo_cpp.decoding.speculation import Drafting, Guess, Pace, Worth
+from palo_cpp.decoding.speculation.counts import Guess
+from palo_cpp.decoding.speculation.drafting import Drafting
+from palo_cpp.decoding.speculation.step_times import DraftGain, StepTimes
 from palo_cpp.errors import OutOfMemoryError
 
 SURE, UNSURE = 0.9, 0.1
@@ -25,8 +27,8 @@ class Drafts:
         return Guess(self.says, self.probability)
 
 
-def drafting(draft, pace=None, **more):
-    return Drafting(draft, pace or Pace(), Worth(), clock=lambda: 0.0, **more)
+def drafting(draft, times=None, **more):
+    return Drafting(draft, times or StepTimes(), DraftGain(), clock=lambda: 0.0, **more)
 
 
 def test_nobody_is_asked_where_there_is_none():
@@ -54,7 +56,7 @@ def test_a_draft_that_fails_is_told_and_the_answer_goes_on(caplog):
     for _ in range(3):
         assert asked.better_than(Guess(1, UNSURE)) == Guess(1, UNSURE)
         asked.take(5)
-    assert [record.message for record in caplog.records] == ["the draft model failed; the answer goes on without it"]
+    assert [record.message for record in caplog.records] == ["the draft model failed; the answer continues without it"]
     assert asked.n_drafted == 0
 
 
@@ -95,30 +97,30 @@ def test_who_is_never_sure_saves_nothing():
 
 
 def test_a_slow_draft_model_is_not_asked():
-    pace = Pace()
+    times = StepTimes()
     for _ in range(5):
-        pace.note("one row", 0.1)
-        pace.note("draft", 0.08)
-    assert pace.draft_cost == pytest.approx(0.8)
-    assert drafting(Drafts(), pace).better_than(None) is None
+        times.note("one row", 0.1)
+        times.note("draft", 0.08)
+    assert times.draft_cost == pytest.approx(0.8)
+    assert drafting(Drafts(), times).better_than(None) is None
 
 
 def test_the_time_of_reading_much_is_no_drafts_time():
     ticks = iter(range(100))
-    pace = Pace()
+    times = StepTimes()
     for _ in range(5):
-        pace.note("one row", 10.0)
-    asked = Drafting(Drafts(n_unread=9), pace, Worth(), clock=lambda: next(ticks))
+        times.note("one row", 10.0)
+    asked = Drafting(Drafts(n_unread=9), times, DraftGain(), clock=lambda: next(ticks))
     for _ in range(5):
         asked.better_than(None)
-    assert pace.draft_cost == 0.3  # as before any was timed
+    assert times.draft_cost == 0.3  # as before any was timed
 
 
 def test_drafts_are_no_steps_that_make_others_old():
-    pace = Pace()
+    times = StepTimes()
     for _ in range(5):
-        pace.note("one row", 1.0)
-        pace.note("two rows", 1.1)
+        times.note("one row", 1.0)
+        times.note("two rows", 1.1)
     for _ in range(1000):
-        pace.note("draft", 0.2)
-    assert (pace.cost, pace.draft_cost) == (pytest.approx(0.1), pytest.approx(0.2))
+        times.note("draft", 0.2)
+    assert (times.cost, times.draft_cost) == (pytest.approx(0.1), pytest.approx(0.2))

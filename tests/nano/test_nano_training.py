@@ -26,8 +26,8 @@ from nano.team import Team
 from nano.tokenizer import NanoTokenizer, train
 from nano.train import Sitting, _batches, _validation, train_stage
 from nano.train import train as train_all
-from palo_cpp.families.palo.prompt import ImageSegment, Turn, prompt_segments
-from palo_cpp.vision.embedding_cache import Features
+from palo_cpp.families.palo.prompt import prompt_segments
+from palo_cpp.segments import ImageSegment, Turn
 
 # The least that has every part: a 4 x 4 grid, heads of 64.
 TOY = Sizes(
@@ -54,7 +54,7 @@ def toy_batch(tokenizer, n=2, n_tokens=160, step=0, **recipe):
 
 def test_a_conversation_is_the_prompt_of_palo_cpp(tokenizer):
     layout = Layout(tokenizer, TOY, 300)
-    image = ImageSegment("", TOY.n_image_tokens, lambda: Features(np.zeros((0, 0), np.float32), is_cached=True))
+    image = ImageSegment("", TOY.n_image_tokens)
     rng = random.Random(1)
     for seed in range(60):
         turns = conversation(make_picture(seed), rng)

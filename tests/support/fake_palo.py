@@ -13,8 +13,8 @@ from palo_cpp.chat.context_budget import ContextUse
 from palo_cpp.cli import opening
 from palo_cpp.decoding.options import DEFAULT_LANG_MODE
 from palo_cpp.errors import ImageError, PaloError, SessionError
-from palo_cpp.families.palo.prompt import Turn
 from palo_cpp.languages.languages import LANGUAGES
+from palo_cpp.segments import Turn
 
 # One answer in each language: combining marks, joiners, right-to-left text with Latin words and digits in it.
 ANSWERS = {

@@ -54,7 +54,7 @@ def soak(model: Path, n_images: int) -> dict[str, Any]:
     """Show images one after the other, every third one beside an earlier one; two questions about each."""
     n_wrong = n_repeated = 0
     answers = []
-    with Palo(model, n_threads=1, feature_cache_mib=0.5) as palo, palo.chat() as chat:
+    with Palo(model, n_threads=1, embedding_cache_mib=0.5) as palo, palo.chat() as chat:
         watch = Watch(palo)
         for n in range(N_WARM_UP + n_images):
             if n == N_WARM_UP:

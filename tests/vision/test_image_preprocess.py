@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pictures import GOLDEN_CASES, GOLDEN_KEPT, MEAN, STD, encode, picture
 
 from palo_cpp.errors import ArgumentError, ImageError
-from palo_cpp.vision.encoder import image as image_module
+from palo_cpp.vision import image as image_module
 from palo_cpp.vision.image import open_image, preprocess, square_pixels
 
 GOLDENS = Path(__file__).parents[1] / "goldens"

@@ -6,15 +6,9 @@ Source: mbzuai-oryx/PALO, palo/conversation.py `conv_vicuna_v1` (SeparatorStyle.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from palo_cpp.vision.embedding_cache import Features
+from palo_cpp.segments import ImageSegment, Segment, TextSegment, Tokenizer, Turn
 
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
@@ -23,97 +17,6 @@ SYSTEM = (
 IMAGE = "<image>"
 NEWLINE = "\n"  # follows each image
 END = "</s>"
-
-
-class Tokenizer(Protocol):
-    """What the prompt needs of a language model."""
-
-    eos_id: int
-    metadata: dict[str, Any]
-
-    def tokenize(self, text: str, *, add_bos: bool = False) -> list[int]:
-        """Tokens of text that stands alone, with its dummy prefix."""
-        ...
-
-    def tokenize_continued(self, text: str) -> list[int]:
-        """Tokens of text without the dummy prefix."""
-        ...
-
-
-@dataclass(frozen=True)
-class TextSegment:
-    """Token ids in a row.
-
-    Attributes:
-        tokens: the ids.
-        origin: where keys and values of these tokens may come from, beside this process: a session file. They count
-            only for a prompt that names the same.
-    """
-
-    tokens: tuple[int, ...]
-    origin: str = ""
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def rows(self) -> NDArray[np.int32]:
-        """Token ids [n] i32."""
-        return np.array(self.tokens, dtype=np.int32)
-
-
-@dataclass(frozen=True)
-class ImageSegment:
-    """One image in the prompt; equal to another when the pixels are, whatever file they came from.
-
-    Attributes:
-        content_hash: of the preprocessed pixels.
-        n_tokens: rows that it takes.
-        embed: makes image_embeddings [n_tokens, n_embd] f32, or recalls them; called only when they are not in the KV
-            cache.
-        size: (width, height) before preprocessing.
-        preprocess: "pad" or "crop".
-        elapsed_s: what opening and preprocessing took.
-        square: the 8-bit pixels that it is encoded from, uint8 [image_size, image_size, 3]: what a session file keeps.
-    """
-
-    content_hash: str
-    n_tokens: int
-    embed: Callable[[], Features] = field(repr=False, compare=False)
-    size: tuple[int, int] = field(default=(0, 0), compare=False)
-    preprocess: str = field(default="", compare=False)
-    elapsed_s: float = field(default=0.0, compare=False)
-    square: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
-
-    def __len__(self) -> int:
-        return self.n_tokens
-
-    def rows(self) -> NDArray[np.float32]:
-        """image_embeddings [n_tokens, n_embd] f32."""
-        return self.embed().embeddings
-
-
-Segment = TextSegment | ImageSegment
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One question and what was answered.
-
-    Attributes:
-        question: the user's text, as it stands.
-        answer: the assistant's text; None for the question that is to be answered now.
-        answer_ids: the answer's tokens, where the model itself said it: they go back in as they came out.
-        images: shown with the question, before its text.
-        asked: what the user typed, where `question` is worded for a language; "" asked for a description.
-        origin: the `TextSegment.origin` of prompts that contain it.
-    """
-
-    question: str
-    answer: str | None = None
-    answer_ids: tuple[int, ...] | None = None
-    images: tuple[ImageSegment, ...] = ()
-    asked: str | None = None
-    origin: str = ""
 
 
 def prompt_text(turns: Sequence[Turn], *, system: str = SYSTEM) -> str:
@@ -129,7 +32,7 @@ def prompt_text(turns: Sequence[Turn], *, system: str = SYSTEM) -> str:
 def prompt_segments(tokenizer: Tokenizer, turns: Sequence[Turn], *, system: str = SYSTEM) -> list[Segment]:
     """Lay out a conversation as the model was trained to see it.
 
-    An image stands first in the turn that shows it, followed by a newline. Text before and after an image is tokenised
+    An image stands first in the turn that shows it, followed by a newline. Text before and after an image is tokenized
     apart, each with its own dummy prefix. What a user typed is never read as `</s>` or `<image>`.
 
     Args:
@@ -153,7 +56,7 @@ def prompt_segments(tokenizer: Tokenizer, turns: Sequence[Turn], *, system: str 
 def prompt_prefix(
     tokenizer: Tokenizer, turns: Sequence[Turn], images: Sequence[ImageSegment], *, system: str = SYSTEM
 ) -> list[Segment]:
-    """What every prompt begins with that goes on with one more question, whatever its text.
+    """What every prompt begins with that continues with one more question, whatever its text.
 
     Args:
         tokenizer: the language model.
@@ -173,11 +76,11 @@ def prompt_prefix(
 
 
 class _Layout:
-    """Collects text and tokenises it in the largest stretches that the training tokenised at once."""
+    """Collects text and tokenizes it in the largest stretches that the training tokenized at once."""
 
     def __init__(self, tokenizer: Tokenizer, system: str, turns: Sequence[Turn]) -> None:
         self._tokenizer = tokenizer
-        # The first segment tells it for all that stand behind it.
+        # The first segment names it for all that follow.
         self._origin = next((turn.origin for turn in turns if turn.origin), "")
         self._segments: list[Segment] = []
         self._tokens: list[int] = []

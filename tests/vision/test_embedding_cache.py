@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cached_features import PALO_7B, SHAPE, Images, entries, key_of, mib, rows_of
+from cached_embeddings import PALO_7B, SHAPE, Images, entries, key_of, mib, rows_of
 from mmproj_files import Mmproj, write_mmproj
 
 from palo_cpp import ArgumentError, Palo
 from palo_cpp.ggml.gguf_header import read_header
-from palo_cpp.vision.embedding_cache import FeatureCache, encoder_id, feature_key
+from palo_cpp.vision.embedding_cache import EmbeddingCache, embedding_key, encoder_id
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def images() -> Images:
 
 
 def test_an_image_is_encoded_once(images):
-    cache = FeatureCache()
+    cache = EmbeddingCache()
     assert [images.see(cache, name) for name in "abaab"] == [False, False, True, True, True]
     assert images.encoded == ["a", "b"]
     cache.clear_memory()
@@ -35,7 +35,7 @@ def test_an_image_is_encoded_once(images):
 
 
 def test_memory_is_bounded_and_the_least_recently_used_go_first(images):
-    cache = FeatureCache(memory_mib=mib(3))
+    cache = EmbeddingCache(memory_mib=mib(3))
     for name in "abca":
         images.see(cache, name)
     images.see(cache, "d")  # b goes, for a was used since
@@ -45,19 +45,19 @@ def test_memory_is_bounded_and_the_least_recently_used_go_first(images):
 
 def test_no_memory_and_entries_larger_than_it(images):
     for size in (0, mib(0.5)):
-        cache = FeatureCache(memory_mib=size)
+        cache = EmbeddingCache(memory_mib=size)
         assert not images.see(cache, "a") and not images.see(cache, "a")
 
 
 def test_an_entry_larger_than_the_memory_displaces_nothing(images):
-    cache = FeatureCache(memory_mib=mib(2))
+    cache = EmbeddingCache(memory_mib=mib(2))
     images.see(cache, "a")
     cache.put(key_of("large"), rows_of("large", (30, 300)))
     assert images.see(cache, "a") and cache.get(key_of("large"), (30, 300)) is None
 
 
 def test_images_of_one_batch(images):
-    cache, batches = FeatureCache(), []
+    cache, batches = EmbeddingCache(), []
 
     def encode(indices: list[int]) -> np.ndarray:
         batches.append(indices)
@@ -75,7 +75,7 @@ def test_images_of_one_batch(images):
 
 
 def test_putting_an_image_again_does_not_count_twice(images):
-    cache = FeatureCache(memory_mib=mib(2))
+    cache = EmbeddingCache(memory_mib=mib(2))
     for _ in range(5):
         cache.put(key_of("a"), rows_of("a"))
     images.see(cache, "b")
@@ -83,21 +83,21 @@ def test_putting_an_image_again_does_not_count_twice(images):
 
 
 def test_what_the_encoder_gives_is_copied(images):
-    cache, buffer = FeatureCache(), rows_of("a")
+    cache, buffer = EmbeddingCache(), rows_of("a")
     cache.get_or_encode(key_of("a"), SHAPE, lambda: buffer)
     buffer[:] = 0
     assert images.see(cache, "a")
 
 
 def test_a_failing_encoder_leaves_nothing(images, tmp_path):
-    cache = FeatureCache(tmp_path / "cache")
+    cache = EmbeddingCache(tmp_path / "cache")
     with pytest.raises(ZeroDivisionError):
         cache.get_or_encode(key_of("a"), SHAPE, lambda: 1 // 0)
     assert not images.see(cache, "a") and images.see(cache, "a")
 
 
 def test_threads_that_want_one_image_encode_it_once():
-    cache, results, n_encoded = FeatureCache(), [], []
+    cache, results, n_encoded = EmbeddingCache(), [], []
 
     def encode() -> np.ndarray:
         n_encoded.append(1)
@@ -118,7 +118,7 @@ def test_threads_that_want_one_image_encode_it_once():
 @pytest.mark.parametrize("wrong", [{"memory_mib": -1}, {"disk_mib": float("nan")}, {"folder": ""}, {"folder": "a\0b"}])
 def test_impossible_settings_are_errors(wrong):
     with pytest.raises(ArgumentError, match=r"feature_cache_\w+: expected"):
-        FeatureCache(**wrong)
+        EmbeddingCache(**wrong)
 
 
 # ---- encoders and preprocessing never mix
@@ -165,7 +165,7 @@ def test_the_metadata_are_part_of_an_encoder(tmp_path):
 
 
 def test_encoders_and_images_make_different_keys():
-    keys = {feature_key(encoder, image) for encoder in (b"a", b"b") for image in ("1", "2")}
+    keys = {embedding_key(encoder, image) for encoder in (b"a", b"b") for image in ("1", "2")}
     assert len(keys) == 4 and all(len(key) == 64 for key in keys)
 
 
@@ -216,7 +216,7 @@ def test_several_images_are_encoded_in_batches(palo, picture, monkeypatch):
 
 
 def test_a_palo_finds_on_disk_what_another_encoded(model_dir, picture, tmp_path, monkeypatch):
-    options = {"feature_cache_dir": tmp_path / "cache", "n_threads": 1}
+    options = {"embedding_cache_dir": tmp_path / "cache", "n_threads": 1}
     with Palo(model_dir, **options) as palo:
         first = palo.ask(picture, "What is this?", max_tokens=8)
         embeddings = palo.embed_image(picture)
@@ -233,7 +233,7 @@ def test_a_palo_finds_on_disk_what_another_encoded(model_dir, picture, tmp_path,
 
 def test_a_copy_of_a_model_is_the_same_encoder_and_a_changed_one_is_not(model_dir, picture, tmp_path):
     def n_encoded(folder: Path) -> int:
-        with Palo(folder, feature_cache_dir=tmp_path / "cache", n_threads=1) as palo:
+        with Palo(folder, embedding_cache_dir=tmp_path / "cache", n_threads=1) as palo:
             return palo.ask(picture, max_tokens=1).timings.n_images_encoded
 
     copy = Path(shutil.copytree(model_dir, tmp_path / "copy"))  # times are copied too
@@ -246,20 +246,20 @@ def test_a_copy_of_a_model_is_the_same_encoder_and_a_changed_one_is_not(model_di
 
 
 def test_a_palo_without_memory_for_embeddings(model_dir, picture, monkeypatch):
-    with Palo(model_dir, feature_cache_mib=0, n_threads=1) as palo:
+    with Palo(model_dir, embedding_cache_mib=0, n_threads=1) as palo:
         calls = counted(palo, monkeypatch)
         assert np.array_equal(palo.embed_image(picture), palo.embed_image(picture))
         assert len(calls) == 2
-    with pytest.raises(ArgumentError, match="feature_cache_mib: expected 0 or more, got -1"):
-        Palo(model_dir, feature_cache_mib=-1)
+    with pytest.raises(ArgumentError, match="embedding_cache_mib: expected 0 or more, got -1"):
+        Palo(model_dir, embedding_cache_mib=-1)
 
 
 # ---- speed and memory
 
 
 def test_a_hit_on_an_image_of_palo_7b_takes_milliseconds(tmp_path):
-    FeatureCache(tmp_path).put(key_of("a"), rows_of("a", PALO_7B))
-    on_disk, in_memory = FeatureCache(tmp_path, memory_mib=0), FeatureCache(tmp_path)
+    EmbeddingCache(tmp_path).put(key_of("a"), rows_of("a", PALO_7B))
+    on_disk, in_memory = EmbeddingCache(tmp_path, memory_mib=0), EmbeddingCache(tmp_path)
     assert in_memory.get(key_of("a"), PALO_7B) is not None
     for cache, limit_s in ((on_disk, 0.005), (in_memory, 0.0005)):  # observed 0.0017 and 0.0000007
         elapsed = []
@@ -276,7 +276,7 @@ def test_memory_stays_flat(tmp_path):
         return int(statm.read_text().split()[1]) / 256 if statm.exists() else 0.0
 
     images = Images((144, 2048))  # MobilePALO: 1.1 MiB each
-    cache = FeatureCache(tmp_path, memory_mib=8, disk_mib=12)
+    cache = EmbeddingCache(tmp_path, memory_mib=8, disk_mib=12)
 
     def see(names: range) -> None:
         for name in names:

@@ -1,4 +1,4 @@
-"""Images that are names, for the tests of the feature cache, and what their entries are called and weigh."""
+"""Images that are names, for the tests of the embedding cache, and what their entries are called and weigh."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from palo_cpp.vision.embedding_cache import FeatureCache, feature_key
+from palo_cpp.vision.embedding_cache import EmbeddingCache, embedding_key
 
 SHAPE = (9, 300)  # 10800 bytes: a whole row of the checksum's table and a rest
 ENTRY_BYTES = 128 + 4 * 9 * 300
@@ -16,7 +16,7 @@ MIB = 1 << 20
 
 
 def key_of(name: str) -> str:
-    return feature_key(b"encoder", name)
+    return embedding_key(b"encoder", name)
 
 
 def rows_of(name: str, shape: tuple[int, int] = SHAPE) -> np.ndarray:
@@ -30,7 +30,7 @@ class Images:
         self.shape = shape
         self.encoded: list[str] = []
 
-    def see(self, cache: FeatureCache, name: str) -> bool:
+    def see(self, cache: EmbeddingCache, name: str) -> bool:
         """Ask for an image's embeddings; check them, and tell whether they were known."""
 
         def encode() -> np.ndarray:
@@ -55,7 +55,7 @@ def entries(folder: Path) -> list[Path]:
 def hammer(folder: str, seed: int, failures: Any) -> None:
     """See a few images in random order, many times, in a folder that holds two thirds of them."""
     random, images = np.random.default_rng(seed), Images()
-    cache = FeatureCache(folder, memory_mib=0, disk_mib=mib(4))
+    cache = EmbeddingCache(folder, memory_mib=0, disk_mib=mib(4))
     try:
         for _ in range(150):
             images.see(cache, f"image {random.integers(6)}")

@@ -1,0 +1,196 @@
+"""A loaded model: what every conversation with it shares."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+from palo_cpp.decoding.language_constraint import LanguageConstraints
+from palo_cpp.errors import ArgumentError
+from palo_cpp.languages.languages import LANGUAGES, Language, get_language
+from palo_cpp.models.identity import ModelIdentity, identity_of
+
+if TYPE_CHECKING:
+    from palo_cpp.decoding.beam_search import BeamModel, BeamOptions
+    from palo_cpp.decoding.speculation.steps import Speculation
+    from palo_cpp.families.family import Capabilities, Family
+    from palo_cpp.llm.kv_cache import KvCache
+    from palo_cpp.llm.language_model import LanguageModel
+    from palo_cpp.models.draft_model import DraftModel
+    from palo_cpp.models.files import ModelFiles
+    from palo_cpp.vision.image_embedder import ImageEmbedder
+    from palo_cpp.vision.image_encoder import ImageEncoder
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PrefixModel:
+    """What there is besides where a prompt's keys and values serve the next one.
+
+    Attributes:
+        model: the language model.
+        cache: what its context holds.
+        speculation: guesses tokens ahead; None where that is off.
+        draft: a smaller model that guesses them.
+    """
+
+    model: LanguageModel
+    cache: KvCache
+    speculation: Speculation | None = None
+    draft: DraftModel | None = None
+
+
+class BeamAnswer(Protocol):
+    """An answer under way on a model that holds one prompt."""
+
+    def run_to_end(self) -> None:
+        """Decode what is left of it."""
+        ...
+
+
+class BeamPart:
+    """What there is besides where answers are searched on several paths.
+
+    Args:
+        model: the language model, which holds one prompt.
+        options: how to search.
+
+    Attributes:
+        lock: hold it around each call of the model.
+    """
+
+    def __init__(self, model: BeamModel, options: BeamOptions) -> None:
+        self.model = model
+        self.options = options
+        self.lock = threading.RLock()
+        self._holder: weakref.ref[BeamAnswer] | None = None  # an answer that nobody holds any more is forgotten
+
+    def take_turn(self, answer: BeamAnswer) -> None:
+        """Let the model take an answer's prompt; the answer under way is run to its end first."""
+        holder = self._holder() if self._holder is not None else None
+        if holder is not None and holder is not answer:
+            holder.run_to_end()
+        self._holder = weakref.ref(answer)
+
+    def leave(self, answer: BeamAnswer) -> None:
+        """An answer has ended."""
+        with self.lock:
+            if self._holder is not None and self._holder() is answer:
+                self._holder = None
+
+
+@dataclass(eq=False)
+class LoadedModel:
+    """A loaded model.
+
+    Attributes:
+        family: what decides how its prompts are laid out, and what it can do.
+        files: the files that were loaded.
+        language_model: turns prompts into logits.
+        encoder: turns pixels into image embeddings.
+        embedder: opens images, encodes them, remembers their embeddings.
+        prefix: see `PrefixModel`; None in families without `capabilities.reuses_prefix`.
+        beam: see `BeamPart`; None in families without `capabilities.beam`.
+        languages: codes of the languages that it answers in.
+    """
+
+    family: Family
+    files: ModelFiles
+    language_model: LanguageModel | BeamModel
+    encoder: ImageEncoder
+    embedder: ImageEmbedder
+    prefix: PrefixModel | None = None
+    beam: BeamPart | None = None
+    languages: tuple[str, ...] = tuple(LANGUAGES)
+    _advice_given: bool = field(default=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The model's name, as its file has it."""
+        return self.files.name
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the model can do."""
+        return self.family.capabilities
+
+    @property
+    def beam_part(self) -> BeamPart:
+        """`beam`, where there is no `prefix`."""
+        assert self.beam is not None  # a family has the one or the other
+        return self.beam
+
+    @property
+    def turn(self) -> threading.RLock:
+        """Hold it for a whole answer that nobody reads piece by piece: answers then come one after the other."""
+        return self.prefix.cache.turn if self.prefix else self.beam_part.lock
+
+    @cached_property
+    def constraints(self) -> LanguageConstraints:
+        """Makes the masks that keep an answer in its language."""
+        return LanguageConstraints(self.language_model)
+
+    @cached_property
+    def identity(self) -> ModelIdentity:
+        """What distinguishes its keys and values from other models'; reads a few megabytes of the files, once."""
+        return identity_of(self.files)
+
+    def language(self, name_or_code: str) -> Language:
+        """A language that the model answers in.
+
+        Args:
+            name_or_code: as `get_language` takes it.
+
+        Raises:
+            ArgumentError: no language that is known, or none that this model knows.
+        """
+        language = get_language(name_or_code)
+        if language.code not in self.languages:
+            known = ", ".join(str(LANGUAGES[code]) for code in self.languages)
+            raise ArgumentError(
+                f"language: expected one that {self.name} knows ({known}), got {language.english_name}; "
+                "choose one of them, or a model of another family"
+            )
+        return language
+
+    def warn_about_language(self, languages: Collection[str]) -> None:
+        """Log once, before an answer in one of these languages, what a user should know of the model and them."""
+        if not self._advice_given and (advice := self.family.advice(self.files.text, languages)):
+            self._advice_given = True
+            logger.warning("%s", advice)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return self.language_model.is_closed
+
+    def check_usable(self) -> None:
+        """Refuse a model that was closed.
+
+        Raises:
+            ArgumentError: it was.
+        """
+        if self.is_closed:
+            raise ArgumentError("palo: expected an open model, got a closed one; load it again")
+
+    def forget(self) -> None:
+        """Forget what the context and the memory hold of earlier questions; a folder of embeddings stays as it is."""
+        self.embedder.forget()
+        if self.prefix:
+            self.prefix.cache.clear()
+            if self.prefix.draft:
+                self.prefix.draft.forget()
+
+    def close(self) -> None:
+        """Free the model. Closing twice does nothing."""
+        self.language_model.close()
+        self.encoder.close()
+        self.embedder.forget()
+        if self.prefix and self.prefix.draft:
+            self.prefix.draft.close()

@@ -1,0 +1,129 @@
+"""From a name to one loaded model: files found, memory checked, everything wired."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from palo_cpp.decoding.beam_search import BeamOptions
+from palo_cpp.decoding.speculation.steps import Speculation
+from palo_cpp.errors import ArgumentError
+from palo_cpp.families.family import LoadOptions
+from palo_cpp.llm.kv_cache import KvCache
+from palo_cpp.llm.language_model import LanguageModel
+from palo_cpp.machine import memory_available
+from palo_cpp.models.draft_model import DraftModel, check_draft, draft_memory
+from palo_cpp.models.files import ModelFiles, check_widths, find_model
+from palo_cpp.models.loaded_model import BeamPart, LoadedModel, PrefixModel
+from palo_cpp.models.memory import MemoryEstimate, check_memory_fits, estimate_memory
+from palo_cpp.vision.embedding_cache import EmbeddingCache, encoder_id
+from palo_cpp.vision.encoder import VisionEncoder
+from palo_cpp.vision.image_embedder import ImageEmbedder, ProjectorOnTower
+from palo_cpp.vision.image_encoder import ImageEncoder
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a user may choose beside the model itself; see `Palo`.
+
+    Attributes:
+        options: context, threads, arithmetic, kernels.
+        preprocess: how images are made square; None does what the model's files say.
+        speculation: decode a guessed token along with a chosen one where that saves time.
+        draft: files of a smaller model that guesses.
+        embeddings: keeps the embeddings of images.
+    """
+
+    options: LoadOptions = field(default_factory=LoadOptions)
+    preprocess: str | None = None
+    speculation: bool = True
+    draft: ModelFiles | None = None
+    embeddings: EmbeddingCache = field(default_factory=EmbeddingCache)
+
+
+def load_model(model: str | Path, choices: Choices) -> LoadedModel:
+    """Find a model and load it.
+
+    Args:
+        model: as `find_model` takes it.
+        choices: how.
+
+    Raises:
+        ModelNotFoundError: a file is not there.
+        ModelFormatError: a file is damaged, or the two do not belong together.
+        OutOfMemoryError: it would not fit into this machine's memory; nothing was loaded.
+        ArgumentError: a number out of range, or a draft model that does not go with the model.
+    """
+    files = find_model(model)
+    if notice := files.family.notice(files.text):
+        logger.warning("%s", notice)
+    return load_files(files, choices)
+
+
+def load_files(files: ModelFiles, choices: Choices) -> LoadedModel:
+    """Load the files of a model; see `load_model`."""
+    _check_choices(files, choices)
+    language_model = files.family.open_language_model(files.text, choices.options)
+    try:
+        encoder = files.family.open_encoder(
+            files.mmproj,
+            n_threads=language_model.n_threads,
+            precision=choices.options.vision_precision,
+        )
+        check_widths(files, n_embd=language_model.n_embd, n_embd_image=encoder.info.n_embd)
+        mode = choices.preprocess or encoder.info.preprocess
+        prefix = beam = None
+        if isinstance(language_model, LanguageModel):
+            prefix = _prefix_model(language_model, encoder, choices, mode)
+        else:
+            beam = BeamPart(language_model, files.family.capabilities.beam or BeamOptions(n_beams=1))
+    except BaseException:
+        language_model.close()
+        raise
+    embedder = _embedder(files, encoder, choices.embeddings, mode, prefix)
+    languages = files.family.languages(files.text)
+    return LoadedModel(files.family, files, language_model, encoder, embedder, prefix, beam, languages)
+
+
+def _check_choices(files: ModelFiles, choices: Choices) -> None:
+    modes = files.family.image_modes
+    if choices.preprocess not in (None, *modes):
+        raise ArgumentError(f"preprocess: expected {', '.join(modes)} or None, got {choices.preprocess!r}; choose one")
+    n_ctx = choices.options.n_ctx or files.family.sizes(files.text).n_ctx
+    if choices.draft:
+        check_draft(files, choices.draft)
+    check_memory_fits(needed_memory(files, choices), memory_available(), n_ctx=n_ctx)
+
+
+def needed_memory(files: ModelFiles, choices: Choices) -> MemoryEstimate:
+    """What a model and its draft model will take."""
+    sizes = files.family.sizes(files.text)
+    n_ctx = choices.options.n_ctx or sizes.n_ctx
+    precision = choices.options.vision_precision
+    estimate = estimate_memory(files.text, files.mmproj, sizes, n_ctx=n_ctx, vision_precision=precision)
+    return estimate + draft_memory(choices.draft, n_ctx=n_ctx) if choices.draft else estimate
+
+
+def _prefix_model(model: LanguageModel, encoder: ImageEncoder, choices: Choices, mode: str) -> PrefixModel:
+    is_guessing = choices.speculation and model.has_equal_rows
+    draft = None
+    if choices.draft and is_guessing:
+        assert isinstance(encoder, VisionEncoder)  # check_draft compared the towers
+        draft = DraftModel(choices.draft, model, encoder, choices.embeddings, mode=mode)
+    elif choices.draft:
+        logger.warning("the draft model is not used: speculation is off, or llama.cpp's own kernels are in use")
+    return PrefixModel(model, KvCache(model), Speculation(model, draft) if is_guessing else None, draft)
+
+
+def _embedder(
+    files: ModelFiles, encoder: ImageEncoder, embeddings: EmbeddingCache, mode: str, prefix: PrefixModel | None
+) -> ImageEmbedder:
+    on_tower = None
+    if prefix and prefix.draft:
+        assert isinstance(encoder, VisionEncoder)  # it is the draft model's tower, too
+        on_tower = ProjectorOnTower(encoder, prefix.draft.tower)
+    identity = encoder_id(files.mmproj or files.text, encoder)
+    return ImageEmbedder(encoder, embeddings, identity, mode=mode, on_tower=on_tower)
