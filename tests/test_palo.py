@@ -15,11 +15,12 @@ import numpy as np
 import PIL.Image
 import pytest
 
-import palo_cpp.palo as palo_module
 from palo_cpp import ArgumentError, ImageError, ModelFormatError, OutOfMemoryError, Palo
+from palo_cpp.families.palo import family
 from palo_cpp.families.palo.prompt import prompt_segments
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.languages.scripts import COMMON, script_of
+from palo_cpp.models import loading
 from palo_cpp.segments import ImageSegment, Turn
 
 # ---- questions
@@ -111,7 +112,7 @@ def test_preprocess_mode_is_the_files_unless_told(palo, model_dir, picture):
     with Palo(model_dir, preprocess="crop") as cropping:
         assert cropping.ask(picture, "What?", max_tokens=1).inputs.images[0].preprocess == "crop"
         assert not np.array_equal(cropping.embed_image(picture), palo.embed_image(picture))
-    with pytest.raises(ArgumentError, match="preprocess: expected 'pad', 'crop'"):
+    with pytest.raises(ArgumentError, match="preprocess: expected pad, crop or None, got 'stretch'"):
         Palo(model_dir, preprocess="stretch")
 
 
@@ -181,19 +182,19 @@ def test_chat_completion_refuses_before_anything_is_computed(palo, picture):
 
 
 def test_a_model_that_cannot_fit_is_not_loaded(model_dir, monkeypatch):
-    monkeypatch.setattr(palo_module, "memory_available", lambda: 10 << 20)
-    monkeypatch.setattr(palo_module, "LanguageModel", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr(loading, "memory_available", lambda: 10 << 20)
+    monkeypatch.setattr(family, "LanguageModel", lambda *_, **__: pytest.fail("loaded"))
     with pytest.raises(OutOfMemoryError, match=r"memory: expected \d+ MiB .* got 10 MiB available; choose"):
         Palo(model_dir)
 
 
 def test_widths_that_differ_are_one_sentence(model_dir, monkeypatch):
-    class Narrow(palo_module.VisionEncoder):
+    class Narrow(family.VisionEncoder):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
             self.info = replace(self.info, n_embd=17)
 
-    monkeypatch.setattr(palo_module, "VisionEncoder", Narrow)
+    monkeypatch.setattr(family, "VisionEncoder", Narrow)
     with pytest.raises(ModelFormatError, match=r"expected image embeddings of width 256 .* got 17; put"):
         Palo(model_dir)
 

@@ -355,6 +355,7 @@ class Chat:
         self._stream = None
 
     def _check_open(self) -> None:
+        self._model.check_usable()
         if not self._is_open:
             raise ArgumentError("chat: expected an open conversation, got a closed one; begin another")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -24,6 +25,8 @@ Scalar = str | int | float | bool
 _TYPE_BOOL, _TYPE_STRING, _TYPE_ARRAY = 7, 8, 9
 # Longer arrays are the vocabulary's; only their length is read.
 _MAX_NUMBERS = 64
+_MAX_STRINGS, _MAX_STRING_BYTES = 256, 256
+_LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4}")  # BCP 47: `hi`, `zh-Hans`
 _SAMPLE_BYTES = 4096
 # gguf_type -> (ending of gguf_get_val_*, its C type)
 _SCALARS: dict[int, tuple[str, Any]] = {
@@ -73,6 +76,7 @@ class GgufHeader:
         numbers: key -> elements, for short arrays of numbers.
         tokens: `tokenizer.ggml.tokens` as bytes; empty where the file has none.
         tensors: name -> entry of the tensor table.
+        strings: key -> elements, for short arrays of short strings.
     """
 
     path: Path
@@ -82,6 +86,12 @@ class GgufHeader:
     numbers: dict[str, list[int | float]]
     tokens: list[bytes] = field(repr=False)
     tensors: dict[str, TensorInfo] = field(repr=False)
+    strings: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The tags of `general.languages`, in the file's order; whatever is no language tag is left out."""
+        return tuple(tag for tag in self.strings.get("general.languages", ()) if _LANGUAGE_TAG.fullmatch(tag))
 
     @property
     def is_mmproj(self) -> bool:
@@ -172,6 +182,7 @@ def _header(gguf: Any, context: Any, path: Path) -> GgufHeader:
     metadata: dict[str, Scalar] = {}
     arrays: dict[str, int] = {}
     numbers: dict[str, list[int | float]] = {}
+    strings: dict[str, tuple[str, ...]] = {}
     tokens: list[bytes] = []
     for i in range(gguf.gguf_get_n_kv(context)):
         key = gguf.gguf_get_key(context, i).decode("utf-8", "replace")
@@ -184,12 +195,27 @@ def _header(gguf: Any, context: Any, path: Path) -> GgufHeader:
         kind = gguf.gguf_get_arr_type(context, i)
         if key == "tokenizer.ggml.tokens" and kind == _TYPE_STRING:
             tokens = [gguf.gguf_get_arr_str(context, i, j) for j in range(n)]
+        elif kind == _TYPE_STRING and (elements := _short_strings(gguf, context, i, n)) is not None:
+            strings[key] = elements
         elif kind not in (_TYPE_BOOL, _TYPE_STRING) and 0 < n <= _MAX_NUMBERS:
             data = ctypes.cast(gguf.gguf_get_arr_data(context, i), ctypes.POINTER(_SCALARS[kind][1]))
             numbers[key] = data[:n]
     size_bytes = path.stat().st_size
     tensors = _tensors(gguf, context, path, size_bytes)
-    return GgufHeader(path, size_bytes, metadata, arrays, numbers, tokens, tensors)
+    return GgufHeader(path, size_bytes, metadata, arrays, numbers, tokens, tensors, strings)
+
+
+def _short_strings(gguf: Any, context: Any, i: int, n: int) -> tuple[str, ...] | None:
+    """The strings of an array; None where they are many or one is long, so that no file makes us hold it twice."""
+    if n > _MAX_STRINGS:
+        return None
+    elements: list[str] = []
+    for j in range(n):
+        element = gguf.gguf_get_arr_str(context, i, j)
+        if len(element) > _MAX_STRING_BYTES:
+            return None
+        elements.append(element.decode("utf-8", "replace"))
+    return tuple(elements)
 
 
 def _tensors(gguf: Any, context: Any, path: Path, size_bytes: int) -> dict[str, TensorInfo]:

@@ -5,6 +5,7 @@ llama.cpp ends the process where an assertion fails, so everything is checked he
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import weakref
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.errors import ArgumentError, OutOfMemoryError
+from palo_cpp.forked import ProcessGuard
 from palo_cpp.ggml.backend import BackendMode, BackendUse, checked_mode, loading
 from palo_cpp.ggml.gguf_header import GgufHeader, Scalar, read_header
 from palo_cpp.ggml.llama_library import llama_library
@@ -47,7 +49,7 @@ class LanguageModel:
         n_threads: threads that compute, for one token and for many alike.
         bos_id, eos_id: token ids; eos_id is `</s>`.
         backend: which of its weights our own kernels compute with.
-        lock: hold it to keep other threads out over several calls.
+        lock: hold it to keep other threads out over several calls; a `PaloError` in a forked child.
     """
 
     def __init__(
@@ -82,27 +84,33 @@ class LanguageModel:
         self.n_threads = _checked_n_threads(n_threads)
         mode = checked_mode(backend)
         self.metadata: dict[str, Scalar] = self._header.metadata
-        self.lock = threading.RLock()
+        self._lock, self._guard = threading.RLock(), ProcessGuard()
         self._llama = llama_library()
         with loading(mode) as placed:
             self._model = load_model(self._llama, self.path)
         self.backend: BackendUse = placed.use
         logger.debug("%s: %s", self.path.name, self.backend)
         self._context = make_context(self._llama, self._model, self.n_ctx, self.n_threads)
-        self._close = weakref.finalize(self, free, self._llama, self._model, self._context)
+        self._close = weakref.finalize(self, _free_unless_forked, self._guard, self._llama, self._model, self._context)
         if self.backend.is_active:
             warm_up(self._llama, self._model, self._context)
         self._read_sizes()
 
     def _read_sizes(self) -> None:
         llama = self._llama
-        self._vocabulary = Vocabulary(llama, self._model, self.path.name, self.lock)
+        self._vocabulary = Vocabulary(llama, self._model, self.path.name, self._lock)
         self.n_vocab = self._vocabulary.n_tokens
         self.bos_id, self.eos_id = self._vocabulary.bos_id, self._vocabulary.eos_id
         self.n_embd: int = llama.llama_model_n_embd(self._model)
         self.n_layer: int = llama.llama_model_n_layer(self._model)
         self._n_batch: int = llama.llama_n_batch(self._context)
         self._lengths = SequenceLengths(N_SEQ_MAX)
+
+    @property
+    def lock(self) -> threading.RLock:
+        """See the class. It is checked first: in a child it may be held for ever by a thread that is not there."""
+        self._guard.check(self.path.name)
+        return self._lock
 
     # ---- text
 
@@ -378,7 +386,7 @@ class LanguageModel:
 
     def close(self) -> None:
         """Free the model; every later call is an ArgumentError. Closing twice does nothing."""
-        with self.lock:
+        with contextlib.nullcontext() if self._guard.is_forked else self._lock:
             self._close()
 
     def __enter__(self) -> LanguageModel:
@@ -388,6 +396,12 @@ class LanguageModel:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _free_unless_forked(guard: ProcessGuard, llama: Any, model: Any, context: Any) -> None:
+    """A child shares the parent's pages: it frees nothing, and must not wait for threads that it does not have."""
+    if not guard.is_forked:
+        free(llama, model, context)
 
 
 def _check_seq_id(seq_id: int) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from palo_cpp.decoding.language_constraint import LanguageConstraints
 from palo_cpp.errors import ArgumentError
+from palo_cpp.forked import ProcessGuard
 from palo_cpp.languages.languages import LANGUAGES, Language, get_language
 from palo_cpp.models.identity import ModelIdentity, identity_of
 
@@ -109,6 +110,7 @@ class LoadedModel:
     beam: BeamPart | None = None
     languages: tuple[str, ...] = tuple(LANGUAGES)
     _advice_given: bool = field(default=False, repr=False)
+    _guard: ProcessGuard = field(default_factory=ProcessGuard, repr=False)
 
     @property
     def name(self) -> str:
@@ -171,11 +173,13 @@ class LoadedModel:
         return self.language_model.is_closed
 
     def check_usable(self) -> None:
-        """Refuse a model that was closed.
+        """Refuse a model that was closed, or loaded before this process was forked.
 
         Raises:
-            ArgumentError: it was.
+            ArgumentError: it was closed.
+            PaloError: it belongs to the parent.
         """
+        self._guard.check(self.name)
         if self.is_closed:
             raise ArgumentError("palo: expected an open model, got a closed one; load it again")
 

@@ -28,6 +28,7 @@ def header(size_bytes: int, tensors: dict[str, TensorInfo] | None = None, **meta
 
 def palo_7b(size_bytes: int = 4081 * MIB) -> GgufHeader:
     sizes = {
+        "llama.context_length": 4096,
         "llama.embedding_length": 4096,
         "llama.feed_forward_length": 11008,
         "llama.block_count": 32,

@@ -1,6 +1,6 @@
 """A second family, as unlike PALO as a family may be: it names the colour of a picture, in Chinese or in English.
 
-One image embedding, one token for a question, whole words for tokens, beam search, nothing of a prompt reused, one file.
+One image embedding, one token for a question, whole words for tokens, beam search, no prompt reused, one file.
 It goes through the same front door as PALO, so that nothing there takes PALO for granted.
 """
 
@@ -26,7 +26,23 @@ from palo_cpp.segments import ImageSegment, Segment, TextSegment, Tokenizer, Tur
 
 # The trap is the likeliest first word, and leads to nothing that is likely: greedy decoding would fall for it.
 END, EN, ZH, TRAP = range(4)
-WORDS = ["</s>", "<en>", "<zh>", "Uh", "It", " is", " red", " green", " blue", ".", "这是", "红色", "绿色", "蓝色", "的。"]
+WORDS = [
+    "</s>",
+    "<en>",
+    "<zh>",
+    "Uh",
+    "It",
+    " is",
+    " red",
+    " green",
+    " blue",
+    ".",
+    "这是",
+    "红色",
+    "绿色",
+    "蓝色",
+    "的。",
+]
 ANSWERS = {EN: ["It", " is", (" red", " green", " blue"), "."], ZH: ["这是", ("红色", "绿色", "蓝色"), "的。"]}
 
 
@@ -64,7 +80,9 @@ class EchoModel:
     def tokenize_continued(self, text: str) -> list[int]:
         return self.tokenize(text)
 
-    def prefill(self, segments: Sequence[Segment], embeddings: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+    def prefill(
+        self, segments: Sequence[Segment], embeddings: Mapping[str, NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
         self.n_prefilled += sum(map(len, segments))
         last = segments[-1]
         image = next((each for each in segments if isinstance(each, ImageSegment)), None)

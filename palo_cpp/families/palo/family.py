@@ -43,7 +43,7 @@ class PaloFamily:
 
     def languages(self, text: GgufHeader) -> tuple[str, ...]:
         """Those that the file names; all ten where it names none."""
-        named = tuple(code for code in getattr(text, "languages", ()) if code in LANGUAGES)
+        named = tuple(code for code in text.languages if code in LANGUAGES)
         return named or tuple(LANGUAGES)
 
     def open_language_model(self, text: GgufHeader, options: LoadOptions) -> LanguageModel:
