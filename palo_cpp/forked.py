@@ -1,14 +1,19 @@
-"""Models do not survive `os.fork`: their threads stay in the parent, and a child that used one would wait for ever."""
+"""Models do not survive `os.fork`: the threads that compute stay in the parent, and a child would wait for them for ever.
+
+That holds for every model of the process, also for one that the child would load itself: OpenMP's team, on which
+llama.cpp computes, is one for the whole process (GCC's bug 58378).
+"""
 
 from __future__ import annotations
 
 import os
+from functools import cache
 
 from palo_cpp.errors import PaloError
 
 
 class ProcessGuard:
-    """Remembers the process in which something was loaded."""
+    """Remembers the process in which the first model was loaded."""
 
     def __init__(self) -> None:
         self._pid = os.getpid()
@@ -19,16 +24,22 @@ class ProcessGuard:
         return os.getpid() != self._pid
 
     def check(self, what: str) -> None:
-        """Refuse to use it in a child.
+        """Refuse to load or use something in a child.
 
         Args:
             what: the thing, for the message.
 
         Raises:
-            PaloError: this is a child of the process that loaded it.
+            PaloError: this is a child of the process that loaded the first model.
         """
         if self.is_forked:
             raise PaloError(
-                f"{what}: could not be used in a forked process: its threads stayed in the parent; "
-                "load the model after the fork, in each process its own"
+                f"{what}: could not be used in a forked process: the threads that compute stayed in the parent; "
+                "load models after the fork only, or start processes with multiprocessing's 'spawn' method"
             )
+
+
+@cache
+def process_guard() -> ProcessGuard:
+    """The guard of this process, made when the first model is loaded; children inherit it."""
+    return ProcessGuard()

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.errors import ArgumentError, OutOfMemoryError
-from palo_cpp.forked import ProcessGuard
+from palo_cpp.forked import ProcessGuard, process_guard
 from palo_cpp.ggml.backend import BackendMode, BackendUse, checked_mode, loading
 from palo_cpp.ggml.gguf_header import GgufHeader, Scalar, read_header
 from palo_cpp.ggml.llama_library import llama_library
@@ -77,6 +77,8 @@ class LanguageModel:
             OutOfMemoryError: llama.cpp could not get the memory for the context.
         """
         self.path = Path(path)
+        self._guard = process_guard()
+        self._guard.check(self.path.name)
         self._header = header or read_header(self.path)
         check_language_model(self._header)
         self.sizes = TextSizes.of(self._header)
@@ -84,7 +86,7 @@ class LanguageModel:
         self.n_threads = _checked_n_threads(n_threads)
         mode = checked_mode(backend)
         self.metadata: dict[str, Scalar] = self._header.metadata
-        self._lock, self._guard = threading.RLock(), ProcessGuard()
+        self._lock = threading.RLock()
         self._llama = llama_library()
         with loading(mode) as placed:
             self._model = load_model(self._llama, self.path)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from palo_cpp.decoding.language_constraint import LanguageConstraints
 from palo_cpp.errors import ArgumentError
-from palo_cpp.forked import ProcessGuard
+from palo_cpp.forked import ProcessGuard, process_guard
 from palo_cpp.languages.languages import LANGUAGES, Language, get_language
 from palo_cpp.models.identity import ModelIdentity, identity_of
 
@@ -110,7 +110,7 @@ class LoadedModel:
     beam: BeamPart | None = None
     languages: tuple[str, ...] = tuple(LANGUAGES)
     _advice_given: bool = field(default=False, repr=False)
-    _guard: ProcessGuard = field(default_factory=ProcessGuard, repr=False)
+    _guard: ProcessGuard = field(default_factory=process_guard, repr=False)
 
     @property
     def name(self) -> str:
