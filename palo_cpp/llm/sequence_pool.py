@@ -20,7 +20,11 @@ class Context(Protocol):
     """What sequences need of a language model."""
 
     n_ctx: int
-    lock: Any
+
+    @property
+    def lock(self) -> Any:
+        """Hold it to keep other threads out over several calls."""
+        ...
 
     @property
     def n_free(self) -> int:
