@@ -1,5 +1,5 @@
 """A conversation: turns in, answers out.
 
-In: questions and images. Out: answers, streams, session files. Imports the rooms that a question passes through;
+In: questions and images; out: answers, streams, session files. Imports the rooms that a question passes through;
 nothing but the front door and the entrances imports it.
 """

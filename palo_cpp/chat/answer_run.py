@@ -14,7 +14,8 @@ from palo_cpp.chat.token_run import TokenRun
 from palo_cpp.decoding.decoding import Decoding
 
 if TYPE_CHECKING:
-    from palo_cpp.chat.request import Plan, Request
+    from palo_cpp.chat.language_policy import Plan
+from palo_cpp.chat.request import Request
     from palo_cpp.models.loaded_model import LoadedModel
     from palo_cpp.segments import Turn
 

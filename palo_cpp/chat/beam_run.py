@@ -16,7 +16,7 @@ from palo_cpp.decoding.decoding import Decoding
 from palo_cpp.segments import ImageSegment
 
 if TYPE_CHECKING:
-    from palo_cpp.chat.request import Plan
+    from palo_cpp.chat.language_policy import Plan
     from palo_cpp.models.loaded_model import BeamPart
     from palo_cpp.vision.image_embedder import ImageEmbedder
 

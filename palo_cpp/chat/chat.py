@@ -15,9 +15,9 @@ from palo_cpp.chat.answer import Answer, AnswerStream
 from palo_cpp.chat.answer_run import AnswerRun
 from palo_cpp.chat.context_budget import ContextUse, Fitting, context_use, fit
 from palo_cpp.chat.kept_answer import KeptAnswer
-from palo_cpp.chat.language_policy import LanguagePolicy
+from palo_cpp.chat.language_policy import LanguagePolicy, Plan
 from palo_cpp.chat.read_ahead import ReadAhead
-from palo_cpp.chat.request import Plan, Request
+from palo_cpp.chat.request import Request
 from palo_cpp.chat.save import Transcript, save_transcript
 from palo_cpp.decoding.options import DEFAULT_LANG_MODE, DEFAULT_MAX_TOKENS, DecodingOptions
 from palo_cpp.errors import ArgumentError

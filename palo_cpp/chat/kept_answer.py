@@ -11,8 +11,7 @@ from palo_cpp.chat.language_policy import with_retry
 if TYPE_CHECKING:
     from palo_cpp.chat.answer import Answer, Timings
     from palo_cpp.chat.answer_run import AnswerRun
-    from palo_cpp.chat.language_policy import LanguagePolicy
-    from palo_cpp.chat.request import Plan
+    from palo_cpp.chat.language_policy import LanguagePolicy, Plan
 
 
 class KeptAnswer:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from palo_cpp.chat.request import Plan, Request
+from palo_cpp.chat.request import Request
 from palo_cpp.errors import ArgumentError
 from palo_cpp.languages.detection import (
     count_words,
@@ -125,6 +125,18 @@ class LanguagePolicy:
             return Plan(self._insist(), self)
         except ArgumentError:
             return None
+
+
+class Plan(NamedTuple):
+    """What to ask, and how its answer is kept in its language.
+
+    Attributes:
+        request: the question.
+        policy: what its answer's language is held to.
+    """
+
+    request: Request
+    policy: LanguagePolicy
 
 
 class LanguageWatch:

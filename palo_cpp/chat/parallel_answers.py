@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 
 from palo_cpp.chat.answer import Answer, Timings
 from palo_cpp.chat.answer_run import answer_from
-from palo_cpp.chat.language_policy import LanguageWatch, with_retry
+from palo_cpp.chat.language_policy import LanguageWatch, Plan, with_retry
 from palo_cpp.chat.prompt_run import PromptRun, stages
-from palo_cpp.chat.request import Plan
 from palo_cpp.decoding.decoding import Decoding
 from palo_cpp.errors import ArgumentError
 from palo_cpp.llm.context import N_SEQ_MAX

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from palo_cpp.decoding.options import DecodingOptions
 from palo_cpp.segments import Segment, Turn
 
 if TYPE_CHECKING:
-    from palo_cpp.chat.language_policy import LanguagePolicy
     from palo_cpp.chat.read_ahead import ReadAhead
 
 
@@ -45,15 +44,3 @@ class Request:
     def n_prompt(self) -> int:
         """Tokens and image embeddings of the prompt."""
         return sum(map(len, self.segments))
-
-
-class Plan(NamedTuple):
-    """What to ask, and how its answer is kept in its language.
-
-    Attributes:
-        request: the question.
-        policy: what its answer's language is held to.
-    """
-
-    request: Request
-    policy: LanguagePolicy

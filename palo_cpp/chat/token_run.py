@@ -10,7 +10,7 @@ from palo_cpp.chat.prompt_run import PromptRun
 from palo_cpp.decoding.decoding import Decoding
 
 if TYPE_CHECKING:
-    from palo_cpp.chat.request import Plan
+    from palo_cpp.chat.language_policy import Plan
     from palo_cpp.decoding.speculation.steps import SpeculativeSteps
     from palo_cpp.models.loaded_model import PrefixModel
     from palo_cpp.vision.image_embedder import ImageEmbedder

@@ -287,8 +287,8 @@ def test_text_on_stdout_is_a_table():
 
 def test_sides_run_one_after_the_other_where_memory_is_short(monkeypatch):
     chosen = plan(stages=frozenset(["decode"]), n_runs=1)
-    text, mmproj = (bench_run.read_header(path) for path in (chosen.text, chosen.mmproj))
-    one = bench_run.estimate_memory(text, mmproj, n_ctx=chosen.n_ctx).total
+    files = bench_run.model_files(*(bench_run.read_header(path) for path in (chosen.text, chosen.mmproj)))
+    one = bench_run.needed_memory(files, bench_run.Choices(bench_run.LoadOptions(n_ctx=chosen.n_ctx))).total
     monkeypatch.setattr(bench_run, "memory_available", lambda: one * 3 // 2)
     found = run_bench(chosen).to_dict()
     assert found["is_alternating"] is False

@@ -37,11 +37,11 @@ class Images:
             self.encoded.append(name)
             return rows_of(name, self.shape)
 
-        features = cache.get_or_encode(key_of(name), self.shape, encode)
-        assert features.embeddings.dtype == np.float32 and features.embeddings.shape == self.shape
-        assert np.array_equal(features.embeddings, rows_of(name, self.shape))
-        assert not features.embeddings.flags.writeable
-        return features.is_cached
+        found = cache.get_or_encode(key_of(name), self.shape, encode)
+        assert found.rows.dtype == np.float32 and found.rows.shape == self.shape
+        assert np.array_equal(found.rows, rows_of(name, self.shape))
+        assert not found.rows.flags.writeable
+        return found.is_cached
 
 
 def mib(n_entries: float, entry_bytes: int = ENTRY_BYTES) -> float:

@@ -1,4 +1,4 @@
-"""Embeddings kept in memory, what tells encoders apart, the cache in `Palo`; its folder: test_feature_cache_disk.py."""
+"""Embeddings kept in memory, what distinguishes encoders, the cache in `Palo`; not its folder."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -65,11 +66,11 @@ def test_images_of_one_batch(images):
 
     images.see(cache, "b")
     names = "abcac"
-    found = cache.get_or_encode_all([key_of(name) for name in names], SHAPE, encode)
+    batch = cache.get_or_encode_all([key_of(name) for name in names], SHAPE, encode)
     assert batches == [[0, 2]]  # what is known, and what comes twice, is not encoded
-    for name, features in zip(names, found, strict=True):
-        assert np.array_equal(features.embeddings, rows_of(name)) and features.is_cached == (name == "b")
-        assert features.embeddings.base is None  # not a piece of the batch
+    for name, found in zip(names, batch, strict=True):
+        assert np.array_equal(found.rows, rows_of(name)) and found.is_cached == (name == "b")
+        assert found.rows.base is None  # not a piece of the batch
     cache.get_or_encode_all([key_of("a"), key_of("c")], SHAPE, encode)
     assert cache.get_or_encode_all([], SHAPE, encode) == [] and len(batches) == 1
 
@@ -105,7 +106,7 @@ def test_threads_that_want_one_image_encode_it_once():
         return rows_of("a")
 
     def work() -> None:
-        results.append(cache.get_or_encode(key_of("a"), SHAPE, encode).embeddings)
+        results.append(cache.get_or_encode(key_of("a"), SHAPE, encode).rows)
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
@@ -117,7 +118,7 @@ def test_threads_that_want_one_image_encode_it_once():
 
 @pytest.mark.parametrize("wrong", [{"memory_mib": -1}, {"disk_mib": float("nan")}, {"folder": ""}, {"folder": "a\0b"}])
 def test_impossible_settings_are_errors(wrong):
-    with pytest.raises(ArgumentError, match=r"feature_cache_\w+: expected"):
+    with pytest.raises(ArgumentError, match=r"embedding_cache_\w+: expected"):
         EmbeddingCache(**wrong)
 
 
@@ -126,13 +127,20 @@ def test_impossible_settings_are_errors(wrong):
 SMALL = Mmproj(grid=2, patch_size=2, n_embd=8, n_head=2, n_ff=12, n_layer=1, n_out=8, n_squeezed=8)
 
 
-def test_every_part_of_an_encoder_is_in_its_id(tmp_path, monkeypatch):
+class Encoder(NamedTuple):
+    """As much of an encoder as its id needs."""
+
+    precision: str
+    isa: str
+    version: str = "1"
+
+
+def test_every_part_of_an_encoder_is_in_its_id(tmp_path):
     header = read_header(write_mmproj(tmp_path / "mmproj.gguf", SMALL))
-    known = {encoder_id(header, precision="float", isa="ref")}
-    assert encoder_id(header, precision="float", isa="ref") in known
-    known |= {encoder_id(header, precision="int8", isa="ref"), encoder_id(header, precision="float", isa="avx2")}
-    monkeypatch.setattr("palo_cpp.vision.embedding_cache.ENCODER_VERSION", 1_000_000)
-    known.add(encoder_id(header, precision="float", isa="ref"))
+    known = {encoder_id(header, Encoder("float", "ref"))}
+    assert encoder_id(header, Encoder("float", "ref")) in known
+    known |= {encoder_id(header, Encoder("int8", "ref")), encoder_id(header, Encoder("float", "avx2"))}
+    known.add(encoder_id(header, Encoder("float", "ref", version="1000000")))
     assert len(known) == 4
 
 
@@ -140,16 +148,16 @@ def test_other_weights_are_another_encoder(tmp_path):
     path = write_mmproj(tmp_path / "mmproj.gguf", SMALL)
     whole, header = path.read_bytes(), read_header(path)
     times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
-    known = {encoder_id(header, precision="float", isa="ref")}
+    known = {encoder_id(header, Encoder("float", "ref"))}
     for tensor in header.tensors.values():  # each of them trained further, size and time of the file the same
         data = bytearray(whole)
         data[tensor.offset + tensor.n_bytes // 2] ^= 1
         path.write_bytes(data)
         os.utime(path, ns=times)
-        known.add(encoder_id(header, precision="float", isa="ref"))
+        known.add(encoder_id(header, Encoder("float", "ref")))
     path.write_bytes(whole)
     os.utime(path, ns=(times[0], times[1] + 1000))
-    known.add(encoder_id(header, precision="float", isa="ref"))
+    known.add(encoder_id(header, Encoder("float", "ref")))
     assert len(known) == 2 + len(header.tensors)
 
 
@@ -158,10 +166,10 @@ def test_the_metadata_are_part_of_an_encoder(tmp_path):
     path = write_mmproj(tmp_path / "mmproj.gguf", SMALL)
     times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
     header = read_header(path)
-    before = encoder_id(header, precision="float", isa="ref")
+    before = encoder_id(header, Encoder("float", "ref"))
     path.write_bytes(path.read_bytes().replace(np.float32(0.48).tobytes(), np.float32(0.5).tobytes(), 1))
     os.utime(path, ns=times)
-    assert encoder_id(header, precision="float", isa="ref") != before
+    assert encoder_id(header, Encoder("float", "ref")) != before
 
 
 def test_encoders_and_images_make_different_keys():
