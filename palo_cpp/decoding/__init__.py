@@ -1,4 +1,4 @@
 """From logits to whole characters: constraints, choice, text, loops, and guesses at the token after the next.
 
-In: logits. Out: token ids and text. Imports `llm`, `languages` and the leaves.
+In: logits; out: token ids and text. Imports `llm`, `languages` and the leaves.
 """

@@ -1,4 +1,4 @@
 """The language model: tokens or embeddings in, logits out, and what its context holds.
 
-In: segments of a prompt. Out: logits. Imports `ggml` and the leaves.
+In: segments of a prompt; out: logits. Imports `ggml` and the leaves.
 """
