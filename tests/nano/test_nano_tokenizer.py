@@ -5,25 +5,13 @@ from conftest import SENTENCES
 
 from nano.questions import GRAMMARS
 from nano.things import Group
-from nano.tokenizer import N_PIECES, NanoTokenizer, tokens_per_answer, train
+from nano.tokenizer import N_PIECES, tokens_per_answer, train
 from palo_cpp.families.palo.prompt import SYSTEM
 
 
-@pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    path = tmp_path_factory.mktemp("nano") / "tokenizer.model"
-    train(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def tokenizer(path):
-    return NanoTokenizer(path)
-
-
-def test_it_is_always_the_same(path, tmp_path):
+def test_it_is_always_the_same(tokenizer_path, tmp_path):
     train(tmp_path / "again.model")
-    assert path.read_bytes() == (tmp_path / "again.model").read_bytes()
+    assert tokenizer_path.read_bytes() == (tmp_path / "again.model").read_bytes()
 
 
 def test_special_tokens_are_llamas(tokenizer):

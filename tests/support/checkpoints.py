@@ -91,27 +91,21 @@ def write_checkpoint(
         The folder.
     """
     folder, size = Path(folder), size.for_projector(projector)
-    folder.mkdir(parents=True, exist_ok=True)
     files = _WeightFiles(weights, dtype, n_shards)
     clip_inside = clip_inside and not lone_projector
     _write_vision_tower(folder / "vision_tower", files, size, seed, None if clip_inside else clip_text_half, buffers)
     config = _llama_config(size, dtype) | _multimodal_config(layout, projector, size, image_aspect_ratio)
-    if lora or lone_projector:
-        config["_name_or_path"] = "base"
-    _write_json(folder / "config.json", config)
     vision = _vision_tensors(size, seed, buffers, "model.vision_tower.vision_tower.") if clip_inside else {}
-    if lora or lone_projector:
+    has_base = lora or lone_projector
+    if has_base:
+        config["_name_or_path"] = "base"
         _write_base(folder / "base", files, size, seed, buffers)
-        _write_tokenizer(folder / "base", legacy, added_tokens)
+        trained: _Tensors = {**draw(plan_projector(size, projector), seed), **vision}
+        _write_trained(folder, files, size, seed, trained, None if lora else dtype)
     else:
-        tensors: _Tensors = {**draw(plan_model(size, projector), seed), **_inv_freq(size, buffers), **vision}
-        files.write(folder, tensors)
-        _write_tokenizer(folder, legacy, added_tokens)
-    trained: _Tensors = {**draw(plan_projector(size, projector), seed), **vision}
-    if lora:
-        _write_lora(folder, files, size, seed, trained)
-    elif lone_projector:
-        write_torch_zip(folder / "mm_projector.bin", trained, dtype)
+        files.write(folder, {**draw(plan_model(size, projector), seed), **_inv_freq(size, buffers), **vision})
+    _write_json(folder / "config.json", config)
+    _write_tokenizer(folder / "base" if has_base else folder, legacy, added_tokens)
     return folder
 
 
@@ -157,7 +151,7 @@ def _write_vision_tower(
     folder: Path, files: _WeightFiles, size: Size, seed: int, text_half: bool | None, buffers: bool
 ) -> None:
     """The tower's own folder; with `text_half` None only its two configurations, for its weights are elsewhere."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / "config.json", _clip_config(size, whole=bool(text_half)))
     _write_json(folder / "preprocessor_config.json", _preprocessor_config(size))
     if text_half is None:
@@ -175,6 +169,16 @@ def _write_base(folder: Path, files: _WeightFiles, size: Size, seed: int, buffer
     folder.mkdir(exist_ok=True)
     files.write(folder, {**draw(plan_llama(size), seed), **_inv_freq(size, buffers)})
     _write_json(folder / "config.json", _llama_config(size, "f16"))
+
+
+def _write_trained(
+    folder: Path, files: _WeightFiles, size: Size, seed: int, trained: _Tensors, lone_dtype: str | None
+) -> None:
+    """What was trained over a base: `mm_projector.bin` of `lone_dtype`, or with None a LoRA and what goes with it."""
+    if lone_dtype is None:
+        _write_lora(folder, files, size, seed, trained)
+    else:
+        write_torch_zip(folder / "mm_projector.bin", trained, lone_dtype)
 
 
 def _write_lora(folder: Path, files: _WeightFiles, size: Size, seed: int, trained: _Tensors) -> None:
