@@ -89,7 +89,7 @@ class Batch:
     def _tensors(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if torch.is_tensor(value)}
 
-    def normalised(self) -> Tensor:
+    def normalized(self) -> Tensor:
         """Pixels as the tower takes them, float32 [n_batch, 3, S, S]."""
         mean, std = (
             torch.tensor(values, device=self.pixels.device)[:, None, None] for values in (IMAGE_MEAN, IMAGE_STD)

@@ -83,7 +83,7 @@ def ask_torch(nano: Nano, tokenizer: NanoTokenizer, questions: Sequence[Question
 def _greedy(nano: Nano, tokenizer: NanoTokenizer, questions: Sequence[Question]) -> list[list[int]]:
     """Decode without a cache: the model is small, and the right answer is tried first, which is most often it."""
     batch = _one_each(nano, tokenizer, questions)
-    images = nano.project(nano.see(batch.normalised()))
+    images = nano.project(nano.see(batch.normalized()))
     logits, labels = answer_logits(nano, batch, read(nano, batch, images))
     answers: list[list[int]] = []
     at = 0

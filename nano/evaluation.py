@@ -29,7 +29,7 @@ class Score:
     """One answer.
 
     Attributes:
-        is_right: it is the expected one, after `normalised`.
+        is_right: it is the expected one, after `normalized`.
         in_language: it is in the language that was asked for.
     """
 
@@ -55,7 +55,7 @@ def _questions(code: str) -> Iterator[Question]:
             yield Question(picture, ask_something(picture, rng, code))
 
 
-def normalised(text: str) -> str:
+def normalized(text: str) -> str:
     """What two right answers may differ in: composition of characters, spaces around."""
     return unicodedata.normalize("NFC", " ".join(text.split()))
 
@@ -63,7 +63,7 @@ def normalised(text: str) -> str:
 def score(question: Question, answer: str) -> Score:
     """Compare an answer with the expected one."""
     expected = question.exchange
-    is_right = normalised(answer) == normalised(expected.answer)
+    is_right = normalized(answer) == normalized(expected.answer)
     return Score(question, answer, is_right, is_right or expected.language in detect_language(answer))
 
 

@@ -73,7 +73,7 @@ class Learner(nn.Module):
         if stage == DECODER and not batch.is_text:
             images = self.told(batch.fields)
         elif not batch.is_text:
-            hidden = self.nano.see(batch.normalised())
+            hidden = self.nano.see(batch.normalized())
             if stage == TOWER:
                 losses["patches"] = self._patch_loss(hidden, batch)
             else:
@@ -204,7 +204,7 @@ def exact_answers(nano: Nano, batch: Batch, images: Tensor | None = None) -> lis
         images: image embeddings to take instead of the pictures' own.
     """
     if images is None and not batch.is_text:
-        images = nano.project(nano.see(batch.normalised()))
+        images = nano.project(nano.see(batch.normalized()))
     logits, labels = answer_logits(nano, batch, read(nano, batch, images))
     right = torch.ones(batch.labels.shape, dtype=torch.bool, device=labels.device)
     right[batch.labels != NO_LABEL] = logits.argmax(-1) == labels
@@ -215,7 +215,7 @@ def exact_answers(nano: Nano, batch: Batch, images: Tensor | None = None) -> lis
 @torch.no_grad()
 def fields_seen(learner: Learner, batch: Batch) -> dict[str, float]:
     """The share of the patches that show a thing for which the tower says each field right."""
-    logits = learner.fields_seen(learner.nano.see(batch.normalised()))
+    logits = learner.fields_seen(learner.nano.see(batch.normalized()))
     shown = batch.field(COLOUR) > 0
     return {
         name: (each.argmax(-1)[shown] == batch.field(name)[shown]).float().mean().item()

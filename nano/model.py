@@ -283,9 +283,9 @@ class Nano(nn.Module):
             }
         )
         self.lm_head = nn.Linear(sizes.n_embd, sizes.n_vocab, bias=False)
-        self._initialise()
+        self._initialize()
 
-    def _initialise(self) -> None:
+    def _initialize(self) -> None:
         """Normal 0.03, and less for what adds to the residual stream, by depth (GPT-2's way).
 
         The tower's positions and attention begin as trained ones look.

@@ -51,7 +51,7 @@ class _LogLines:
 
 @functools.cache
 def llama_library() -> Any:
-    """Import llama.cpp's bindings once, route its log, initialise its backends.
+    """Import llama.cpp's bindings once, route its log, initialize its backends.
 
     Returns:
         The module `llama_cpp.llama_cpp`: one Python function for each C function.

@@ -148,7 +148,7 @@ def attack_pickles(marker: Path) -> dict[str, bytes]:
         "allowed name as argument": assemble(
             Call("collections", "OrderedDict", Name("torch._utils", "_rebuild_tensor_v2"))
         ),
-        "memoised": b"\x80\x02" + hidden + b".",
+        "memoized": b"\x80\x02" + hidden + b".",
         "stack global": b"\x80\x04" + stack_global + _assemble((touch,)) + b"R.",
         "build on a function": assemble(Name("collections", "OrderedDict"))[:-1] + _assemble({"__code__": 1}) + b"b.",
         "inst": b"\x80\x02(" + _assemble(touch) + b"ios\nsystem\n.",

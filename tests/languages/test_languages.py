@@ -163,12 +163,12 @@ def test_prompts_are_nfc_end_with_a_full_stop_and_are_in_their_language(code):
 
 
 @pytest.mark.parametrize(("code", "text"), every_sentence())
-def test_a_sentence_is_recognised(code, text):
+def test_a_sentence_is_recognized(code, text):
     assert detect_language(text) == {code}
 
 
 @pytest.mark.parametrize(("code", "text"), every_sentence())
-def test_decomposed_text_is_recognised_too(code, text):
+def test_decomposed_text_is_recognized_too(code, text):
     assert detect_language(unicodedata.normalize("NFD", text)) == {code}
 
 

@@ -51,7 +51,7 @@ HARD = [
     "क्\u200dष क्\u200cष र्\u200dय",  # Devanagari with joiner and non-joiner
     "র\u200d্যাব ক্\u200cত",  # Bengali with the same
     "می\u200cخواهم \u200fעברית\u200e مرحبا\u202bRTL\u202c",
-    "e\u0301 é ﬁ ２ ² ａ",  # nothing may be normalised
+    "e\u0301 é ﬁ ２ ² ａ",  # nothing may be normalized
     "▁▁ the piece for a space ▁",
     "\u0000nul\u0007bell\u007f",
     "\ufeffbom \ufffd replacement",

@@ -43,7 +43,7 @@ def test_a_conversation_is_the_prompt_of_palo_cpp(tokenizer):
         said = [Turn(turn.question, turn.answer, images=() if i else (image,)) for i, turn in enumerate(turns)]
         before, _, after = prompt_segments(tokenizer, said)
         assert layout.prefix == list(before.tokens)
-        assert tokens == list(after.tokens)  # an answer given as text, tokenised by the prompt itself
+        assert tokens == list(after.tokens)  # an answer given as text, tokenized by the prompt itself
         for turn, (begin, end) in zip(turns, spans, strict=True):
             assert tokenizer.decode(tokens[begin : end - 1]) == turn.answer
             assert tokens[end - 1] == tokenizer.eos_id

@@ -56,7 +56,7 @@ class Model:
         return projectors.project(self.checkpoint.state, config["mm_projector_type"], hidden)
 
     def first_prompt(self, question: str) -> tuple[list[int], list[int]]:
-        """Token ids before and after the image; both parts are tokenised alone, only the first keeps its BOS."""
+        """Token ids before and after the image; both parts are tokenized alone, only the first keeps its BOS."""
         before = [BOS, *self.tokenizer.encode(f"{SYSTEM} USER: ")]
         return before, self.tokenizer.encode(f"\n{question} ASSISTANT:")
 
