@@ -5,7 +5,7 @@
 
 For n drafted tokens the larger model reads n + 1 rows at once, the smaller one n single ones, after each other. The
 gain at a share a of right drafts is (1 + a + ... + a^n) single steps of the larger model against that (Leviathan et al.
-2023, section 3.1). Texts play no part, so random weights of the true shapes tell the costs; the share they cannot tell.
+2023, section 3.1). Texts play no part, so random weights of the true shapes show the costs; they cannot show the share.
 """
 
 from __future__ import annotations

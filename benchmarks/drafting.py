@@ -7,7 +7,7 @@ heavy as models that are not: layers that add nothing (their last matrices are z
 about 1 GiB, and 0.25 GiB for the draft model. Both answer as Nano does, but for rounding, so nearly every draft is
 right; a third copy, whose attention is zero, knows nothing of the question and drafts at its best from the last token.
 Nano's sentences are all alike, so counts alone guess most of them; "alone" is without them, as in a text unlike others.
-How often MobilePALO would be right about PALO-7B this cannot tell: `draft_break_even.py` says what it takes.
+How often MobilePALO would be right about PALO-7B this cannot show: `draft_break_even.py` shows how often it must be.
 """
 
 from __future__ import annotations
@@ -132,19 +132,19 @@ def measure(ways: dict[str, Palo], code: str, n_questions: int) -> dict[str, Sum
     sums: dict[str, Sums] = defaultdict(Sums)
     order = list(ways)
     for question in held_out_questions(n_questions, [code]):
-        image, told = question.picture.render(), set()
+        image, texts = question.picture.render(), set()
         for name in order:
             # Descriptions, for they are the longest answers; two at a time, so that the second is about a known image.
             with ways[name].chat(image, lang=code) as chat, counts_silenced(name.endswith("alone")):
                 answers = [chat.ask(), chat.ask()]
-            told.add(tuple(answer.token_ids for answer in answers))
+            texts.add(tuple(answer.token_ids for answer in answers))
             for answer in answers:
                 each, timings = sums[name], answer.timings
                 each.n_words += count_words(answer.text)
                 each.decode_s += timings.decode_s
                 each.n_generated += timings.n_generated
                 each.n_drafted += timings.n_drafted
-        assert len(told) == 1, "a draft changed an answer"
+        assert len(texts) == 1, "a draft changed an answer"
         order.append(order.pop(0))
     return sums
 

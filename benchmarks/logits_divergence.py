@@ -26,7 +26,7 @@ from palo_cpp.ggml.llama_library import llama_library
 from palo_cpp.llm.language_model import LanguageModel
 
 N_TOGETHER, N_SINGLE, N_CTX = 128, 16, 256
-FIRST_TOKEN = 259  # behind the control tokens and bytes
+FIRST_TOKEN = 259  # after the control tokens and bytes
 
 Logits = NDArray[np.float32]
 
@@ -72,7 +72,7 @@ def changed(side: Side) -> Iterator[None]:
 
 
 def logits(path: Path, side: Side, n_seeds: int, n_threads: int) -> list[Logits]:
-    """Per seed the logits [n_tokens, n_vocab] behind each of its random tokens."""
+    """Per seed the logits [n_tokens, n_vocab] after each of its random tokens."""
     with changed(side):
         model = LanguageModel(path, n_ctx=N_CTX, n_threads=n_threads, backend="palo" if side.is_ours else "cpu")
     found = []

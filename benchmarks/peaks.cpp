@@ -51,7 +51,7 @@ __attribute__((target("avx2,avxvnni"))) void dot_256() {
   const __m256i x = _mm256_set1_epi32(0x01010101);
   PALO_PEAK_LOOP(__m256i, _mm256_setzero_si256(), sum = _mm256_dpbusd_avx_epi32(sum, x, x))
 }
-// The product of a loop's own sum, so that it is computed anew in each step.
+// The product of a loop's own sum, so that it is computed again in each step.
 __attribute__((target("avx2"))) void multiply_add_256() {
   const __m256i x = _mm256_set1_epi32(0x00010001);
   __m256i y = x;

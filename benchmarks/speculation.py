@@ -3,7 +3,7 @@
     python benchmarks/speculation.py FOLDER --texts TEXTS [--threads 2] [--answers 5]
     python benchmarks/speculation.py mobile --synthetic --vocabulary VOCABULARY.gguf --texts TEXTS
 
-TEXTS holds a file CODE.txt for each language, an answer a line. Each answer is read behind a short prompt as if the
+TEXTS holds a file CODE.txt for each language, an answer a line. Each answer is decoded after a short prompt as if the
 model had chosen it, token by token, with and without speculation in turn, and is known to the next ones, as in `Palo`.
 So random weights of the true shapes measure it, with the true vocabulary to split the texts. The answers must not be in
 `palo_cpp.languages.text_samples`, which is known from the beginning.

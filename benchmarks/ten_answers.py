@@ -4,7 +4,7 @@
     python benchmarks/ten_answers.py FOLDER
 
 The three ways run in turn. Every answer gets `--n-gen` tokens, unless the model ends it earlier; the tokens made are
-told. `--synthetic` takes the random weights of `palo-cpp bench`, kept in the same cache.
+printed. `--synthetic` takes the random weights of `palo-cpp bench`, kept in the same cache.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ def main() -> None:
     parser.add_argument("--n-gen", type=int, default=32)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--without-anew", action="store_true", help="leave out the slowest way")
+    parser.add_argument("--without-cold", action="store_true", help="leave out the slowest way")
     options = parser.parse_args()
     path = whole_model(options.model, is_synthetic=options.synthetic)
     print(describe_machine(), flush=True)
     with Palo(path, n_threads=options.threads) as palo:
-        measure(palo, options.n_gen, options.runs, with_anew=not options.without_anew)
+        measure(palo, options.n_gen, options.runs, with_cold=not options.without_cold)
 
 
-def measure(palo: Palo, n_gen: int, n_runs: int, *, with_anew: bool) -> None:
+def measure(palo: Palo, n_gen: int, n_runs: int, *, with_cold: bool) -> None:
     """Run the ways in turn and print medians."""
     image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
 
@@ -59,9 +59,9 @@ def measure(palo: Palo, n_gen: int, n_runs: int, *, with_anew: bool) -> None:
             answers[code] = palo.ask(image, lang=code, max_tokens=n_gen)
         return answers
 
-    ways = {"side by side": side_by_side, "one by one, prefix kept": one_by_one, "one by one, all anew": fresh}
-    if not with_anew:
-        del ways["one by one, all anew"]
+    ways = {"side by side": side_by_side, "one by one, prefix kept": one_by_one, "one by one, nothing kept": fresh}
+    if not with_cold:
+        del ways["one by one, nothing kept"]
     palo.ask(image, max_tokens=1)  # pages of the model's file
     runs = [{name: timed(name, way) for name, way in ways.items()} for _ in range(n_runs)]
     fastest = median(run["side by side"][0] for run in runs)
@@ -85,7 +85,7 @@ def costs(answers: Collection[Answer]) -> str:
 
 
 def timed(name: str, work: Callable[[], Answers]) -> tuple[float, Answers]:
-    """Seconds, told as they come beside the processor's own (of use where others have it too), and the answers."""
+    """Seconds, printed with those of the processor (of use on a shared machine), and the answers."""
     begun_at, cpu_begun_at = time.perf_counter(), time.process_time()
     answers = work()
     elapsed_s = time.perf_counter() - begun_at

@@ -1,4 +1,4 @@
-"""What lies behind the things: plain, gradient, stripes, horizon, grid; never a colour that a thing may have."""
+"""What is drawn under the things: plain, gradient, stripes, horizon, grid; never a colour that a thing may have."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STYLES = ("plain", "plain", "gradient", "gradient", "stripes", "horizon", "grid
 
 @dataclass(frozen=True)
 class Background:
-    """How a background looks; `colours` are the two that it is made of, similar to each other."""
+    """How a background looks; `colours` are its two, similar to each other."""
 
     style: str
     colours: tuple[Rgb, Rgb]

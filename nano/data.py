@@ -32,7 +32,7 @@ _REACH = (0.6, 0.95)  # of a thing's radius: the decoder is told things that cov
 
 @dataclass(frozen=True)
 class Answered:
-    """Where in a batch an answer stands: its labels are `labels[row, begin:end]`, `</s>` included."""
+    """Where in a batch an answer is: its labels are `labels[row, begin:end]`, `</s>` included."""
 
     row: int
     begin: int
@@ -50,9 +50,9 @@ class Batch:
             `PatchLabels`.
         tokens, positions, segments: [n_batch, n_tokens], see `Nano.read`; 0 tokens where the recipe does not talk.
         labels: [n_batch, n_tokens], the next token where it belongs to an answer, else NO_LABEL.
-        start: where the image stands in the sequences.
+        start: where the image begins in the sequences.
         is_text: nobody sees the image.
-        answers: where each answer stands; only in batches for evaluation.
+        answers: where each answer is; only in batches for evaluation.
         meanings: [n_answers, len(ASKED) + len(FOUND)], see `Meaning`.
         asked_at: [n_answers, 2]: row and column of each question's last token.
     """

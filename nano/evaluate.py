@@ -1,4 +1,4 @@
-"""Measure a run on held-out pictures: PyTorch float32 against the GGUF files that `palo-cpp convert` makes of it.
+"""Measure a run on held-out pictures: PyTorch float32 against the GGUF files that `palo-cpp convert` writes for it.
 
 `python -m nano.evaluate nano/runs/default` prints the tables and writes evaluation.md, .json and .png into the run.
 """
@@ -44,7 +44,7 @@ class Result:
         scores: one for each question.
         tokens: of each answer, without `</s>`.
         agreement: share of positions, in percent and by language, where its likeliest token is that of PyTorch float32
-            behind the same text.
+            after the same text.
         answer_s: median time of an answer; 0 where it was not measured.
         n_bytes: size of the files.
     """
@@ -168,7 +168,7 @@ def evaluate(run: Path, n_per_language: int, formats: Sequence[str]) -> dict[str
     from palo_cpp.convert import convert
 
     with tempfile.TemporaryDirectory() as folder:
-        # float32, so that nothing but the named format's own rounding stands between the two.
+        # float32, so that nothing but the named format's own rounding is between the two.
         checkpoint = export(nano, run / TOKENIZER, Path(folder) / "checkpoint", dtype="f32")
         for name in formats:
             decoder, tower = FORMATS[name]
@@ -232,8 +232,8 @@ def main(run: Path, n_per_language: int, formats: str) -> None:
     text = report(results)
     click.echo(text)
     (run / "evaluation.md").write_text(text + "\n", encoding="utf-8")
-    told = {name: result.to_dict() for name, result in results.items()}
-    (run / "evaluation.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    values = {name: result.to_dict() for name, result in results.items()}
+    (run / "evaluation.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     plot(results, run / "evaluation.png")
 
 

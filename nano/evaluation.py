@@ -101,6 +101,6 @@ def fidelity(scores: Sequence[Score]) -> dict[str, float]:
     codes = dict.fromkeys(s.question.exchange.language for s in scores)
     shares = {}
     for code in codes:
-        told = [s.in_language for s in scores if s.question.exchange.language == code]
-        shares[code] = 100 * sum(told) / len(told)
+        kept = [s.in_language for s in scores if s.question.exchange.language == code]
+        shares[code] = 100 * sum(kept) / len(kept)
     return shares

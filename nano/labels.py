@@ -1,6 +1,6 @@
 """What each patch of a picture shows: what the tower is taught, and what the decoder is told.
 
-A patch knows more than its own thing: how many others are like it, what stands beside it, when its turn comes in a
+A patch knows more than its own thing: how many others are like it, what is beside it, when its turn comes in a
 description. The tower sees all patches at once and learns this from every patch of every picture; the decoder, which
 learns from words alone, then only has to look it up.
 """
@@ -22,7 +22,7 @@ _COUNTS = ("n_things", "n_of_kind", "n_of_colour", "n_of_both")
 _BESIDE = tuple(f"{what}_{side}" for side in SIDES for what in (KIND, COLOUR))
 
 # Classes of each field. 0 is the background, or that nothing is on that side. `order`: how many groups a description
-# names before the patch's own; `after`: how many behind it.
+# names before the patch's own; `after`: how many after it.
 FIELDS: dict[str, int] = {
     KIND: NO_DRAWING + 1,
     COLOUR: len(COLOURS) + 1,

@@ -23,7 +23,7 @@ from palo_cpp.decoding.options import LANG_MODES
 
 @dataclass(frozen=True)
 class Result:
-    """What one mode made of all questions.
+    """What one mode answered to all questions.
 
     Attributes:
         scores: one for each.

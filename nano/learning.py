@@ -89,7 +89,7 @@ class Learner(nn.Module):
         return losses
 
     def _meaning_loss(self, layers: list[Tensor], batch: Batch) -> Tensor:
-        """What a question asks, and then what is true, told from its last token: one lesson for all ten languages."""
+        """What a question asks, then what is true, predicted from its last token: one lesson for all ten languages."""
         rows, columns = batch.asked_at.T
         logits = list[Tensor]()
         lessons = ((_LEFT_WHEN_ASKED, self.asked_head, ASKED), (_LEFT_WHEN_FOUND, self.found_head, FOUND))
@@ -145,7 +145,7 @@ def _weights(name: str, logits: Tensor) -> Tensor:
 
 
 def read(nano: Nano, batch: Batch, images: Tensor | None) -> list[Tensor]:
-    """What each layer of the decoder makes of a batch."""
+    """What each layer of the decoder produces for a batch."""
     return nano.layers(batch.tokens, batch.positions, batch.segments, images, batch.start)
 
 
@@ -195,7 +195,7 @@ def apply_gradients(optimizer: Muon, parameters: Iterable[nn.Parameter], rate: f
 def exact_answers(nano: Nano, batch: Batch, images: Tensor | None = None) -> list[tuple[Exchange, bool]]:
     """Whether each answer of a batch is exactly right.
 
-    Each token is predicted behind the right ones. That is greedy decoding's own score: it says the right answer exactly
+    Each token is predicted after the right ones. That is greedy decoding's own score: it says the right answer exactly
     when each of these predictions is right.
 
     Args:

@@ -326,15 +326,15 @@ class Nano(nn.Module):
     def layers(
         self, tokens: Tensor, positions: Tensor, segments: Tensor, images: Tensor | None, start: int
     ) -> list[Tensor]:
-        """What each layer of the decoder makes.
+        """What each layer of the decoder produces.
 
         Args:
-            tokens: [n_batch, n_tokens]; where the image stands, any.
+            tokens: [n_batch, n_tokens]; at the image's places, any.
             positions: [n_batch, n_tokens].
             segments: [n_batch, n_tokens]: 0 is seen by all, others by themselves alone, each token by itself and later
                 ones.
             images: image embeddings [n_batch, n_image_tokens, n_embd], or None for text alone.
-            start: where the image stands.
+            start: where the image begins.
 
         Returns:
             Hidden states [n_batch, n_tokens, n_embd] after each layer.

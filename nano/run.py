@@ -150,7 +150,7 @@ class StageRun:
         )
 
     def log(self, **values: object) -> None:
-        """Append to the log, and tell."""
+        """Append to the log, and print."""
         line = {"stage": self.name, "step": self.step, "seconds": round(self.seconds, 1), **values}
         with (self.folder / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")

@@ -92,7 +92,7 @@ class Scene:
         return tuple(Group(kind, colour, self.count(kind, colour)) for kind, colour in ordered)
 
     def neighbours(self, thing: Thing, side: str) -> tuple[Thing, ...] | None:
-        """Things on a side of `thing`; None where one stands so much on the diagonal that it is open."""
+        """Things on a side of `thing`; None where one is so much on the diagonal that it is open."""
         found = []
         for other in self.things:
             if other is thing:
@@ -248,7 +248,7 @@ def _shade(rgb: Rgb) -> Rgb:
 
 @lru_cache(maxsize=1)
 def _noise_field() -> NDArray[np.float32]:
-    """Unit noise [512, 512, 3]: a picture takes a window of it, for drawing normal numbers anew costs too much."""
+    """Unit noise [512, 512, 3]: a picture takes a window of it, for drawing normal numbers again costs too much."""
     return np.random.Generator(np.random.PCG64(7)).standard_normal((512, 512, 3), dtype=np.float32)
 
 

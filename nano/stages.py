@@ -1,7 +1,7 @@
 """The stages of the training, and the learning rate in each.
 
 PALO starts from a CLIP that sees and a LLaMA that reads, leaves CLIP as it is, and trains in two stages: the projector,
-then projector and LLaMA. Nano has neither, so two stages stand before them: the tower learns what each patch shows, and
+then projector and LLaMA. Nano has neither, so two stages come before them: the tower learns what each patch shows, and
 the decoder answers about scenes that it is told patch by patch.
 """
 

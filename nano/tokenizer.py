@@ -29,7 +29,7 @@ _N_PICTURES = 1500  # enough that every word of every language has its place; mo
 
 def train(path: Path) -> None:
     """Write the tokenizer to `path`; always the same one."""
-    model = io.BytesIO()  # no file names on the way: they would stand in the model
+    model = io.BytesIO()  # no file names on the way: they would be in the model
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=_lines(),
         model_writer=model,
@@ -54,7 +54,7 @@ def train(path: Path) -> None:
 
 
 def _lines() -> Iterator[str]:
-    """The corpus: every language alike; a question also as it stands after the image's newline, without a space."""
+    """The corpus: every language alike; a question also as it follows the image's newline, without a space."""
     for seed in range(TRAINING.start, TRAINING.start + _N_PICTURES):
         picture, rng = make_picture(seed), random.Random(seed)
         for code in CODES:
@@ -82,11 +82,11 @@ class NanoTokenizer:
         self._encode = lru_cache(maxsize=1 << 16)(self._model.encode)
 
     def tokenize(self, text: str, *, add_bos: bool = False) -> list[int]:
-        """Tokens of text that stands alone, with its dummy prefix."""
+        """Tokens of text on its own, with its dummy prefix."""
         return [self.bos_id, *self._encode(text)] if add_bos else list(self._encode(text))
 
     def tokenize_continued(self, text: str) -> list[int]:
-        """Tokens of text without the dummy prefix: behind a newline, which is then cut off."""
+        """Tokens of text without the dummy prefix: after a newline, which is then cut off."""
         return list(self._encode(f"\n{text}")[len(self._encode("\n")) :])
 
     def decode(self, tokens: list[int]) -> str:

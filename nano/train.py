@@ -182,13 +182,13 @@ def _run_all(work: Callable[..., None], jobs: list[Any]) -> None:
     for process in processes:
         process.start()
 
-    def tell(number: int, _: object) -> None:
+    def pass_on(number: int, _: object) -> None:
         for process in processes:
             if process.pid and number == signal.SIGTERM:  # a terminal sends SIGINT to all by itself
                 os.kill(process.pid, number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, tell)
+        signal.signal(number, pass_on)
     for process in processes:
         process.join()
     if any(process.exitcode for process in processes):

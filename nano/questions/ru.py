@@ -84,7 +84,7 @@ def _many(kind: str | None, colour: str | None) -> str:
 
 
 def _some(n: int, kind: str | None, colour: str | None) -> str:
-    """After two, three and four the noun stands in the genitive singular; a feminine one has nominative adjectives."""
+    """After two, three and four the noun is in the genitive singular; a feminine one has nominative adjectives."""
     _, genitive, _, _, gender = _NOUNS[kind or "thing"]
     if n == 1:
         return _one(kind, colour)

@@ -121,7 +121,7 @@ def _registered() -> tuple[_Entry | None, str]:
         return _Entry(llama, entry), ""
     path = library_path()
     if not path.is_file():
-        return None, _warned(f"{path.name}: expected it in {path.parent}, got no such file; install palo-cpp anew")
+        return None, _warned(f"{path.name}: expected it in {path.parent}, got no such file; install palo-cpp again")
     load = _function(llama, "ggml_backend_load", ctypes.c_void_p, ctypes.c_char_p)
     with recorded_warnings() as lines:
         entry = load(os.fsencode(path))
@@ -161,7 +161,7 @@ def loading(mode: BackendMode) -> Iterator[_Loading]:
         mode: "cpu" does not even load the backend's library.
 
     Yields:
-        An object whose `use` tells, after the block, what became of it.
+        An object whose `use`, after the block, shows what the backend took.
     """
     with _loading:
         entry, reason = _registered() if mode != "cpu" or _registered.cache_info().currsize else (None, "switched off")
@@ -189,9 +189,9 @@ def backend_status(mode: BackendMode | None = None) -> BackendStatus:
             return BackendStatus(library_path(), is_registered=False, reason=reason)
         if mode:
             entry.set_mode(mode.encode())
-        told = json.loads(entry.status() or b"{}")
-    types = {name: TypeUse(use["active"], use["reason"]) for name, use in told["types"].items()}
-    return BackendStatus(library_path(), is_registered=True, mode=told["mode"], isa=told["isa"], types=types)
+        status = json.loads(entry.status() or b"{}")
+    types = {name: TypeUse(use["active"], use["reason"]) for name, use in status["types"].items()}
+    return BackendStatus(library_path(), is_registered=True, mode=status["mode"], isa=status["isa"], types=types)
 
 
 def read_speed(n_bytes: int, n_threads: int) -> float | None:

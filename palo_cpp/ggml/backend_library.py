@@ -1,4 +1,4 @@
-"""Where `libpalo_ggml.so` lies, and what must be asked of it before llama.cpp loads any model."""
+"""Where `libpalo_ggml.so` is, and what must be asked of it before llama.cpp loads any model."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-# As csrc/ggml_backend/amx.h tells them.
+# As csrc/ggml_backend/amx.h names them.
 Amx = Literal["absent", "works", "withdrawn", "broken"]
 
 _FILE_NAME = "palo_ggml.dll" if sys.platform == "win32" else "libpalo_ggml.so"
 
 
 def library_path() -> Path:
-    """Where the backend's library lies: beside `_core`. llama.cpp programs take it in by `GGML_BACKEND_PATH`."""
+    """Where the backend's library is: beside `_core`. llama.cpp programs take it in by `GGML_BACKEND_PATH`."""
     spec = importlib.util.find_spec("palo_cpp._core")
     folder = Path(spec.origin).parent if spec and spec.origin else Path(__file__).parent
     return folder / _FILE_NAME
@@ -36,7 +36,7 @@ def settled_amx(llama: Any) -> Amx:
     if b"AMX_INT8 = 1" not in llama.llama_print_system_info():
         return "absent"
     if not library_path().is_file():
-        return "broken"  # or not: nobody can tell
+        return "broken"  # or not: nothing can show it
     settle = ctypes.CDLL(str(library_path())).palo_settle_amx
     settle.restype, settle.argtypes = ctypes.c_char_p, []
     found: Amx = settle().decode()

@@ -105,7 +105,7 @@ class GgufHeader:
         return value if isinstance(value, str) else None
 
     def weights_id(self) -> str:
-        """What tells the file from others, wherever it lies: 64 hexadecimal digits, in 3 ms.
+        """What distinguishes the file from others, wherever it is: 64 hexadecimal digits, in 3 ms.
 
         A digest of its size, its header and the first 4 KiB of every tensor: one that was trained further or quantized
         otherwise differs there. Reading all of PALO-7B's vision tower would take half a second.
@@ -118,7 +118,7 @@ class GgufHeader:
         return digest.hexdigest()
 
     def tensors_id(self, prefix: str) -> str:
-        """What tells the tensors whose names begin so from another file's, in whatever order; as in `weights_id`."""
+        """What distinguishes the tensors whose names begin so from another file's, in any order; as in `weights_id`."""
         tensors = [self.tensors[name] for name in sorted(self.tensors) if name.startswith(prefix)]
         digest = hashlib.sha256()
         with self.path.open("rb") as file:
@@ -153,7 +153,7 @@ def read_header(path: Path) -> GgufHeader:
         if not context:
             reason = _printable(errors[0]) if errors else "its header cannot be read"
             raise ModelFormatError(
-                f"{path.name}: expected a whole GGUF file, got a damaged one ({reason}); make it anew"
+                f"{path.name}: expected a whole GGUF file, got a damaged one ({reason}); copy or convert it again"
             )
     try:
         return _header(gguf, context, path)
@@ -174,7 +174,7 @@ def _check_magic(path: Path) -> None:
 
 
 def _printable(text: str) -> str:
-    """What may stand in a message of one line: names in a file may hold escape sequences."""
+    """What may be part of a message of one line: names in a file may hold escape sequences."""
     return text if text.isprintable() else ascii(text)
 
 
@@ -227,7 +227,7 @@ def _tensors(gguf: Any, context: Any, path: Path, size_bytes: int) -> dict[str, 
         offset = data_offset + gguf.gguf_get_tensor_offset(context, i)
         if (end := offset + n_bytes) > size_bytes:
             raise ModelFormatError(
-                f"{path.name}: expected at least {end} bytes, got {size_bytes}: cut short; copy or make it anew"
+                f"{path.name}: expected at least {end} bytes, got {size_bytes}: cut short; copy or convert it again"
             )
         shape = tuple(gguf.gguf_get_tensor_ne(context, i)[:4])
         tensors[name] = TensorInfo(name, shape, gguf.gguf_get_tensor_type(context, i), n_bytes, offset)

@@ -55,7 +55,7 @@ _BLOCKS = (
     (0xFF66, 0xFF9F, "Kana"),
     (0x20000, 0x323AF, "Hani"),
 )
-# Where punctuation, symbols, spaces and numbers stand that no language owns: up to Latin-1, general punctuation to
+# Where punctuation, symbols, spaces and numbers are that no language owns: up to Latin-1, general punctuation to
 # miscellaneous symbols without Braille, CJK punctuation, fullwidth forms, emoji.
 _COMMON = (
     (0x0020, 0x00FF),
