@@ -1,4 +1,4 @@
-"""Models do not survive `os.fork`: the threads that compute stay in the parent, and a child would wait for them for ever.
+"""Models do not survive `os.fork`: the threads that compute stay in the parent, and a child would hang.
 
 That holds for every model of the process, also for one that the child would load itself: OpenMP's team, on which
 llama.cpp computes, is one for the whole process (GCC's bug 58378).

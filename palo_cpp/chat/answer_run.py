@@ -15,7 +15,7 @@ from palo_cpp.decoding.decoding import Decoding
 
 if TYPE_CHECKING:
     from palo_cpp.chat.language_policy import Plan
-from palo_cpp.chat.request import Request
+    from palo_cpp.chat.request import Request
     from palo_cpp.models.loaded_model import LoadedModel
     from palo_cpp.segments import Turn
 

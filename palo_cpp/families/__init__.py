@@ -1,5 +1,5 @@
-"""What differs between families of models: files, sizes, languages, encoder, language model, prompt, notes for the user.
+"""What differs between families of models: files, sizes, languages, encoder, language model, prompt, notes to users.
 
-In: headers of GGUF files, turns; out: loaded parts, segments of a prompt. Imports the rooms below it: `decoding`, `llm`,
-`vision`, `languages`, `ggml`.
+In: headers of GGUF files, turns; out: loaded parts, segments of a prompt. Imports `decoding`, `llm`, `vision`,
+`languages`, `ggml` and the leaves.
 """
