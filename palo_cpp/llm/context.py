@@ -7,9 +7,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from palo_cpp.errors import ModelFormatError, OutOfMemoryError
+from palo_cpp.errors import ArgumentError, ModelFormatError, OutOfMemoryError
+from palo_cpp.forked import ProcessGuard
 from palo_cpp.ggml.backend_library import settled_amx
 from palo_cpp.ggml.llama_library import recorded_errors
+from palo_cpp.machine import n_physical_cores
 
 # One piece of a prefill: 512 rows keep the matrix kernels busy, and Ctrl-C is seen between two pieces.
 N_BATCH = 512
@@ -76,7 +78,29 @@ def warm_up(llama: Any, model: Any, context: Any) -> None:
     llama.llama_memory_clear(llama.llama_get_memory(context), True)
 
 
-def free(llama: Any, model: Any, context: Any) -> None:
-    """Give both back."""
-    llama.llama_free(context)
-    llama.llama_model_free(model)
+def free(guard: ProcessGuard, llama: Any, model: Any, context: Any) -> None:
+    """Give both back; a forked child shares its parent's pages, and must not wait for threads that it does not have."""
+    if not guard.is_forked:
+        llama.llama_free(context)
+        llama.llama_model_free(model)
+
+
+def checked_n_threads(n_threads: int) -> int:
+    """The threads that a user asks for; 0 takes the physical cores that this process may use.
+
+    Raises:
+        ArgumentError: out of range.
+    """
+    if not 0 <= n_threads <= 512:  # ggml's GGML_MAX_N_THREADS
+        raise ArgumentError(f"n_threads: expected 0 (all physical cores) to 512, got {n_threads}")
+    return n_threads or n_physical_cores()
+
+
+def check_seq_id(seq_id: int) -> None:
+    """Refuse a sequence that a context does not have.
+
+    Raises:
+        ArgumentError: its number is out of range.
+    """
+    if not 0 <= seq_id < N_SEQ_MAX:
+        raise ArgumentError(f"seq_id: expected 0 to {N_SEQ_MAX - 1}, got {seq_id}")

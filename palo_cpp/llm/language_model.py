@@ -18,19 +18,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.errors import ArgumentError, OutOfMemoryError
-from palo_cpp.forked import ProcessGuard, process_guard
+from palo_cpp.forked import process_guard
 from palo_cpp.ggml.backend import BackendMode, BackendUse, checked_mode, loading
 from palo_cpp.ggml.gguf_header import GgufHeader, Scalar, read_header
 from palo_cpp.ggml.llama_library import llama_library
 from palo_cpp.llm.batch import DecodeRows, joined, rows_of_sequence
-from palo_cpp.llm.context import N_OUTPUTS_MAX, N_SEQ_MAX, free, load_model, make_context, warm_up
+from palo_cpp.llm.context import (
+    N_OUTPUTS_MAX,
+    N_SEQ_MAX,
+    check_seq_id,
+    checked_n_threads,
+    free,
+    load_model,
+    make_context,
+    warm_up,
+)
 from palo_cpp.llm.gguf_checks import check_language_model, checked_embeddings, checked_tokens
 from palo_cpp.llm.sequence_lengths import SequenceLengths
 from palo_cpp.llm.sequence_state import State, StateLayout, check_state, put_back, taken_out
-from palo_cpp.llm.text_sizes import N_CTX_MAX, N_CTX_MIN, TextSizes
+from palo_cpp.llm.text_sizes import TextSizes, checked_n_ctx
 from palo_cpp.llm.token_table import TokenTable
 from palo_cpp.llm.vocabulary import Vocabulary
-from palo_cpp.machine import n_physical_cores
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +90,8 @@ class LanguageModel:
         self._header = header or read_header(self.path)
         check_language_model(self._header)
         self.sizes = TextSizes.of(self._header)
-        self.n_ctx = _checked_n_ctx(n_ctx, self.sizes)
-        self.n_threads = _checked_n_threads(n_threads)
+        self.n_ctx = checked_n_ctx(n_ctx, self.sizes)
+        self.n_threads = checked_n_threads(n_threads)
         mode = checked_mode(backend)
         self.metadata: dict[str, Scalar] = self._header.metadata
         self._lock = threading.RLock()
@@ -93,7 +101,7 @@ class LanguageModel:
         self.backend: BackendUse = placed.use
         logger.debug("%s: %s", self.path.name, self.backend)
         self._context = make_context(self._llama, self._model, self.n_ctx, self.n_threads)
-        self._close = weakref.finalize(self, _free_unless_forked, self._guard, self._llama, self._model, self._context)
+        self._close = weakref.finalize(self, free, self._guard, self._llama, self._model, self._context)
         if self.backend.is_active:
             warm_up(self._llama, self._model, self._context)
         self._read_sizes()
@@ -111,7 +119,8 @@ class LanguageModel:
     @property
     def lock(self) -> threading.RLock:
         """See the class. It is checked first: in a child it may be held for ever by a thread that is not there."""
-        self._guard.check(self.path.name)
+        if self._guard.is_forked:
+            self._guard.check(self.path.name)
         return self._lock
 
     # ---- text
@@ -179,7 +188,7 @@ class LanguageModel:
         """
         with self.lock:
             self._check_open()
-            _check_seq_id(seq_id)
+            check_seq_id(seq_id)
             self._check_position(position, seq_id)
             values = self._checked_inputs(inputs)
             rows = rows_of_sequence(values, position=position, seq_id=seq_id, all_logits=all_logits)
@@ -205,7 +214,7 @@ class LanguageModel:
         with self.lock:
             self._check_open()
             for seq_id in tokens:
-                _check_seq_id(seq_id)
+                check_seq_id(seq_id)
             rows = [
                 rows_of_sequence(
                     checked_tokens(ids, self.n_vocab), position=self._lengths[seq_id], seq_id=seq_id, all_logits=False
@@ -263,7 +272,7 @@ class LanguageModel:
 
     def n_tokens(self, seq_id: int = 0) -> int:
         """How many tokens and embeddings stand in a sequence."""
-        _check_seq_id(seq_id)
+        check_seq_id(seq_id)
         return self._lengths[seq_id]
 
     @property
@@ -277,7 +286,7 @@ class LanguageModel:
         Raises:
             ArgumentError: a range that would leave a hole.
         """
-        _check_seq_id(seq_id)
+        check_seq_id(seq_id)
         with self.lock:
             self._check_open()
             length = self._lengths[seq_id]
@@ -289,8 +298,8 @@ class LanguageModel:
 
     def copy(self, source: int, target: int) -> None:
         """Make sequence `target` what `source` is; the cells are shared until they differ."""
-        _check_seq_id(source)
-        _check_seq_id(target)
+        check_seq_id(source)
+        check_seq_id(target)
         if source == target:
             return
         with self.lock:
@@ -315,7 +324,7 @@ class LanguageModel:
             ArgumentError: nothing stands there.
             OutOfMemoryError: no memory for the copy.
         """
-        _check_seq_id(seq_id)
+        check_seq_id(seq_id)
         with self.lock:
             self._check_open()
             length = self._lengths[seq_id]
@@ -350,7 +359,7 @@ class LanguageModel:
             ArgumentError: damaged, of another model, or too long for the context; nothing has changed.
             OutOfMemoryError: llama.cpp did not take it; the sequence is empty.
         """
-        _check_seq_id(seq_id)
+        check_seq_id(seq_id)
         n_cells = check_state(state, StateLayout.of(self.sizes), n_expected)
         with self.lock:
             self._check_open()
@@ -398,30 +407,3 @@ class LanguageModel:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _free_unless_forked(guard: ProcessGuard, llama: Any, model: Any, context: Any) -> None:
-    """A child shares the parent's pages: it frees nothing, and must not wait for threads that it does not have."""
-    if not guard.is_forked:
-        free(llama, model, context)
-
-
-def _check_seq_id(seq_id: int) -> None:
-    if not 0 <= seq_id < N_SEQ_MAX:
-        raise ArgumentError(f"seq_id: expected 0 to {N_SEQ_MAX - 1}, got {seq_id}")
-
-
-def _checked_n_ctx(n_ctx: int, sizes: TextSizes) -> int:
-    if n_ctx != 0 and not N_CTX_MIN <= n_ctx <= N_CTX_MAX:
-        raise ArgumentError(f"n_ctx: expected 0 (the model's) or {N_CTX_MIN} to {N_CTX_MAX}, got {n_ctx}")
-    if n_ctx > sizes.n_ctx_train:
-        logger.warning(
-            "n_ctx is %d but the model was trained with %d: answers far into it will suffer", n_ctx, sizes.n_ctx_train
-        )
-    return n_ctx or sizes.n_ctx
-
-
-def _checked_n_threads(n_threads: int) -> int:
-    if not 0 <= n_threads <= 512:  # ggml's GGML_MAX_N_THREADS
-        raise ArgumentError(f"n_threads: expected 0 (all physical cores) to 512, got {n_threads}")
-    return n_threads or n_physical_cores()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
+from palo_cpp.errors import ArgumentError
 from palo_cpp.ggml.gguf_header import GgufHeader
+
+logger = logging.getLogger(__name__)
 
 # A KV cache for more than this is not taken without being asked for: 4096 tokens of PALO-7B are 2 GiB.
 DEFAULT_N_CTX_MAX = 4096
@@ -65,6 +69,25 @@ class TextSizes:
     def n_cell_bytes(self) -> int:
         """Bytes of keys and values of one position, in f16."""
         return 2 * self.n_layer * self.n_head_kv * (self.n_key + self.n_value)
+
+
+def checked_n_ctx(n_ctx: int, sizes: TextSizes) -> int:
+    """The tokens of context that a user asks for; a warning where the model was trained with fewer.
+
+    Args:
+        n_ctx: 0 takes what the model was trained with.
+        sizes: of the model.
+
+    Raises:
+        ArgumentError: out of range.
+    """
+    if n_ctx != 0 and not N_CTX_MIN <= n_ctx <= N_CTX_MAX:
+        raise ArgumentError(f"n_ctx: expected 0 (the model's) or {N_CTX_MIN} to {N_CTX_MAX}, got {n_ctx}")
+    if n_ctx > sizes.n_ctx_train:
+        logger.warning(
+            "n_ctx is %d but the model was trained with %d: answers far into it will suffer", n_ctx, sizes.n_ctx_train
+        )
+    return n_ctx or sizes.n_ctx
 
 
 def _default_n_ctx(header: GgufHeader, architecture: str) -> int:

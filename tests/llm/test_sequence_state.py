@@ -13,6 +13,7 @@ from palo_cpp.errors import ArgumentError, PaloError
 from palo_cpp.ggml.gguf_header import read_header
 from palo_cpp.llm.language_model import LanguageModel
 from palo_cpp.llm.sequence_state import StateLayout, check_state
+from palo_cpp.llm.text_sizes import TextSizes
 
 TOKENS = [1, *range(300, 340)]
 LAYOUT = StateLayout(n_layer=2, n_key_bytes=64, n_value_bytes=64)
@@ -35,7 +36,7 @@ def answered(model, *, position):
 
 
 def test_the_layout_is_what_llama_cpp_writes(language_model, state, text_gguf):
-    assert StateLayout.of(read_header(text_gguf)) == LAYOUT
+    assert StateLayout.of(TextSizes.of(read_header(text_gguf))) == LAYOUT
     assert check_state(state, LAYOUT) == len(TOKENS)
     assert len(state) == LAYOUT.n_bytes(len(TOKENS))
     language_model.remove(0, 1)
