@@ -22,17 +22,8 @@ from palo_cpp.forked import process_guard
 from palo_cpp.ggml.backend import BackendMode, BackendUse, checked_mode, loading
 from palo_cpp.ggml.gguf_header import GgufHeader, Scalar, read_header
 from palo_cpp.ggml.llama_library import llama_library
+from palo_cpp.llm import context as llama_context
 from palo_cpp.llm.batch import DecodeRows, joined, rows_of_sequence
-from palo_cpp.llm.context import (
-    N_OUTPUTS_MAX,
-    N_SEQ_MAX,
-    check_seq_id,
-    checked_n_threads,
-    free,
-    load_model,
-    make_context,
-    warm_up,
-)
 from palo_cpp.llm.gguf_checks import check_language_model, checked_embeddings, checked_tokens
 from palo_cpp.llm.sequence_lengths import SequenceLengths
 from palo_cpp.llm.sequence_state import State, StateLayout, check_state, put_back, taken_out
@@ -91,19 +82,19 @@ class LanguageModel:
         check_language_model(self._header)
         self.sizes = TextSizes.of(self._header)
         self.n_ctx = checked_n_ctx(n_ctx, self.sizes)
-        self.n_threads = checked_n_threads(n_threads)
+        self.n_threads = llama_context.checked_n_threads(n_threads)
         mode = checked_mode(backend)
         self.metadata: dict[str, Scalar] = self._header.metadata
         self._lock = threading.RLock()
         self._llama = llama_library()
         with loading(mode) as placed:
-            self._model = load_model(self._llama, self.path)
+            self._model = llama_context.load_model(self._llama, self.path)
         self.backend: BackendUse = placed.use
         logger.debug("%s: %s", self.path.name, self.backend)
-        self._context = make_context(self._llama, self._model, self.n_ctx, self.n_threads)
-        self._close = weakref.finalize(self, free, self._guard, self._llama, self._model, self._context)
+        self._context = llama_context.make_context(self._llama, self._model, self.n_ctx, self.n_threads)
+        self._close = weakref.finalize(self, llama_context.free, self._guard, self._llama, self._model, self._context)
         if self.backend.is_active:
-            warm_up(self._llama, self._model, self._context)
+            llama_context.warm_up(self._llama, self._model, self._context)
         self._read_sizes()
 
     def _read_sizes(self) -> None:
@@ -114,7 +105,7 @@ class LanguageModel:
         self.n_embd: int = llama.llama_model_n_embd(self._model)
         self.n_layer: int = llama.llama_model_n_layer(self._model)
         self._n_batch: int = llama.llama_n_batch(self._context)
-        self._lengths = SequenceLengths(N_SEQ_MAX)
+        self._lengths = SequenceLengths(llama_context.N_SEQ_MAX)
 
     @property
     def lock(self) -> threading.RLock:
@@ -188,11 +179,11 @@ class LanguageModel:
         """
         with self.lock:
             self._check_open()
-            check_seq_id(seq_id)
+            llama_context.check_seq_id(seq_id)
             self._check_position(position, seq_id)
             values = self._checked_inputs(inputs)
             rows = rows_of_sequence(values, position=position, seq_id=seq_id, all_logits=all_logits)
-            n_piece = min(self._n_batch, N_OUTPUTS_MAX) if all_logits else self._n_batch
+            n_piece = min(self._n_batch, llama_context.N_OUTPUTS_MAX) if all_logits else self._n_batch
             logits = self._decode_rows(rows, n_piece)
         return logits if all_logits else logits[-1]
 
@@ -214,7 +205,7 @@ class LanguageModel:
         with self.lock:
             self._check_open()
             for seq_id in tokens:
-                check_seq_id(seq_id)
+                llama_context.check_seq_id(seq_id)
             rows = [
                 rows_of_sequence(
                     checked_tokens(ids, self.n_vocab), position=self._lengths[seq_id], seq_id=seq_id, all_logits=False
@@ -261,7 +252,7 @@ class LanguageModel:
         if status != 0:
             raise OutOfMemoryError(
                 f"{self.path.name}: expected llama.cpp to decode {len(rows)} tokens, got status {status}; "
-                "see the log of palo_cpp.llama, free memory or choose a smaller n_ctx"
+                "see the log of palo_cpp.llama, llama_context.free memory or choose a smaller n_ctx"
             )
         for seq_id, n in zip(*np.unique(rows.seq_ids, return_counts=True), strict=True):
             self._lengths.append(int(seq_id), int(n))
@@ -272,7 +263,7 @@ class LanguageModel:
 
     def n_tokens(self, seq_id: int = 0) -> int:
         """How many tokens and embeddings stand in a sequence."""
-        check_seq_id(seq_id)
+        llama_context.check_seq_id(seq_id)
         return self._lengths[seq_id]
 
     @property
@@ -286,7 +277,7 @@ class LanguageModel:
         Raises:
             ArgumentError: a range that would leave a hole.
         """
-        check_seq_id(seq_id)
+        llama_context.check_seq_id(seq_id)
         with self.lock:
             self._check_open()
             length = self._lengths[seq_id]
@@ -298,8 +289,8 @@ class LanguageModel:
 
     def copy(self, source: int, target: int) -> None:
         """Make sequence `target` what `source` is; the cells are shared until they differ."""
-        check_seq_id(source)
-        check_seq_id(target)
+        llama_context.check_seq_id(source)
+        llama_context.check_seq_id(target)
         if source == target:
             return
         with self.lock:
@@ -324,7 +315,7 @@ class LanguageModel:
             ArgumentError: nothing stands there.
             OutOfMemoryError: no memory for the copy.
         """
-        check_seq_id(seq_id)
+        llama_context.check_seq_id(seq_id)
         with self.lock:
             self._check_open()
             length = self._lengths[seq_id]
@@ -333,9 +324,11 @@ class LanguageModel:
                 raise ArgumentError("sequence state: expected a sequence that something stands in, got an empty one")
             if n_cells == length:
                 return taken_out(self._llama, self._context, seq_id)
-            spare = next((i for i in range(N_SEQ_MAX) if not self._lengths[i]), None)
+            spare = next((i for i in range(llama_context.N_SEQ_MAX) if not self._lengths[i]), None)
             if spare is None:
-                raise ArgumentError("sequence state: expected a sequence that is free, got none; remove one")
+                raise ArgumentError(
+                    "sequence state: expected a sequence that is llama_context.free, got none; remove one"
+                )
             # Sequences share cells, so the shorter copy costs nothing.
             self.copy(seq_id, spare)
             self.remove(spare, n_cells)
@@ -359,7 +352,7 @@ class LanguageModel:
             ArgumentError: damaged, of another model, or too long for the context; nothing has changed.
             OutOfMemoryError: llama.cpp did not take it; the sequence is empty.
         """
-        check_seq_id(seq_id)
+        llama_context.check_seq_id(seq_id)
         n_cells = check_state(state, StateLayout.of(self.sizes), n_expected)
         with self.lock:
             self._check_open()
