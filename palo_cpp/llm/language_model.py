@@ -109,9 +109,8 @@ class LanguageModel:
 
     @property
     def lock(self) -> threading.RLock:
-        """See the class. It is checked first: in a child it may be held for ever by a thread that is not there."""
-        if self._guard.is_forked:
-            self._guard.check(self.path.name)
+        """See the class. In a forked child it may be held by a thread that is not there: that is checked first."""
+        self._guard.check(self.path.name)
         return self._lock
 
     # ---- text
@@ -150,8 +149,7 @@ class LanguageModel:
     @property
     def chat_template(self) -> str | None:
         """The Jinja template that the file carries."""
-        value = self.metadata.get("tokenizer.chat_template")
-        return value if isinstance(value, str) else None
+        return str(self.metadata["tokenizer.chat_template"]) if "tokenizer.chat_template" in self.metadata else None
 
     # ---- sequences
 
@@ -252,7 +250,7 @@ class LanguageModel:
         if status != 0:
             raise OutOfMemoryError(
                 f"{self.path.name}: expected llama.cpp to decode {len(rows)} tokens, got status {status}; "
-                "see the log of palo_cpp.llama, llama_context.free memory or choose a smaller n_ctx"
+                "see the log of palo_cpp.llama, free memory or choose a smaller n_ctx"
             )
         for seq_id, n in zip(*np.unique(rows.seq_ids, return_counts=True), strict=True):
             self._lengths.append(int(seq_id), int(n))
@@ -326,9 +324,7 @@ class LanguageModel:
                 return taken_out(self._llama, self._context, seq_id)
             spare = next((i for i in range(llama_context.N_SEQ_MAX) if not self._lengths[i]), None)
             if spare is None:
-                raise ArgumentError(
-                    "sequence state: expected a sequence that is llama_context.free, got none; remove one"
-                )
+                raise ArgumentError("sequence state: expected a sequence that is free, got none; remove one")
             # Sequences share cells, so the shorter copy costs nothing.
             self.copy(seq_id, spare)
             self.remove(spare, n_cells)
