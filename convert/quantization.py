@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import subprocess
-import sys
 from collections import deque
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from palo_cpp.child_process import child_command
 from palo_cpp.errors import ArgumentError, ModelFormatError
 from palo_cpp.ggml.gguf_header import GgufHeader, read_header
 from palo_cpp.partial_files import partial_files
@@ -139,7 +138,6 @@ def quantize_text(source: Path, output: Path, outtype: str, n_threads: int, prog
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=_environment(),
         text=True,
         encoding="utf-8",
         errors="replace",
@@ -166,19 +164,13 @@ def _command(source: Path, output: Path, outtype: str, n_threads: int) -> list[s
         str(FILE_TYPES[outtype][0]),
         str(n_threads or _n_cores()),
     ]
-    return [sys.executable, "-m", "palo_cpp.convert.quantizer_process", *arguments]
+    return child_command("palo_cpp.convert.quantizer_process", *arguments)
 
 
 def _n_cores() -> int:
     from palo_cpp.machine import n_physical_cores
 
     return n_physical_cores()
-
-
-def _environment() -> dict[str, str]:
-    """The same modules as here, and never some from the current folder (honoured from Python 3.11 on)."""
-    paths = os.pathsep.join(path for path in sys.path if path)
-    return {**os.environ, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}
 
 
 def _follow(stdout: IO[str], n_bytes: int, progress: ProgressCounter) -> deque[str]:

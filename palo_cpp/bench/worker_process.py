@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,7 +15,24 @@ from typing import Any
 
 from palo_cpp import errors
 from palo_cpp.bench.contestant import Setup
+from palo_cpp.child_process import child_command
 from palo_cpp.errors import PaloError
+
+_NAMES = {"palo_cpp": "palo_cpp", "llama_cpp": "llama.cpp"}
+# What could not be done where the process ended in the middle of it; by the name of `Worker`'s method.
+_STEPS = {
+    "begin": "start",
+    "prepare": "start",
+    "set_image": "preprocess the image",
+    "encode": "encode the image",
+    "project": "run the projector",
+    "save_embeddings": "encode the image",
+    "generate": "decode",
+    "first_token": "decode the first token",
+    "save_logits": "compute logits",
+    "written": "decode answers",
+    "read_speed": "measure a plain read",
+}
 
 
 class WorkerProcess:
@@ -29,14 +46,17 @@ class WorkerProcess:
 
     def __init__(self, side: str, setup: Setup, environment: Mapping[str, str] | None = None) -> None:
         self.side = side
+        self._name = _NAMES[side]
+        self._model = setup.text.stem
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "palo_cpp.bench.worker", side],
+            child_command("palo_cpp.bench.worker", side),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._messages,
             encoding="utf-8",
-            env={**os.environ, **(environment or {})},
+            # Without ggml's backtrace, the failed assertion is the last line.
+            env={"GGML_NO_BACKTRACE": "1", **os.environ, **(environment or {})},
         )
         arguments = {**asdict(setup), "text": str(setup.text), "mmproj": str(setup.mmproj)}
         try:
@@ -62,18 +82,25 @@ class WorkerProcess:
             raise self._died(what)
         reply = json.loads(line)
         if "error" in reply:
-            raise _error(reply["error"], f"{self.side}: {reply['message']}")
+            raise _error(reply["error"], f"{self._name}: {reply['message']}")
         return reply["result"]
 
     def _died(self, what: str) -> PaloError:
         status = self._process.wait()
         self._messages.seek(0)
-        lines = self._messages.read().decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
+        lines = self._messages.read().decode("utf-8", "replace").strip().splitlines()
         reason = signal.Signals(-status).name if status < 0 else f"status {status}"
-        return PaloError(
-            f"{self.side}: expected its process to {what}, got its end ({reason}; {lines[-1].strip()}); "
-            "if memory was short, close other programs or choose a smaller model"
-        )
+        # Of a failed assertion: the file without its folders, which are those of the build.
+        said = f", {re.sub(r'^/.*/(?=[^/]+:[0-9]+: )', '', lines[-1].strip())}" if lines else ""
+        step = f"load {self._model}" if what == "load" else _STEPS.get(what, what)
+        return PaloError(f"{self._name}: could not {step}: its process ended ({reason}{said}); {self._fix(reason)}")
+
+    def _fix(self, reason: str) -> str:
+        if reason == "SIGKILL":  # as Linux does where memory runs out
+            return "if memory was short, close other programs or choose a smaller model"
+        if self.side == "llama_cpp":
+            return "measure without it: --vs none"
+        return "report it with the output of `palo-cpp doctor --json`"
 
     def close(self) -> None:
         """End the process."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palo_cpp.child_process import child_command
 from palo_cpp.cli.progress import readable_size
 
 if TYPE_CHECKING:
@@ -25,8 +27,12 @@ CPU_FEATURES = (
     *("sse4_2", "f16c", "fma", "avx", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8"),
     *("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2"),
 )
-# Loads both libraries in a process of its own: one built for another CPU dies with a signal, and only itself.
-TRIAL = "import palo_cpp._core, llama_cpp; llama_cpp.llama_backend_init()"
+TRIAL = "palo_cpp.cli.loading_trial"
+# Installed together and built for each other; anything else that is missing is the system's.
+_OUR_LIBRARIES = ("libggml", "libllama")
+REBUILD = (
+    "build palo-cpp and llama-cpp-python again: in a clone of palo_cpp, pip install --force-reinstall --no-cache-dir ."
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Finding:
         what: its name.
         value: what was found, on one line.
         is_ok: False where something that palo_cpp needs is missing or broken.
-        advice: how to mend it.
+        advice: how to fix it.
     """
 
     what: str
@@ -78,8 +84,11 @@ def _attempted(name: str, look: Callable[[], list[Finding]]) -> list[Finding]:
     try:
         return look()
     except Exception as error:
-        advice = "mend what is named here, or report it with the output of `palo-cpp doctor --json`"
-        return [Finding(name, f"{type(error).__name__}: {error}", is_ok=False, advice=advice)]
+        reason, _, advice = str(error).partition("; ")
+        if not advice and isinstance(error, ModuleNotFoundError):
+            advice = "install what is missing: see libraries"
+        advice = advice or "fix what is named here, or report it with the output of `palo-cpp doctor --json`"
+        return [Finding(name, f"{type(error).__name__}: {reason}", is_ok=False, advice=advice)]
 
 
 def machine() -> list[Finding]:
@@ -126,7 +135,7 @@ def libraries() -> list[Finding]:
     found = [_package(name) for name in PACKAGES]
     if all(finding.is_ok for finding in found):
         found.append(_trial())
-    if found[-1].is_ok:
+    if all(finding.is_ok for finding in found):
         found += _loaded_files()
     return found
 
@@ -135,23 +144,42 @@ def _package(name: str) -> Finding:
     try:
         return Finding(name, version(name))
     except PackageNotFoundError:
-        return Finding(name, "missing", is_ok=False, advice=f"pip install {name}")
+        return Finding(name, "missing", is_ok=False, advice=_pip_install(name))
+
+
+def _pip_install(name: str, *options: str) -> str:
+    """The command that installs a package; palo_cpp, which brings the others, where that is not installed itself."""
+    try:
+        return " ".join(("pip install", *options, _requirement(name, requires("palo-cpp") or [])))
+    except PackageNotFoundError:
+        return "in a clone of palo_cpp: pip install ."
+
+
+def _requirement(name: str, needed: list[str]) -> str:
+    """The package with the versions that are needed, quoted for a shell: `'numpy>=2'`."""
+    wanted = re.compile(rf"{re.escape(name)}(?![\w.-])", re.IGNORECASE)
+    return next((f"'{each}'" for each in needed if wanted.match(each) and ";" not in each), name)
 
 
 def _trial() -> Finding:
     try:
-        trial = subprocess.run([sys.executable, "-c", TRIAL], capture_output=True, text=True, timeout=120, check=False)
+        trial = subprocess.run(child_command(TRIAL), capture_output=True, text=True, timeout=120, check=False)
     except subprocess.TimeoutExpired:
-        return Finding(
-            "loading", "took longer than 120 s", is_ok=False, advice="try again when the machine is less busy"
-        )
+        advice = "try again when the machine is less busy"
+        return Finding("loading", "took longer than 120 s", is_ok=False, advice=advice)
     if trial.returncode == 0:
         return Finding("loading", "palo_cpp._core and llama_cpp load")
-    advice = "install both for this machine: pip install --force-reinstall --no-cache-dir palo-cpp llama-cpp-python"
     if trial.returncode == -getattr(signal, "SIGILL", 4):
-        return Finding("loading", "illegal instruction: built for another CPU", is_ok=False, advice=advice)
+        return Finding("loading", "illegal instruction: built for another CPU", is_ok=False, advice=REBUILD)
     last_line = (trial.stderr.strip().splitlines() or [f"exit code {trial.returncode}"])[-1]
-    return Finding("loading", last_line, is_ok=False, advice=advice)
+    return Finding("loading", last_line, is_ok=False, advice=_loading_advice(last_line))
+
+
+def _loading_advice(reason: str) -> str:
+    missing = re.search(r"([\w.+-]+): cannot open shared object file", reason)
+    if missing and not missing[1].startswith(_OUR_LIBRARIES):
+        return f"install the package of your system that brings {missing[1]}"
+    return REBUILD
 
 
 def _loaded_files() -> list[Finding]:
@@ -159,17 +187,16 @@ def _loaded_files() -> list[Finding]:
     from palo_cpp.ggml.llama_library import llama_library
 
     llama_library()
-    files = [Path(core.__file__), *sorted(_mapped("libggml", "libllama"))]
+    files = [Path(core.__file__), *sorted(_mapped(*_OUR_LIBRARIES))]
     found = [Finding("file", str(path)) for path in files]
     n_ggml = sum(path.name.startswith("libggml-base") for path in files)
     if n_ggml > 1:
-        advice = "reinstall palo-cpp and llama-cpp-python together, so that both use one libggml"
-        found.append(Finding("ggml", f"loaded {n_ggml} times into one process", is_ok=False, advice=advice))
+        found.append(Finding("ggml", f"loaded {n_ggml} times into one process", is_ok=False, advice=REBUILD))
     return found
 
 
 def _mapped(*prefixes: str) -> set[Path]:
-    """Libraries with such names that stand in this process, where Linux lists them."""
+    """Libraries with such names that are loaded into this process, where Linux lists them."""
     try:
         lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
@@ -179,7 +206,7 @@ def _mapped(*prefixes: str) -> set[Path]:
 
 
 def instruction_sets() -> list[Finding]:
-    """What the CPU has, what palo_cpp's kernels and what llama.cpp make of it."""
+    """What the CPU has, and what of it palo_cpp's kernels and llama.cpp use."""
     import palo_cpp._core as core
     from palo_cpp.ggml.llama_library import llama_library
 
@@ -205,10 +232,8 @@ def _amx(llama: Any) -> list[Finding]:
 
     if settled_amx(llama) in ("absent", "works"):
         return []
-    advice = (
-        "all else works; with a newer compiler, "
-        "pip install --force-reinstall --no-cache-dir llama-cpp-python builds it whole"
-    )
+    rebuild = _pip_install("llama-cpp-python", "--force-reinstall", "--no-cache-dir")
+    advice = f"all else works; with a newer compiler, {rebuild} builds it whole"
     value = "left out: broken by the compiler that built it (GCC's bug 114098)"
     return [Finding("llama.cpp's AMX", value, advice=advice)]
 
@@ -219,12 +244,12 @@ def _isa_in_use(core: Any) -> str:
 
 
 def backend(mode: BackendMode) -> list[Finding]:
-    """Whether our kernels compute under llama.cpp, for which block types, and why not for the others."""
+    """Whether our kernels run under llama.cpp, for which block types, and why not for the others."""
     from palo_cpp.ggml.backend import backend_status
 
     status = backend_status(mode)
     if not status.is_registered:
-        advice = "models run all the same, on llama.cpp's own kernels; pip install --force-reinstall palo-cpp"
+        advice = f"models run all the same, on llama.cpp's own kernels; {REBUILD}"
         return [Finding("library", f"not in use: {status.reason}", advice=advice)]
     taken = [name for name, use in status.types.items() if use.is_active]
     found = [
@@ -258,7 +283,7 @@ def models(place: Path) -> list[Finding]:
     """The models in a folder, or the one named: whether they are whole, and would fit into memory."""
     files = sorted(place.glob("*.gguf")) if place.is_dir() else [place]
     if not files:
-        advice = "palo-cpp convert CHECKPOINT -o FOLDER makes them; -m FOLDER says where they are"
+        advice = "make them with palo-cpp convert CHECKPOINT -o FOLDER, then name that folder with -m"
         return [Finding("models", f"none in {place.resolve()}", is_ok=False, advice=advice)]
     return [_model(path) for path in files]
 

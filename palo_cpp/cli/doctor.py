@@ -1,4 +1,4 @@
-"""`palo-cpp doctor`: what the machine offers, what is missing, how to mend it."""
+"""`palo-cpp doctor`: what the machine offers, what is missing, how to fix it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def command(model: str, backend: BackendMode, as_json: bool) -> int:
     """Say what this machine offers and what is missing.
 
     Looks at cores, memory, instruction sets, libraries, matrix kernels, image formats and the models in a folder. The
-    exit code is 1 when something that is needed is missing or broken; a line below it says how to mend that.
+    exit code is 1 when something that is needed is missing or broken; the line below it says how to fix it.
     """
     from palo_cpp.cli.diagnosis import examine
 

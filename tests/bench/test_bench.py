@@ -24,7 +24,7 @@ from palo_cpp.bench.worker import peak_rss_bytes
 from palo_cpp.bench.worker_process import WorkerProcess
 from palo_cpp.cli import bench as cli_bench
 from palo_cpp.cli import palo_cpp
-from palo_cpp.errors import ArgumentError, ModelFormatError, ModelNotFoundError, PaloError
+from palo_cpp.errors import ArgumentError, ModelFormatError, ModelNotFoundError
 from palo_cpp.languages.languages import LANGUAGES
 
 TINY_TEXT = replace(
@@ -306,17 +306,9 @@ def test_a_side_that_refuses_a_file_says_so(tmp_path):
         run_bench(replace(chosen, mmproj=broken))
     with (
         WorkerProcess("llama_cpp", Setup(chosen.text, broken, 1, 0)) as side,
-        pytest.raises(ModelFormatError, match="llama_cpp: mmproj-broken"),
+        pytest.raises(ModelFormatError, match=r"^llama\.cpp: mmproj-broken\.gguf: could not load: "),
     ):
         side.ask("load")
-
-
-def test_a_process_that_dies_is_an_error_and_no_hang():
-    chosen = plan()
-    with WorkerProcess("llama_cpp", Setup(chosen.text, chosen.mmproj, 1, 0)) as side:
-        side._process.kill()
-        with pytest.raises(PaloError, match=r"expected its process to load, got its end \(SIGKILL"):
-            side.ask("load")
 
 
 # --- bad arguments

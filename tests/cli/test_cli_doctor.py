@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 
 import fake_palo
 import pytest
@@ -10,8 +11,13 @@ from click.testing import CliRunner
 from palo_cpp import machine
 from palo_cpp.cli import diagnosis, palo_cpp
 from palo_cpp.cli.diagnosis import Finding
+from palo_cpp.errors import PaloError
 from palo_cpp.ggml.backend import BackendStatus, library_path
 
+REBUILD = (
+    "build palo-cpp and llama-cpp-python again: in a clone of palo_cpp, pip install --force-reinstall --no-cache-dir ."
+)
+UNFOUND = ": cannot open shared object file: No such file or directory"
 SECTIONS = ["machine", "memory", "libraries", "instruction sets", "backend", "image formats", "models"]
 
 
@@ -62,20 +68,79 @@ def test_a_package_that_is_missing(monkeypatch):
     assert "Something is missing" in result.stdout
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no signals there")
 @pytest.mark.parametrize(
-    ("trial", "value"),
+    ("name", "advice"),
     [
-        ("import os, signal; os.kill(os.getpid(), signal.SIGILL)", "illegal instruction: built for another CPU"),
-        ("import palo_cpp.no_such_module", "ModuleNotFoundError: No module named 'palo_cpp.no_such_module'"),
-        ("raise SystemExit(3)", "exit code 3"),
+        ("llama-cpp-python", "pip install 'llama-cpp-python==0.3.36'"),
+        ("Pillow", "pip install 'pillow>=11'"),
+        ("py", "pip install py"),  # neither py3langid nor pytest
+        ("pytest", "pip install pytest"),  # needed by an extra alone
     ],
 )
-def test_libraries_that_do_not_load(monkeypatch, trial, value):
-    monkeypatch.setattr(diagnosis, "TRIAL", trial)
+def test_a_package_is_installed_in_the_version_that_is_needed(monkeypatch, name, advice):
+    def missing(_):
+        raise PackageNotFoundError
+
+    monkeypatch.setattr(diagnosis, "version", missing)
+    assert diagnosis._package(name).advice == advice
+
+
+def test_what_is_missing_with_palo_cpp_comes_with_it(monkeypatch):
+    def missing(_):
+        raise PackageNotFoundError
+
+    monkeypatch.setattr(diagnosis, "version", missing)
+    monkeypatch.setattr(diagnosis, "requires", missing)
+    assert {finding.advice for finding in diagnosis.libraries()} == {"in a clone of palo_cpp: pip install ."}
+
+
+def test_a_module_that_is_missing_is_one_of_the_libraries(monkeypatch):
+    def fail():
+        raise ModuleNotFoundError("No module named 'PIL'")
+
+    monkeypatch.setattr(diagnosis, "image_formats", fail)
+    (found,) = diagnosis.examine(".")["image formats"]
+    assert (found.value, found.advice) == (
+        "ModuleNotFoundError: No module named 'PIL'",
+        "install what is missing: see libraries",
+    )
+
+
+def test_one_missing_package_hides_none_of_the_others(monkeypatch):
+    monkeypatch.setattr(diagnosis, "PACKAGES", ("no-such-package", "rich"))
+    assert [(finding.what, finding.is_ok) for finding in diagnosis.examine(".")["libraries"]] == [
+        ("no-such-package", False),
+        ("rich", True),
+    ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals there")
+@pytest.mark.parametrize(
+    ("trial", "value", "advice"),
+    [
+        (
+            "import os, signal; os.kill(os.getpid(), signal.SIGILL)",
+            "illegal instruction: built for another CPU",
+            REBUILD,
+        ),
+        ("import palo_cpp.no_such_module", "ModuleNotFoundError: No module named 'palo_cpp.no_such_module'", REBUILD),
+        ("raise SystemExit(3)", "exit code 3", REBUILD),
+        (f"raise ImportError('libllama.so{UNFOUND}')", f"ImportError: libllama.so{UNFOUND}", REBUILD),
+        (
+            f"raise ImportError('libgomp.so.1{UNFOUND}')",
+            f"ImportError: libgomp.so.1{UNFOUND}",
+            "install the package of your system that brings libgomp.so.1",
+        ),
+    ],
+)
+def test_libraries_that_do_not_load(monkeypatch, tmp_path, trial, value, advice):
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    (modules / "trial.py").write_text(trial)
+    monkeypatch.syspath_prepend(modules)
+    monkeypatch.setattr(diagnosis, "TRIAL", "trial")
     bad = [finding for finding in diagnosis.libraries() if not finding.is_ok]
-    assert [(finding.what, finding.value) for finding in bad] == [("loading", value)]
-    assert "pip install --force-reinstall" in bad[0].advice
+    assert bad == [Finding("loading", value, is_ok=False, advice=advice)]
 
 
 def test_libraries_that_hang(monkeypatch):
@@ -93,6 +158,17 @@ def test_a_look_that_fails_is_a_finding(monkeypatch):
     monkeypatch.setattr(diagnosis, "memory", fail)
     assert diagnosis.examine(".")["memory"] == [
         Finding("memory", "OSError: no such thing here", False, diagnosis.examine(".")["memory"][0].advice)
+    ]
+    assert "report it" in diagnosis.examine(".")["memory"][0].advice
+
+
+def test_a_failure_that_says_how_to_fix_it_is_the_advice(monkeypatch):
+    def fail():
+        raise PaloError("the memory: expected some, got none; add some")
+
+    monkeypatch.setattr(diagnosis, "memory", fail)
+    assert diagnosis.examine(".")["memory"] == [
+        Finding("memory", "PaloError: the memory: expected some, got none", False, "add some")
     ]
 
 
@@ -130,6 +206,8 @@ def test_amx_that_llama_cpp_must_do_without_is_no_fault(monkeypatch, amx, n_find
     found = [finding for finding in diagnosis.instruction_sets() if "AMX" in finding.what]
     assert len(found) == n_findings
     assert all(each.is_ok and "left out" in each.value and "compiler" in each.advice for each in found)
+    command = "pip install --force-reinstall --no-cache-dir 'llama-cpp-python==0.3.36'"
+    assert all(command in each.advice for each in found)
 
 
 def test_image_formats_that_pillow_was_built_without(monkeypatch):
