@@ -91,7 +91,7 @@ def _ratio(ours: Figure, theirs: Figure, *, less_is_better: bool) -> Any:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """All that a run found; `to_dict` is the JSON object."""
+    """All that a run found; `to_dict` is the JSON object. `left_out` is why llama.cpp could not be measured."""
 
     machine: str
     isa: str
@@ -108,6 +108,7 @@ class BenchReport:
     read_speed: float | None = None
     bytes_per_token: int = 0
     written: dict[str, dict[str, float]] = field(default_factory=dict)
+    left_out: str = ""
 
     @property
     def decode_limit(self) -> float | None:
@@ -137,6 +138,7 @@ class BenchReport:
             "is_alternating": self.is_alternating,
             "noise": self.noise,
             "llama_cpp_isa": self.llama_cpp_isa,
+            "llama_cpp_left_out": self.left_out or None,
         }
 
 

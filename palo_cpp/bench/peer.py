@@ -17,8 +17,27 @@ from numpy.typing import NDArray
 
 from palo_cpp.bench.contestant import Setup
 from palo_cpp.errors import ModelFormatError, PaloError
+from palo_cpp.ggml.gguf_header import GgufHeader
 
 _CHUNK_IMAGE = 1  # mtmd.h, MTMD_INPUT_CHUNK_TYPE_IMAGE
+# tools/mtmd/models/llava.cpp, clip_graph_llava::build: `n_patch` of both projectors is a constant, and on another grid
+# ggml_cont_4d asserts as the graph is built for the first time, in mtmd_init_from_file, which ends the process.
+_LDP = {"ldp": "LDP", "ldpv2": "LDPv2"}
+_LDP_GRID = 24
+_WITHOUT = "measure without it: --vs none"
+
+
+def unsupported(mmproj: GgufHeader) -> str:
+    """Why llama.cpp cannot run a tower and projector; nothing where no reason is known before it loads them."""
+    keys = mmproj.metadata
+    size, patch = keys.get("clip.vision.image_size"), keys.get("clip.vision.patch_size")
+    projector = _LDP.get(str(keys.get("clip.projector_type", keys.get("clip.vision.projector_type"))))
+    if projector is None or not isinstance(size, int) or not isinstance(patch, int) or patch < 1:
+        return ""
+    n = size // patch
+    if n == _LDP_GRID:
+        return ""
+    return f"its {projector} projector knows only a grid of {_LDP_GRID}x{_LDP_GRID} patches, this model has {n}x{n}"
 
 
 class LlamaCpp:
@@ -40,9 +59,7 @@ class LlamaCpp:
 
         self._llama, self._mtmd = llama_library(), mtmd_cpp
         if is_registered(self._llama):
-            raise PaloError(
-                "llama.cpp: expected it with its own kernels, got palo_cpp's in its process; unset GGML_BACKEND_PATH"
-            )
+            raise PaloError("expected its own kernels alone, got palo_cpp's in its process; unset GGML_BACKEND_PATH")
         self._silent = self._llama.llama_log_callback(lambda *_: None)  # must outlive every call
         mtmd_cpp.mtmd_log_set(self._silent, None)
         mtmd_cpp.mtmd_helper_log_set(self._silent, None)
@@ -63,7 +80,7 @@ class LlamaCpp:
         parameters.use_extra_bufts = is_repacked
         self._model = self._llama.llama_model_load_from_file(os.fsencode(self._setup.text), parameters)
         if not self._model:
-            raise ModelFormatError(f"{self._setup.text.name}: expected a model that llama.cpp loads, got an error")
+            raise ModelFormatError(f"{self._setup.text.name}: could not load: llama.cpp refuses it; {_WITHOUT}")
         self._n_embd = self._llama.llama_model_n_embd(self._model)
 
     def _make_context(self) -> None:
@@ -73,7 +90,7 @@ class LlamaCpp:
         parameters.no_perf = True
         self._context = self._llama.llama_init_from_model(self._model, parameters)
         if not self._context:
-            raise PaloError("llama.cpp: expected a context, got none; see the log with --debug")
+            raise PaloError(f"could not make a context of {self._setup.n_ctx} tokens; {_WITHOUT}")
         self._n_vocab = self._llama.llama_vocab_n_tokens(self._llama.llama_model_get_vocab(self._model))
 
     def _make_encoder(self, watch: _TowerWatch | None = None) -> Any:
@@ -84,7 +101,7 @@ class LlamaCpp:
             parameters.cb_eval = watch.callback
         encoder = self._mtmd.mtmd_init_from_file(os.fsencode(self._setup.mmproj), self._model, parameters)
         if not encoder:
-            raise ModelFormatError(f"{self._setup.mmproj.name}: expected a file that libmtmd loads, got an error")
+            raise ModelFormatError(f"{self._setup.mmproj.name}: could not load: libmtmd refuses it; {_WITHOUT}")
         return encoder
 
     def set_image(self, image: NDArray[np.uint8]) -> None:
@@ -106,7 +123,7 @@ class LlamaCpp:
         found = [mtmd.mtmd_input_chunks_get(chunks, i) for i in range(mtmd.mtmd_input_chunks_size(chunks))]
         images = [chunk for chunk in found if mtmd.mtmd_input_chunk_get_type(chunk) == _CHUNK_IMAGE]
         if status or len(images) != 1:
-            raise PaloError(f"libmtmd: expected one image chunk, got {len(images)} and status {status}")
+            raise PaloError(f"libmtmd: expected one image chunk, got {len(images)} and status {status}; {_WITHOUT}")
         return chunks, images[0]
 
     def encode(self) -> NDArray[np.float32]:
@@ -118,7 +135,7 @@ class LlamaCpp:
 
     def _encode(self, encoder: Any, chunk: Any) -> None:
         if status := self._mtmd.mtmd_encode_chunk(encoder, chunk):
-            raise PaloError(f"libmtmd: expected to encode the image, got status {status}")
+            raise PaloError(f"libmtmd: could not encode the image: status {status}; {_WITHOUT}")
 
     def project_s(self) -> float:
         """Time from the end of the tower's last layer to the end of the graph, in one run of the whole graph."""
@@ -141,7 +158,7 @@ class LlamaCpp:
         status = self._llama.llama_decode(self._context, batch)
         del kept
         if status:
-            raise PaloError(f"llama.cpp: expected to decode {len(inputs)} tokens, got status {status}")
+            raise PaloError(f"could not decode {len(inputs)} tokens: status {status}; {_WITHOUT}")
         logits = self._llama.llama_get_logits_ith(self._context, -1)
         return int(np.ctypeslib.as_array(logits, (self._n_vocab,)).argmax())
 
@@ -173,7 +190,7 @@ def _pointer(array: NDArray[Any], c_type: Any) -> Any:
 
 
 class _TowerWatch:
-    """Learns when the tower's last layer is done, through ggml's evaluation callback.
+    """Notes when the tower's last layer is done, through ggml's evaluation callback.
 
     ggml asks about every node before it computes; where the answer is yes, it computes up to that node, waits, and
     calls again. One yes splits the graph in two, so the rest, the projector, is timed as a graph of its own.
@@ -191,7 +208,7 @@ class _TowerWatch:
         """Watch the last of the layers seen so far."""
         if not self._layers:
             raise PaloError(
-                "libmtmd: expected layers named layer_out-N in its graph, got none; leave the projector out"
+                "libmtmd: expected layers named layer_out-N in its graph, got none; measure the other stages: --only"
             )
         self._last = self._layers[-1]
 

@@ -16,6 +16,7 @@ from palo_cpp.bench.contestant import N_WRITTEN, Setup
 from palo_cpp.bench.fidelity import compare, compare_logits
 from palo_cpp.bench.figures import BenchReport, SideTimes
 from palo_cpp.bench.noise import Noise, describe_machine, watched_noise
+from palo_cpp.bench.peer import unsupported
 from palo_cpp.bench.worker import N_TOKENS_AFTER, N_TOKENS_BEFORE, N_TOKENS_LOGITS
 from palo_cpp.bench.worker_process import WorkerProcess
 from palo_cpp.errors import ArgumentError
@@ -45,7 +46,7 @@ class BenchPlan:
         model: its name, for the report.
         text, mmproj: the files.
         stages: of `STAGES`.
-        with_llama_cpp: measure llama.cpp, too.
+        with_llama_cpp: measure llama.cpp, too; None is: where it can run the model.
         n_threads: 0 is the physical cores this process may use.
         n_runs: runs of which the median is told.
         prompt_tokens: lengths of prompts to prefill.
@@ -61,7 +62,7 @@ class BenchPlan:
     text: Path
     mmproj: Path
     stages: frozenset[str] = frozenset(STAGES)
-    with_llama_cpp: bool = True
+    with_llama_cpp: bool | None = None
     n_threads: int = 0
     n_runs: int = 5
     prompt_tokens: tuple[int, ...] = (144, 640)
@@ -115,11 +116,13 @@ def run_bench(plan: BenchPlan, report: Report = lambda _: None) -> BenchReport:
         Medians, spread, ratios and fidelity.
 
     Raises:
+        ArgumentError: llama.cpp is asked for, and cannot run the model.
         ModelFormatError: one of the sides does not load a file.
         OutOfMemoryError: the model does not fit into memory even once.
         PaloError: a side's process died.
     """
-    names = ["palo_cpp", *(["llama_cpp"] if plan.with_llama_cpp else [])]
+    left_out = _left_out(plan)
+    names = ["palo_cpp"] if left_out or plan.with_llama_cpp is False else ["palo_cpp", "llama_cpp"]
     fits_together = _check_memory(plan, len(names))
     with tempfile.TemporaryDirectory(prefix="palo-bench-") as folder, watched_noise() as noise:
         image = _write_image(plan, Path(folder))
@@ -143,7 +146,16 @@ def run_bench(plan: BenchPlan, report: Report = lambda _: None) -> BenchReport:
         read_speed=run.read_speed,
         bytes_per_token=run.bytes_per_token,
         written=run.written,
+        left_out=left_out,
     )
+
+
+def _left_out(plan: BenchPlan) -> str:
+    """Why llama.cpp is not measured although nobody said that it should not be; nothing where it is."""
+    reason = "" if plan.with_llama_cpp is False else unsupported(read_header(plan.mmproj))
+    if reason and plan.with_llama_cpp:
+        raise ArgumentError(f"llama.cpp: could not run this model: {reason}; measure without it: --vs none")
+    return reason
 
 
 def _check_memory(plan: BenchPlan, n_sides: int) -> bool:

@@ -31,6 +31,7 @@ def rows(report: BenchReport) -> list[Row]:
             ours, theirs, ratio = (_at(figure, key) for figure in figures)
             cells = [_cell(ours, _at(spreads[0], key)), _cell(theirs, _at(spreads[1], key))]
             if any(cells):
+                cells[1] = cells[1] or ("n/a" if report.left_out else "")
                 result.append((label.format(key), *cells, f"{ratio:.2f}x" if ratio else ""))  # type: ignore[arg-type]  # two cells
     return result
 
@@ -53,6 +54,8 @@ def notes(report: BenchReport) -> list[str]:
     found = report.to_dict()
     lines = [f"{report.model}: median of {report.n_runs} (least-most); ratio above 1: palo_cpp is faster or smaller"]
     lines += [f"{report.machine}; {report.n_threads} threads; palo_cpp uses {report.isa or 'no kernels of its own'}"]
+    if report.left_out:
+        lines += [f"llama.cpp cannot run this model: {report.left_out}"]
     if found["fidelity"]:
         values = "; ".join(f"{name} {value:.6g}" for name, value in found["fidelity"].items())
         lines += [f"fidelity: {values}"]

@@ -53,8 +53,7 @@ def _to_counts(_ctx: click.Context, _parameter: click.Parameter, text: str) -> t
 @click.option(
     "--vs",
     type=click.Choice(["llama.cpp", "none"]),
-    default="llama.cpp",
-    show_default=True,
+    show_default="llama.cpp, where it can run the model",
     help="Whom to compare with, on the same files.",
 )
 @option(
@@ -110,7 +109,7 @@ def _to_counts(_ctx: click.Context, _parameter: click.Parameter, text: str) -> t
 def command(
     model: str | None,
     synthetic: bool,
-    vs: str,
+    vs: str | None,
     n_threads: int,
     n_runs: int,
     only: tuple[str, ...],
@@ -152,7 +151,7 @@ def command(
             text=text,
             mmproj=mmproj,
             stages=stages,
-            with_llama_cpp=vs != "none",
+            with_llama_cpp=None if vs is None else vs == "llama.cpp",
             n_threads=n_threads,
             n_runs=n_runs,
             prompt_tokens=prompt_tokens,
