@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,6 +32,13 @@ if TYPE_CHECKING:
     from palo_cpp.palo import Palo as Palo
 
 __version__: str
+
+# Beside csrc/ this is a clone, to be left for the installed package; an editable installation has more than one folder.
+_csrc = f"{os.path.dirname(__file__)}/../csrc"  # noqa: PTH120  # pathlib is slow to import
+if len(__path__) == 1 and os.path.isdir(_csrc):  # noqa: PTH112
+    from palo_cpp.clone import use_installed
+
+    use_installed(__path__)
 
 # The library never prints: without a handler of the program's own, its log goes nowhere.
 logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -36,7 +36,7 @@ def settled_amx(llama: Any) -> Amx:
     if b"AMX_INT8 = 1" not in llama.llama_print_system_info():
         return "absent"
     if not library_path().is_file():
-        return "broken"  # or not: nothing can show it
+        return "broken"  # perhaps it works: only the library could find out
     settle = ctypes.CDLL(str(library_path())).palo_settle_amx
     settle.restype, settle.argtypes = ctypes.c_char_p, []
     found: Amx = settle().decode()
