@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from .progress import Progress, ProgressCallback
 
 if TYPE_CHECKING:
-    from .palo_to_gguf import Conversion
-    from .summary import Summary
+    from palo_cpp.models.show import Summary
+
+    from .conversion import Conversion
 
 __all__ = ["Progress", "convert", "outtypes", "quantize", "summarize"]
 
@@ -56,7 +57,7 @@ def convert(
     Example:
         >>> convert("PALO-7B", "models", outtype="q4_k_m", vision_tower="clip-vit-large-patch14-336")
     """
-    from .palo_to_gguf import convert_checkpoint
+    from .conversion import convert_checkpoint
 
     return convert_checkpoint(
         Path(source),
@@ -120,7 +121,7 @@ def summarize(path: Path | str) -> Summary:
     Example:
         >>> print(summarize("mmproj-PALO-7B-F16.gguf"))
     """
-    from .summary import summarize_file
+    from palo_cpp.models.show import summarize_file
 
     return summarize_file(Path(path))
 

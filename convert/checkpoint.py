@@ -11,11 +11,11 @@ from typing import Any
 
 from palo_cpp.errors import ModelFormatError, ModelNotFoundError
 
-from .model_sizes import Config
+from .families.palo.sizes import Config
+from .families.palo.tensor_rows import canonical_name
 from .restricted_pickle import read_torch_archive
 from .safetensors_file import read_safetensors
 from .stored_tensor import LoraTensor, SourceTensor, StoredTensor
-from .tensor_names import canonical_name
 
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # in this order: safetensors win where both are given
 _MAX_JSON_BYTES = 64 * 1024**2

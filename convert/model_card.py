@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from palo_cpp.errors import ArgumentError
 
-from .model_sizes import Config
+from .families.palo.sizes import Config
 
 if TYPE_CHECKING:
     import gguf

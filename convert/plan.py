@@ -9,9 +9,9 @@ from typing import Any
 
 from palo_cpp.errors import ModelFormatError
 
-from .sources import Source
+from .families.palo.sources import Source
+from .families.palo.tensor_rows import TensorSpec, drop_reason, projector_specs, text_specs, vision_specs
 from .stored_tensor import SourceTensor, n_elements
-from .tensor_names import TensorSpec, drop_reason, projector_specs, text_specs, vision_specs
 
 # type -> (values in a block, bytes of a block); ggml/src/ggml-common.h
 BLOCKS = {"F32": (1, 4), "F16": (1, 2), "BF16": (1, 2), "Q8_0": (32, 34)}

@@ -13,8 +13,8 @@ import stock_llama
 from numpy.typing import NDArray
 from numpy_models import clip_hidden, llama_logits, mlp_image_embeddings
 from palo_cpp.convert import convert
-from palo_cpp.convert.model_sizes import CLIP_MEAN, CLIP_STD
-from palo_cpp.convert.palo_to_gguf import Conversion
+from palo_cpp.convert.conversion import Conversion
+from palo_cpp.convert.families.palo.sizes import CLIP_MEAN, CLIP_STD
 from palo_cpp.convert.safetensors_file import read_safetensors
 from random_model import SMALL, Size, draw, plan_model, plan_vision_model
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import stock_llama
 from palo_cpp.convert import Progress, convert, outtypes, quantize, summarize
-from palo_cpp.convert.chat_template import VICUNA_V1
-from palo_cpp.convert.palo_to_gguf import Conversion
+from palo_cpp.convert.conversion import Conversion
 from palo_cpp.convert.quantization import FILE_TYPES, NEED_IMPORTANCE_MATRIX
 
 from palo_cpp.errors import ArgumentError, ModelFormatError, ModelNotFoundError
+from palo_cpp.families.palo.chat_template import VICUNA_V1
 
 
 @pytest.fixture(scope="module")

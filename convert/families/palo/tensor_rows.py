@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .model_sizes import Projector, TextSizes, VisionSizes
-from .stored_tensor import Shape
+from ...stored_tensor import Shape
+from .sizes import Projector, TextSizes, VisionSizes
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from palo_cpp.convert.families.palo.sizes import Projector
+from palo_cpp.convert.quantization import FILE_TYPES
 from palo_cpp.errors import ModelFormatError
+from palo_cpp.families.palo.chat_template import VICUNA_V1
 from palo_cpp.ggml.gguf_header import GgufHeader, read_header
 from palo_cpp.ggml.llama_library import llama_library
-
-from .chat_template import VICUNA_V1
-from .model_sizes import Projector
-from .quantization import FILE_TYPES
 
 _MIB = 1024**2
 _N_CTX = 2048

@@ -14,7 +14,7 @@ import numpy as np
 
 from palo_cpp.errors import ModelFormatError, ModelNotFoundError
 
-from .checkpoint import (
+from ...checkpoint import (
     Tensors,
     first_file,
     has_weights,
@@ -25,7 +25,7 @@ from .checkpoint import (
     read_weights,
     with_canonical_names,
 )
-from .model_sizes import (
+from .sizes import (
     KNOWN_TOWERS,
     MODEL_TYPES,
     Config,
@@ -270,7 +270,7 @@ def _differ(a: Any, b: Any) -> bool:
         return True
     if a.dtype.startswith(("I", "U")) or b.dtype.startswith(("I", "U")):
         return False  # computed buffers
-    from .stored_tensor import to_float32
+    from ...stored_tensor import to_float32
 
     left, right = (to_float32(t.read(), t.dtype) for t in (a, b))
     coarsest = min((a.dtype, b.dtype), key=("BF16", "F16", "F32").index)

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palo_cpp.errors import ArgumentError
+from palo_cpp.families.palo.chat_template import VICUNA_V1
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.partial_files import partial_files
 
-from .chat_template import VICUNA_V1
+from .families.palo.sources import Source, open_source
+from .families.palo.tensor_rows import TensorSpec
 from .gguf_output import PairHash, set_pair_id, write_tensors
 from .model_card import ModelCard, model_card
 from .plan import (
@@ -26,10 +28,8 @@ from .plan import (
 )
 from .progress import ProgressCallback, ProgressCounter
 from .quantization import FILE_TYPES, MMPROJ_TYPES, TEXT_TYPES, estimated_bytes, quantize_text
-from .sources import Source, open_source
 from .stored_tensor import SourceTensor
-from .tensor_names import TensorSpec
-from .tokenizer import TokenTable, read_tokenizer
+from .token_table import TokenTable, read_tokenizer
 
 if TYPE_CHECKING:
     import gguf
