@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from palo_cpp.convert.families.palo.sizes import Projector
-from palo_cpp.convert.quantization import FILE_TYPES
 from palo_cpp.errors import ModelFormatError
 from palo_cpp.families.palo.chat_template import VICUNA_V1
+from palo_cpp.families.palo.image_tokens import n_image_tokens
 from palo_cpp.ggml.gguf_header import GgufHeader, read_header
 from palo_cpp.ggml.llama_library import llama_library
 
 _MIB = 1024**2
 _N_CTX = 2048
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # a name in a file must not move the terminal's cursor
+_FILE_TYPE_NAME = re.compile(r"LLAMA_FTYPE_(?:ALL|MOSTLY)_(\w+)")
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,14 @@ class Summary:
                 f"{self.memory_bytes / _MIB:.0f} MiB" + (f" with {_N_CTX} tokens" if self.kind == "text" else ""),
             ),
         ]
-        return [f"{label:<15} {value}" for label, value in rows if value is not None]
+        return [f"{label:<15} {_CONTROL.sub(_escaped, str(value))}" for label, value in rows if value is not None]
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
+
+
+def _escaped(control: re.Match[str]) -> str:
+    return ascii(control[0])[1:-1]
 
 
 # label -> key; `{}` is the architecture.
@@ -144,7 +150,7 @@ def _text_facts(header: GgufHeader, architecture: str) -> dict[str, Any]:
     legacy = header.metadata.get("palo.tokenizer_legacy")
     return {
         "sizes": sizes,
-        "languages": _languages(header),
+        "languages": list(header.languages) or None,
         "chat_template": None if template is None else "vicuna_v1" if template == VICUNA_V1 else "another one",
         "tokenizer_legacy": legacy if isinstance(legacy, bool) else None,
         "more_memory_bytes": _N_CTX * int(sizes.get("n_layer", 0)) * kv_width * 2 * 2,
@@ -160,9 +166,9 @@ def _mmproj_facts(header: GgufHeader) -> dict[str, Any]:
     return {
         "sizes": sizes,
         "projector": kind,
-        "n_image_tokens": Projector(str(kind), str(kind), 0, 0, 0).n_image_tokens(side) if is_known else None,
+        "n_image_tokens": n_image_tokens(str(kind), side) if is_known else None,
         "preprocess": _text(header, "palo.image_preprocess"),
-        "languages": _languages(header),
+        "languages": list(header.languages) or None,
     }
 
 
@@ -183,17 +189,6 @@ def _product(shape: tuple[int, ...]) -> int:
     return product
 
 
-def _languages(header: GgufHeader) -> list[str] | None:
-    """Our own files hold the ten; another file's list is only counted, for the header reader skips arrays."""
-    n_languages = header.arrays.get("general.languages")
-    if n_languages is None:
-        return None
-    from palo_cpp.languages.languages import LANGUAGES
-
-    is_ours = header.pair_id is not None and n_languages == len(LANGUAGES)
-    return list(LANGUAGES) if is_ours else [f"{n_languages} languages"]
-
-
 def _type_name(number: int) -> str:
     """Asked of ggml, for the gguf package does not know its newest types."""
     library = llama_library()._lib
@@ -203,6 +198,9 @@ def _type_name(number: int) -> str:
 
 
 def _file_type(header: GgufHeader) -> str:
-    """`F16`, `Q4_K_M`, ... by llama.h's numbers."""
+    """`F16`, `Q4_K_M`, ... as llama.h names the number: `LLAMA_FTYPE_ALL_F32`, `LLAMA_FTYPE_MOSTLY_Q4_K_M`."""
     number = header.metadata.get("general.file_type")
-    return next((name.upper() for name, (known, _) in FILE_TYPES.items() if known == number), "unknown")
+    for name, known in vars(llama_library()).items():
+        if known == number and (match := _FILE_TYPE_NAME.fullmatch(name)):
+            return match[1]
+    return "unknown"

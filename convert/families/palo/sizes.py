@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from palo_cpp.errors import ModelFormatError
+from palo_cpp.families.palo.image_tokens import n_image_tokens
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # openai/clip-vit-large-patch14-336, preprocessor_config.json
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -140,11 +141,7 @@ class Projector:
 
     def n_image_tokens(self, n_patches_per_side: int) -> int:
         """Image embeddings that come out for one image."""
-        if self.kind == "ldp":
-            return ((n_patches_per_side + 1) // 2) ** 2  # stride 2, padding 1: an odd side rounds up
-        if self.kind == "ldpv2":
-            return (n_patches_per_side // 2) ** 2  # average pooling 2x2: an odd side rounds down
-        return n_patches_per_side**2
+        return n_image_tokens(self.kind, n_patches_per_side)
 
 
 def text_sizes(config: Config) -> TextSizes:
