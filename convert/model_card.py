@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from palo_cpp.errors import ArgumentError
 
-from .families.palo.sizes import Config
+from .json_file import Config
 
 if TYPE_CHECKING:
     import gguf

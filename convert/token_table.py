@@ -14,7 +14,7 @@ from typing import Any
 
 from palo_cpp.errors import ModelFormatError
 
-from .checkpoint import read_json_if_any
+from .json_file import read_json_if_any
 
 # gguf.TokenType; SentencePiece's ModelProto.SentencePiece.Type uses the same numbers.
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6

@@ -14,6 +14,8 @@ from typing import Any
 from palo_cpp.errors import ModelFormatError
 from palo_cpp.families.palo.image_tokens import n_image_tokens
 
+from ...json_file import Config
+
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # openai/clip-vit-large-patch14-336, preprocessor_config.json
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -31,34 +33,6 @@ KNOWN_TOWERS: dict[str, dict[str, Any]] = {
     },
 }
 MODEL_TYPES = ("palo", "llava", "llava_llama", "mobilevlm", "mobilellama", "llama")
-_MAX_SIZE = 2**24
-
-
-class Config:
-    """A JSON dictionary whose values are taken out by type, with the file named in every complaint."""
-
-    def __init__(self, path: Path, values: dict[str, Any]) -> None:
-        self.path, self.values = path, values
-
-    def size(self, key: str, default: int | None = None) -> int:
-        """A positive integer."""
-        value = self.values.get(key, default)
-        if value is None and default is not None:
-            value = default
-        if type(value) is not int or not 0 < value < _MAX_SIZE:
-            raise ModelFormatError(f"{self.path}: {key}: expected a positive integer, got {value!r}")
-        return value
-
-    def number(self, key: str, default: float) -> float:
-        """A positive finite number."""
-        value = self.values.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-            raise ModelFormatError(f"{self.path}: {key}: expected a positive number, got {value!r}")
-        return float(value)
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """Any value."""
-        return self.values.get(key, default)
 
 
 @dataclass(frozen=True)

@@ -14,21 +14,13 @@ import numpy as np
 
 from palo_cpp.errors import ModelFormatError, ModelNotFoundError
 
-from ...checkpoint import (
-    Tensors,
-    first_file,
-    has_weights,
-    merge_lora,
-    read_json,
-    read_json_if_any,
-    read_tensor_file,
-    read_weights,
-    with_canonical_names,
-)
+from ...checkpoint import CheckpointFolder, Tensors, renamed
+from ...json_file import Config
+from ...lora import merge_lora
+from ...stored_tensor import to_float32
 from .sizes import (
     KNOWN_TOWERS,
     MODEL_TYPES,
-    Config,
     Projector,
     TextSizes,
     VisionSizes,
@@ -36,6 +28,7 @@ from .sizes import (
     text_sizes,
     vision_sizes,
 )
+from .tensor_rows import canonical_name
 
 _log = logging.getLogger("palo_cpp")
 _DEFAULT_TOWER = "openai/clip-vit-large-patch14-336"
@@ -94,19 +87,18 @@ def open_source(folder: Path, vision_tower: Path | None, base: Path | None) -> S
         ModelNotFoundError: a folder or file is missing; the message says how to pass it.
         ModelFormatError: something in the files is wrong or not supported.
     """
-    if not folder.is_dir():
-        raise ModelNotFoundError(f"{folder}: no such folder; expected a checkpoint with its config.json")
+    checkpoint = CheckpointFolder(folder)
     warnings: list[str] = []
-    config, tensors, tokenizer_folder = _checkpoint(folder, base, warnings)
+    config, tensors, tokenizer_folder = _checkpoint(checkpoint, base, warnings)
     _check_config(config)
-    tower_folder = _tower_folder(folder, config, vision_tower)
-    tensors = _with_tower(tensors, config, tower_folder, warnings)
+    tower = _tower(checkpoint, config, vision_tower)
+    tensors = _with_tower(tensors, config, tower, warnings)
     vision = vision_sizes(
-        _tower_config(config, tower_folder),
+        _tower_config(config, tower),
         config.get("mm_vision_select_layer", -2),
-        read_json_if_any(tower_folder / "preprocessor_config.json") if tower_folder else None,
+        tower.json("preprocessor_config.json") if tower else None,
     )
-    tensors = _merged(folder, tensors)
+    tensors = _merged(checkpoint, tensors)
     text = text_sizes(config)
     source = Source(
         folder=folder,
@@ -124,39 +116,41 @@ def open_source(folder: Path, vision_tower: Path | None, base: Path | None) -> S
     return source
 
 
-def _checkpoint(folder: Path, base: Path | None, warnings: list[str]) -> tuple[Config, Tensors, Path]:
+def _checkpoint(folder: CheckpointFolder, base: Path | None, warnings: list[str]) -> tuple[Config, Tensors, Path]:
     """Config, weights without tower and LoRA applied, and the tokenizer's folder."""
-    config = read_json(folder / "config.json")
-    adapter = read_json_if_any(folder / "adapter_config.json")
-    lone = first_file(folder, "mm_projector.bin", "mm_projector.safetensors")
-    if adapter is None and has_weights(folder):
+    if folder.adapter is None and folder.has_weights:
         if base is not None:
-            warnings.append(f"--base {base} is not needed: {folder} holds a whole checkpoint")
-        tensors = with_canonical_names(read_weights(folder))
-        if lone is not None and not any(name.startswith("mm_projector.") for name in tensors):
-            tensors |= with_canonical_names(read_tensor_file(lone))
-        return config, tensors, _tokenizer_folder(folder, None)
-    if adapter is None and lone is None:
-        raise ModelNotFoundError(f"{folder}: no weights; expected a checkpoint, a LoRA adapter or mm_projector.bin")
-    base_folder = _base_folder(folder, base, adapter, config)
-    tensors = with_canonical_names(read_weights(base_folder))
-    over = first_file(folder, "non_lora_trainables.bin", "non_lora_trainables.safetensors") if adapter else lone
-    if over is not None:
-        tensors |= with_canonical_names(read_tensor_file(over))
-    if adapter is not None and lone is not None and over is None:
-        tensors |= with_canonical_names(read_tensor_file(lone))
-    _inherit_sizes(config, read_json(base_folder / "config.json"))
-    return config, tensors, _tokenizer_folder(folder, base_folder)
+            warnings.append(f"--base {base} is not needed: {folder.path} holds a whole checkpoint")
+        return folder.config, _whole(folder), _tokenizer_folder(folder, None)
+    if folder.adapter is None and not folder.has_tensors("mm_projector"):
+        raise ModelNotFoundError(
+            f"{folder.path}: no weights; expected a checkpoint, a LoRA adapter or mm_projector.bin"
+        )
+    base_folder = _base(folder, base)
+    trained = folder.tensors("non_lora_trainables") if folder.adapter else None
+    trained = trained or folder.tensors("mm_projector") or {}
+    tensors = renamed(base_folder.weights, canonical_name) | renamed(trained, canonical_name)
+    _inherit_sizes(folder.config, base_folder.config)
+    return folder.config, tensors, _tokenizer_folder(folder, base_folder)
 
 
-def _merged(folder: Path, tensors: Tensors) -> Tensors:
-    adapter = read_json_if_any(folder / "adapter_config.json")
-    if adapter is None:
+def _whole(folder: CheckpointFolder) -> Tensors:
+    """A checkpoint's weights; its projector may lie in a file of its own."""
+    tensors = renamed(folder.weights, canonical_name)
+    if not any(name.startswith("mm_projector.") for name in tensors):
+        tensors |= renamed(folder.tensors("mm_projector") or {}, canonical_name)
+    return tensors
+
+
+def _merged(folder: CheckpointFolder, tensors: Tensors) -> Tensors:
+    if folder.adapter is None:
         return tensors
-    path = first_file(folder, "adapter_model.safetensors", "adapter_model.bin")
-    if path is None:
-        raise ModelNotFoundError(f"{folder}: adapter_config.json without adapter_model.safetensors or .bin; fetch it")
-    return merge_lora(tensors, with_canonical_names(read_tensor_file(path)), adapter)
+    adapter = folder.tensors("adapter_model")
+    if adapter is None:
+        raise ModelNotFoundError(
+            f"{folder.path}: adapter_config.json without adapter_model.safetensors or .bin; fetch it"
+        )
+    return merge_lora(tensors, adapter, folder.adapter, canonical_name)
 
 
 def _inherit_sizes(config: Config, base: Config) -> None:
@@ -165,33 +159,25 @@ def _inherit_sizes(config: Config, base: Config) -> None:
         config.values.setdefault(key, value)
 
 
-def _base_folder(folder: Path, base: Path | None, adapter: Config | None, config: Config) -> Path:
-    if base is not None:
-        if not base.is_dir():
-            raise ModelNotFoundError(f"{base}: no such folder; --base must name the folder of the base model")
-        return base
-    named = adapter.get("base_model_name_or_path") if adapter else config.get("_name_or_path")
-    if (found := _local_folder(folder, named)) is not None and found.resolve() != folder.resolve():
+def _base(folder: CheckpointFolder, given: Path | None) -> CheckpointFolder:
+    if given is not None:
+        return CheckpointFolder(given, "--base must name the folder of the base model")
+    adapter = folder.adapter
+    named = adapter.get("base_model_name_or_path") if adapter else folder.config.get("_name_or_path")
+    if (found := folder.named(named)) is not None and found.path.resolve() != folder.path.resolve():
         return found
     what = "a LoRA adapter" if adapter else "a lone projector"
+    name = named or "(unnamed)"
     raise ModelNotFoundError(
-        f"{folder}: {what} needs its base model {named or '(unnamed)'}; download it and pass its folder with --base"
+        f"{folder.path}: {what} needs its base model {name}; download it and pass its folder with --base"
     )
 
 
-def _local_folder(folder: Path, named: Any) -> Path | None:
-    """A folder that a config names, relative to the checkpoint or absolute."""
-    if not isinstance(named, str) or not named or "\0" in named:
-        return None
-    path = folder / named  # an absolute name replaces `folder`
-    return path if path.is_dir() and (path / "config.json").is_file() else None
-
-
-def _tokenizer_folder(folder: Path, base: Path | None) -> Path:
+def _tokenizer_folder(folder: CheckpointFolder, base: CheckpointFolder | None) -> Path:
     for candidate in (folder, base):
-        if candidate is not None and (candidate / "tokenizer.model").is_file():
-            return candidate
-    raise ModelNotFoundError(f"{folder}: no tokenizer.model; copy it there from the base model")
+        if candidate is not None and candidate.holds("tokenizer.model"):
+            return candidate.path
+    raise ModelNotFoundError(f"{folder.path}: no tokenizer.model; copy it there from the base model")
 
 
 def _check_config(config: Config) -> None:
@@ -222,17 +208,15 @@ def _tower_name(config: Config) -> str:
     return str(config.get("mm_vision_tower", config.get("vision_tower", _DEFAULT_TOWER)))
 
 
-def _tower_folder(folder: Path, config: Config, vision_tower: Path | None) -> Path | None:
-    if vision_tower is None:
-        return _local_folder(folder, _tower_name(config))
-    if not vision_tower.is_dir():
-        raise ModelNotFoundError(f"{vision_tower}: no such folder; --vision-tower must name the folder of the tower")
-    return vision_tower
+def _tower(folder: CheckpointFolder, config: Config, given: Path | None) -> CheckpointFolder | None:
+    if given is None:
+        return folder.named(_tower_name(config))
+    return CheckpointFolder(given, "--vision-tower must name the folder of the tower")
 
 
-def _tower_config(config: Config, tower_folder: Path | None) -> Config:
-    if tower_folder is not None:
-        return read_json(tower_folder / "config.json")
+def _tower_config(config: Config, tower: CheckpointFolder | None) -> Config:
+    if tower is not None:
+        return tower.config
     if isinstance(config.get("vision_config"), dict):
         return Config(config.path, config.get("vision_config"))
     if (known := KNOWN_TOWERS.get(_tower_name(config))) is not None:
@@ -245,20 +229,20 @@ def _how_to_pass_tower(config: Config) -> str:
     return f"{config.path.parent}: needs the vision tower {name}; download it and pass its folder with --vision-tower"
 
 
-def _with_tower(tensors: Tensors, config: Config, tower_folder: Path | None, warnings: list[str]) -> Tensors:
+def _with_tower(tensors: Tensors, config: Config, tower: CheckpointFolder | None, warnings: list[str]) -> Tensors:
     """Weights inside the checkpoint win over those of the tower's folder, for they may have been tuned."""
     inside = {name for name in tensors if name.startswith("vision_model.")}
     apart: Tensors = {}
-    if tower_folder is not None and (has_weights(tower_folder) or not inside):
-        apart = with_canonical_names(read_weights(tower_folder))
+    if tower is not None and (tower.has_weights or not inside):
+        apart = renamed(tower.weights, canonical_name)
+    if not inside and not apart:
+        raise ModelNotFoundError(_how_to_pass_tower(config))
     if not inside:
-        if not apart:
-            raise ModelNotFoundError(_how_to_pass_tower(config))
         return tensors | apart
     differing = [name for name in sorted(inside & set(apart)) if _differ(tensors[name], apart[name])]
-    if differing:
+    if differing and tower is not None:
         warnings.append(
-            f"{len(differing)} tensors of the vision tower differ between the checkpoint and {tower_folder} "
+            f"{len(differing)} tensors of the vision tower differ between the checkpoint and {tower.path} "
             f"(as {differing[0]}); the checkpoint's are used"
         )
     return tensors
@@ -270,7 +254,6 @@ def _differ(a: Any, b: Any) -> bool:
         return True
     if a.dtype.startswith(("I", "U")) or b.dtype.startswith(("I", "U")):
         return False  # computed buffers
-    from ...stored_tensor import to_float32
 
     left, right = (to_float32(t.read(), t.dtype) for t in (a, b))
     coarsest = min((a.dtype, b.dtype), key=("BF16", "F16", "F32").index)
