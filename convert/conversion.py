@@ -12,7 +12,6 @@ from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.partial_files import partial_files
 
 from .families.palo.sources import Source, open_source
-from .families.palo.tensor_rows import TensorSpec
 from .gguf_output import PairHash, set_pair_id, write_tensors
 from .model_card import ModelCard, model_card
 from .plan import (
@@ -29,6 +28,7 @@ from .plan import (
 from .progress import ProgressCallback, ProgressCounter
 from .quantization import FILE_TYPES, MMPROJ_TYPES, TEXT_TYPES, estimated_bytes, quantize_text
 from .stored_tensor import SourceTensor
+from .tensor_spec import TensorSpec
 from .token_table import TokenTable, read_tokenizer
 
 if TYPE_CHECKING:

@@ -37,8 +37,8 @@ class PairHash:
 
     def begin(self, tensor: PlannedTensor) -> Feed:
         """Take the tensor's description; returns the function that takes its bytes."""
-        source = tensor.source
-        self._hash.update(f"{tensor.spec.gguf}|{source.dtype}|{list(source.shape)}|".encode())
+        for source in (tensor.source, *tensor.operands):
+            self._hash.update(f"{tensor.spec.gguf}|{source.dtype}|{list(source.shape)}|".encode())
         return self._hash.update
 
     def hexdigest(self) -> str:
@@ -95,27 +95,34 @@ def set_pair_id(path: Path, pair_id: str) -> None:
 
 
 def tensor_data(tensor: PlannedTensor, feed: Feed | None = None) -> NDArray[Any]:
-    """Read a source tensor and give it the layout and type it has in the file.
+    """Read a source tensor and give it the values, layout and type it has in the file.
+
+    Args:
+        tensor: what is planned for it.
+        feed: takes the bytes of everything that is read.
 
     Raises:
         ModelFormatError: a value is not finite, or too large for the type.
     """
     source, spec = tensor.source, tensor.spec
-    values = source.read(feed)
-    if spec.rope_heads:
-        values = interleave_rope_rows(values, spec.rope_heads)
-    return encode(values.reshape(spec.gguf_shape), source.dtype, tensor.type, source.name)
+    values, dtype = source.read(feed), source.dtype
+    if spec.transform is not None:
+        values, dtype = _transformed(tensor, values, feed), "F32"
+    return encode(values.reshape(spec.gguf_shape), dtype, tensor.type, source.name)
 
 
-def interleave_rope_rows(values: NDArray[Any], n_head: int) -> NDArray[Any]:
-    """Reorder the rows of a q or k matrix [n_head * head_dim, n_embd] for ggml's RoPE.
-
-    transformers rotates row j of a head together with row j + head_dim / 2, ggml rows 2j and 2j + 1.
-    Source: llama.cpp, conversion/llama.py, `LlamaModel.permute`.
-    """
-    n_rows, n_embd = values.shape
-    halves = values.reshape(n_head, 2, n_rows // n_head // 2, n_embd)  # [head, half, j, n_embd]
-    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(n_rows, n_embd)
+def _transformed(tensor: PlannedTensor, values: NDArray[Any], feed: Feed | None) -> NDArray[np.float32]:
+    """The values that the spec's transformation computes, f32 in the shape of the GGUF file."""
+    spec, inputs = tensor.spec, [to_float32(values, tensor.source.dtype)]
+    inputs += [to_float32(operand.read(feed), operand.dtype) for operand in tensor.operands]
+    assert spec.transform is not None
+    result = spec.transform(*inputs)
+    if result.shape != spec.gguf_shape or result.dtype != np.float32:
+        raise ModelFormatError(
+            f"tensor {spec.gguf}: expected its transformation to give float32 {list(spec.gguf_shape)}, "
+            f"got {result.dtype} {list(result.shape)}; this is a fault of the converter's table"
+        )
+    return result
 
 
 def encode(values: NDArray[Any], dtype: str, type_name: str, name: str) -> NDArray[Any]:

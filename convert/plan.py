@@ -10,8 +10,9 @@ from typing import Any
 from palo_cpp.errors import ModelFormatError
 
 from .families.palo.sources import Source
-from .families.palo.tensor_rows import TensorSpec, drop_reason, projector_specs, text_specs, vision_specs
+from .families.palo.tensor_rows import drop_reason, projector_specs, text_specs, vision_specs
 from .stored_tensor import SourceTensor, n_elements
+from .tensor_spec import TensorSpec
 
 # type -> (values in a block, bytes of a block); ggml/src/ggml-common.h
 BLOCKS = {"F32": (1, 4), "F16": (1, 2), "BF16": (1, 2), "Q8_0": (32, 34)}
@@ -25,6 +26,7 @@ class PlannedTensor:
     spec: TensorSpec
     source: SourceTensor
     type: str
+    operands: tuple[SourceTensor, ...] = ()
 
     @property
     def n_bytes(self) -> int:

@@ -16,10 +16,10 @@ from palo_cpp.errors import ArgumentError, ModelFormatError
 from palo_cpp.ggml.gguf_header import GgufHeader, read_header
 from palo_cpp.partial_files import partial_files
 
-from .families.palo.tensor_rows import TensorSpec
 from .plan import output_type, tensor_bytes
 from .progress import ProgressCallback, ProgressCounter
 from .stored_tensor import n_elements
+from .tensor_spec import TensorSpec
 
 if TYPE_CHECKING:
     import gguf

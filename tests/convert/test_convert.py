@@ -14,7 +14,7 @@ import pytest
 from converted_files import Tensors, edit_config, file_hashes, keys, read_gguf
 from numpy.typing import NDArray
 from palo_cpp.convert import convert, summarize
-from palo_cpp.convert.gguf_output import interleave_rope_rows
+from palo_cpp.convert.families.palo.rope_rows import interleave_rope_rows
 from random_model import SMALL, draw, plan_llama, plan_lora, plan_projector, plan_vision_model
 
 # --- values ---------------------------------------------------------------------------------------------------------

@@ -9,32 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import partial
 
-from ...stored_tensor import Shape
+from ...tensor_spec import TensorSpec
+from .rope_rows import interleave_rope_rows
 from .sizes import Projector, TextSizes, VisionSizes
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """One tensor that must be there.
-
-    Attributes:
-        source: canonical name in the checkpoint.
-        gguf: name in the GGUF file.
-        shape: in the checkpoint, row-major.
-        gguf_shape: in the GGUF file, row-major; differs where 1x1 convolutions become matrices.
-        rope_heads: number of heads whose rows are reordered for ggml's RoPE; 0 for none.
-        precision: `any` (the chosen type), `f32` (always), `conv_f16` (always f16), `conv` (f16, or f32 in f32 files).
-    """
-
-    source: str
-    gguf: str
-    shape: Shape
-    gguf_shape: Shape
-    rope_heads: int = 0
-    precision: str = "any"
-
 
 # (source, gguf, shape, rows reordered by head). Letters: e n_embd, f n_ff, q and k the widths of all query and of all
 # key/value heads, v vocabulary. {i} is the layer.
@@ -149,13 +128,14 @@ def text_specs(sizes: TextSizes) -> list[TensorSpec]:
     """Tensors of the decoder, in the order of the file."""
     widths = {"e": sizes.n_embd, "f": sizes.n_ff, "v": sizes.n_vocab}
     widths |= {"q": sizes.n_head * sizes.head_dim, "k": sizes.n_head_kv * sizes.head_dim}
-    heads = {"q": sizes.n_head, "k": sizes.n_head_kv, "": 0}
+    heads = {"q": sizes.n_head, "k": sizes.n_head_kv}
     specs = []
     for source, gguf, letters, by_head in _layered(_TEXT_ROWS, sizes.n_layer):
         if gguf == "output.weight" and sizes.tied_embeddings:
             continue
         shape = tuple(widths[letter] for letter in letters)
-        specs.append(TensorSpec(source, gguf, shape, shape, rope_heads=heads[by_head]))
+        reorder = partial(interleave_rope_rows, n_head=heads[by_head]) if by_head else None
+        specs.append(TensorSpec(source, gguf, shape, shape, transform=reorder))
     return specs
 
 
