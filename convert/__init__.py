@@ -58,14 +58,13 @@ def convert(
         >>> convert("PALO-7B", "models", outtype="q4_k_m", vision_tower="clip-vit-large-patch14-336")
     """
     from .conversion import convert_checkpoint
+    from .families import Companions
 
     return convert_checkpoint(
         Path(source),
         Path(output),
-        vision_tower=None if vision_tower is None else Path(vision_tower),
-        base=None if base is None else Path(base),
-        outtype=outtype,
-        mmproj_outtype=mmproj_outtype,
+        Companions(*(None if folder is None else Path(folder) for folder in (vision_tower, base))),
+        {"text": outtype, "mmproj": mmproj_outtype},
         name=name,
         dry_run=dry_run,
         progress=progress,
@@ -128,6 +127,6 @@ def summarize(path: Path | str) -> Summary:
 
 def outtypes() -> tuple[str, ...]:
     """Types that `convert` and `quantize` write for the decoder, finest first."""
-    from .quantization import TEXT_TYPES
+    from .file_types import LLAMA_TYPES
 
-    return TEXT_TYPES
+    return LLAMA_TYPES

@@ -15,10 +15,6 @@ from .json_file import Config
 if TYPE_CHECKING:
     import gguf
 
-# Published checkpoints, for folders that were downloaded without telling where from.
-_PUBLISHED = {
-    name.split("/")[1].lower(): name for name in ("MBZUAI/MobilePALO-1.7B", "MBZUAI/PALO-7B", "MBZUAI/PALO-13B")
-}
 _HUB_FOLDER = re.compile(r"models--([\w.-]+?)--([\w.-]+)")  # huggingface_hub's cache layout
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -49,15 +45,16 @@ class ModelCard:
         writer.add_string("palo.version", _package_version())
 
 
-def model_card(folder: Path, config: Config, name: str | None) -> ModelCard:
+def model_card(folder: Path, config: Config, name: str | None, published: tuple[str, ...]) -> ModelCard:
     """Collect the card.
 
     Args:
         folder: the checkpoint.
         config: its config.json.
         name: wished by the user; by default the repository's or the folder's.
+        published: hub repositories, for folders that were downloaded without telling where from.
     """
-    repository = _repository(folder, config)
+    repository = _repository(folder, config, published)
     chosen = name if name is not None else (repository or folder.resolve().name).split("/")[-1]
     safe = re.sub(r"[^\w.+-]+", "-", chosen).strip("-.")
     if name is not None and safe != name:
@@ -65,12 +62,13 @@ def model_card(folder: Path, config: Config, name: str | None) -> ModelCard:
     return ModelCard(safe or "model", repository, _license(folder / "README.md"))
 
 
-def _repository(folder: Path, config: Config) -> str | None:
+def _repository(folder: Path, config: Config, published: tuple[str, ...]) -> str | None:
     for part in reversed(folder.resolve().parts):
         if match := _HUB_FOLDER.fullmatch(part):
             return f"{match[1]}/{match[2]}"
-    if (published := _PUBLISHED.get(folder.resolve().name.lower())) is not None:
-        return published
+    for repository in published:
+        if repository.split("/")[1].lower() == folder.resolve().name.lower():
+            return repository
     named = config.get("_name_or_path")
     is_repository = isinstance(named, str) and _REPOSITORY.fullmatch(named) and not (folder / named).exists()
     return named if is_repository and not str(named).startswith(".") else None

@@ -7,16 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from palo_cpp.errors import ModelFormatError
+from palo_cpp.errors import ArgumentError, ModelFormatError
 
-from .families.palo.sources import Source
-from .families.palo.tensor_rows import drop_reason, projector_specs, text_specs, vision_specs
+from .families import Model, OutputFile
+from .file_types import DIRECT_TYPES, FILE_TYPES, UNQUANTIZED
 from .stored_tensor import SourceTensor, n_elements
 from .tensor_spec import TensorSpec
 
 # type -> (values in a block, bytes of a block); ggml/src/ggml-common.h
 BLOCKS = {"F32": (1, 4), "F16": (1, 2), "BF16": (1, 2), "Q8_0": (32, 34)}
 _MIB = 1024**2
+_N_CTX = 2048  # tokens of context in the estimate of what the result needs to run
 
 
 @dataclass(frozen=True)
@@ -50,21 +51,40 @@ class PlannedFile:
     """One output file.
 
     Attributes:
+        output: what its family says of it.
         file_name: its name.
         tensors: what is written, in this order.
         outtype: type of the file as the user named it.
-        n_bytes: size of the finished file's tensors; an estimate where llama.cpp's quantizer chooses the types.
+        written_type: the same, or the type before llama.cpp quantizes the file.
     """
 
+    output: OutputFile = field(repr=False)
     file_name: str
     tensors: list[PlannedTensor] = field(repr=False)
     outtype: str
-    n_bytes: int
+    written_type: str
+
+    @property
+    def role(self) -> str:
+        """What the file is for: `text` or `mmproj`."""
+        return self.output.kind.role
+
+    @property
+    def is_quantized_afterwards(self) -> bool:
+        """Whether llama.cpp quantizes the file once it is written."""
+        return self.outtype != self.written_type
 
     @property
     def n_bytes_written(self) -> int:
         """Bytes of the tensors before llama.cpp quantizes them."""
         return sum(tensor.n_bytes for tensor in self.tensors)
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the finished file's tensors; an estimate where llama.cpp's quantizer chooses the types."""
+        if self.is_quantized_afterwards:
+            return estimated_bytes([tensor.spec.gguf_shape for tensor in self.tensors], self.outtype)
+        return self.n_bytes_written
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -85,21 +105,20 @@ class Plan:
     Attributes:
         name: of the model.
         source: folder that is read.
-        text: file of the decoder.
-        mmproj: file of tower and projector.
-        n_image_tokens: image embeddings for one image.
+        files: what is written, in this order.
+        facts: what the family says of the model, for JSON.
+        summary: the same in a few words.
         dropped: tensors of the source that are not needed, and why.
         warnings: what the user should know.
         peak_memory_bytes: of the conversion: the largest tensor in all its forms.
-        run_memory_bytes: to run the result: both files and 2048 tokens of KV cache in f16.
+        run_memory_bytes: to run the result: its files and 2048 tokens of KV cache in f16.
     """
 
     name: str
     source: Path
-    text: PlannedFile
-    mmproj: PlannedFile
-    projector: str
-    n_image_tokens: int
+    files: tuple[PlannedFile, ...]
+    facts: dict[str, str | int]
+    summary: str
     dropped: list[tuple[str, str]] = field(repr=False)
     warnings: list[str]
     peak_memory_bytes: int
@@ -108,18 +127,20 @@ class Plan:
     @property
     def n_bytes_needed(self) -> int:
         """Disk space that the conversion needs at its peak."""
-        is_quantized = self.text.outtype not in ("f32", "f16", "bf16")
-        return self.text.n_bytes_written + self.mmproj.n_bytes + (self.text.n_bytes if is_quantized else 0)
+        quantized = sum(file.n_bytes for file in self.files if file.is_quantized_afterwards)
+        return sum(file.n_bytes_written for file in self.files) + quantized
+
+    def file(self, role: str) -> PlannedFile:
+        """The file for `text` or `mmproj`."""
+        return next(file for file in self.files if file.role == role)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "name": self.name,
             "source": str(self.source),
-            "projector": self.projector,
-            "n_image_tokens": self.n_image_tokens,
-            "text": self.text.to_dict(),
-            "mmproj": self.mmproj.to_dict(),
+            **self.facts,
+            **{file.role: file.to_dict() for file in self.files},
             "dropped": [{"name": name, "reason": reason} for name, reason in self.dropped],
             "warnings": self.warnings,
             "disk_bytes": self.n_bytes_needed,
@@ -129,8 +150,8 @@ class Plan:
 
     def lines(self) -> list[str]:
         """The plan as text."""
-        lines = [f"{self.name}: projector {self.projector}, {self.n_image_tokens} image tokens, from {self.source}"]
-        for file in (self.text, self.mmproj):
+        lines = [f"{self.name}: {self.summary}, from {self.source}"]
+        for file in self.files:
             lines += ["", f"{file.file_name}: {len(file.tensors)} tensors, {file.n_bytes / _MIB:.1f} MiB"]
             lines += [f"  {_tensor_line(tensor)}" for tensor in file.tensors]
         if self.dropped:
@@ -141,7 +162,7 @@ class Plan:
             "",
             f"Disk: {self.n_bytes_needed / _MIB:.1f} MiB. Memory to convert: {self.peak_memory_bytes / _MIB:.0f} MiB",
         ]
-        lines[-1] += f"; to run with 2048 tokens of context: {self.run_memory_bytes / _MIB:.0f} MiB."
+        lines[-1] += f"; to run with {_N_CTX} tokens of context: {self.run_memory_bytes / _MIB:.0f} MiB."
         return lines + [f"Warning: {warning}" for warning in self.warnings]
 
     def __str__(self) -> str:
@@ -159,48 +180,82 @@ def tensor_bytes(shape: tuple[int, ...], type_name: str) -> int:
     return n_elements(shape) // n_values * n_bytes
 
 
-def assign_tensors(
-    source: Source,
-) -> tuple[list[tuple[TensorSpec, SourceTensor]], list[tuple[TensorSpec, SourceTensor]]]:
-    """Give every tensor of the table its source, and every tensor of the source a use or a reason.
+def estimated_bytes(shapes: list[tuple[int, ...]], outtype: str) -> int:
+    """About how large tensors of these shapes become; llama.cpp keeps some at a finer type, hence the margin."""
+    bits = FILE_TYPES[outtype][1] * 1.08
+    return int(sum(n_elements(shape) * (32 if len(shape) == 1 else bits) / 8 for shape in shapes))
 
-    Returns:
-        The decoder's tensors, and those of tower and projector.
+
+def make_plan(source: Path, name: str, model: Model, types: dict[str, str]) -> Plan:
+    """Decide type and size of every tensor.
+
+    Args:
+        source: the checkpoint's folder.
+        name: of the model.
+        model: the opened checkpoint.
+        types: role of a file -> type that the user wants.
 
     Raises:
+        ArgumentError: a type that such a file cannot have.
         ModelFormatError: lists all tensors that are missing, left over or of a wrong shape.
     """
-    text = text_specs(source.text)
-    vision = vision_specs(source.vision) + projector_specs(source.projector)
-    problems = _problems([*text, *vision], source)
-    if problems:
-        raise ModelFormatError(f"{source.folder}: the tensors do not fit config.json: {'; '.join(problems)}")
-    tensors = source.tensors
-    return [(s, tensors[s.source]) for s in text], [(s, tensors[s.source]) for s in vision]
+    for output in model.files:
+        _check_type(output, types[output.kind.role])
+    _check_tensors(source, model)
+    files = tuple(_planned_file(name, output, model, types[output.kind.role].lower()) for output in model.files)
+    return Plan(
+        name=name,
+        source=source,
+        files=files,
+        facts=model.facts,
+        summary=model.summary,
+        dropped=_dropped_tensors(model),
+        warnings=model.warnings,
+        peak_memory_bytes=peak_memory_bytes([tensor for file in files for tensor in file.tensors]),
+        run_memory_bytes=sum(file.n_bytes for file in files) + model.kv_cache_bytes(_N_CTX),
+    )
 
 
-def _problems(specs: list[TensorSpec], source: Source) -> list[str]:
-    missing = [spec.source for spec in specs if spec.source not in source.tensors]
+def _check_type(output: OutputFile, outtype: str) -> None:
+    if outtype.lower() not in output.kind.types:
+        option = {"text": "--outtype", "mmproj": "--mmproj-outtype"}[output.kind.role]
+        raise ArgumentError(f"{option}: expected one of {', '.join(output.kind.types)}, got {outtype!r}")
+
+
+def _planned_file(name: str, output: OutputFile, model: Model, outtype: str) -> PlannedFile:
+    sources = [model.tensors[source] for spec in output.specs for source, _ in spec.sources]
+    is_direct = outtype in (UNQUANTIZED if output.kind.is_llama else DIRECT_TYPES)
+    written_type = outtype if is_direct else lossless_type(sources)
+    tensors = [_planned_tensor(spec, model, written_type) for spec in output.specs]
+    file_name = output.kind.name.format(name=name, type=outtype.upper())
+    return PlannedFile(output, file_name, tensors, outtype, written_type)
+
+
+def _planned_tensor(spec: TensorSpec, model: Model, outtype: str) -> PlannedTensor:
+    source, *operands = (model.tensors[name] for name, _ in spec.sources)
+    return PlannedTensor(spec, source, output_type(spec, outtype), tuple(operands))
+
+
+def _check_tensors(folder: Path, model: Model) -> None:
+    """Every tensor of the tables must have its source, and every tensor of the source a use or a reason."""
+    expected = {name: shape for output in model.files for spec in output.specs for name, shape in spec.sources}
+    got = model.tensors
+    missing = [name for name in expected if name not in got]
     wrong = [
-        f"{spec.source} (expected {list(spec.shape)}, got {list(source.tensors[spec.source].shape)})"
-        for spec in specs
-        if spec.source in source.tensors and source.tensors[spec.source].shape != spec.shape
+        f"{name} (expected {list(shape)}, got {list(got[name].shape)})"
+        for name, shape in expected.items()
+        if name in got and got[name].shape != shape
     ]
-    used = {spec.source for spec in specs}
-    left = [name for name in source.tensors if name not in used and _reason(name, source) is None]
+    left = [name for name in got if name not in expected and model.drop_reason(name) is None]
     groups = (("missing", missing), ("wrong shape", wrong), ("left over", left))
-    return [f"{len(names)} {what}: {', '.join(names)}" for what, names in groups if names]
+    problems = [f"{len(names)} {what}: {', '.join(names)}" for what, names in groups if names]
+    if problems:
+        raise ModelFormatError(f"{folder}: the tensors do not fit config.json: {'; '.join(problems)}")
 
 
-def dropped_tensors(source: Source) -> list[tuple[str, str]]:
+def _dropped_tensors(model: Model) -> list[tuple[str, str]]:
     """Tensors of the source that no file takes, with the reason."""
-    return [(name, reason) for name in source.tensors if (reason := _reason(name, source)) is not None]
-
-
-def _reason(name: str, source: Source) -> str | None:
-    if name == "lm_head.weight" and source.text.tied_embeddings:
-        return "the same weights as model.embed_tokens (tie_word_embeddings)"
-    return drop_reason(name, source.vision)
+    return [(name, reason) for name in model.tensors if (reason := model.drop_reason(name)) is not None]
 
 
 def output_type(spec: TensorSpec, outtype: str) -> str:
@@ -222,9 +277,3 @@ def lossless_type(tensors: list[SourceTensor]) -> str:
 def peak_memory_bytes(tensors: list[PlannedTensor]) -> int:
     """The largest tensor as it is read, in float32 and as it is written, plus the interpreter with its libraries."""
     return 150 * _MIB + max(n_elements(t.source.shape) * (4 + 4 + 4) for t in tensors)
-
-
-def kv_cache_bytes(source: Source, n_ctx: int = 2048) -> int:
-    """Keys and values in f16."""
-    text = source.text
-    return n_ctx * text.n_layer * text.n_head_kv * text.head_dim * 2 * 2

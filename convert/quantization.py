@@ -1,4 +1,4 @@
-"""Quantize GGUF files: the decoder's through llama.cpp's own quantizer, the mmproj file tensor by tensor here."""
+"""Quantize GGUF files: by llama.cpp's own quantizer where it knows the architecture, else tensor by tensor here."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from palo_cpp.errors import ArgumentError, ModelFormatError
 from palo_cpp.ggml.gguf_header import GgufHeader, read_header
 from palo_cpp.partial_files import partial_files
 
-from .plan import output_type, tensor_bytes
+from .families import FileKind, file_kinds
+from .file_types import FILE_TYPES, NEED_IMPORTANCE_MATRIX
+from .plan import estimated_bytes, output_type, tensor_bytes
 from .progress import ProgressCallback, ProgressCounter
-from .stored_tensor import n_elements
 from .tensor_spec import TensorSpec
 
 if TYPE_CHECKING:
@@ -26,72 +27,45 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("palo_cpp")
 
-MMPROJ_TYPES = ("f32", "f16", "bf16", "q8_0")
-# name -> (llama.h's LLAMA_FTYPE number, bits per weight of its main type).
-FILE_TYPES = {
-    "f32": (0, 32.0),
-    "f16": (1, 16.0),
-    "bf16": (32, 16.0),
-    "q8_0": (7, 8.5),
-    "q6_k": (18, 6.5625),
-    "q5_0": (8, 5.5),
-    "q5_1": (9, 6.0),
-    "q5_k_s": (16, 5.5),
-    "q5_k_m": (17, 5.7),
-    "q4_0": (2, 4.5),
-    "q4_1": (3, 5.0),
-    "q4_k_s": (14, 4.6),
-    "q4_k_m": (15, 4.9),
-    "iq4_nl": (25, 4.5),
-    "iq4_xs": (30, 4.3),
-    "q3_k_s": (11, 3.5),
-    "q3_k_m": (12, 3.9),
-    "q3_k_l": (13, 4.3),
-    "iq3_s": (26, 3.5),
-    "iq3_m": (27, 3.7),
-    "q2_k": (10, 3.0),
-    "tq1_0": (36, 1.7),
-    "tq2_0": (37, 2.1),
-    "q1_0": (40, 1.5),
-    "q2_0": (41, 2.5),
-    "mxfp4_moe": (38, 4.5),
-}
-# llama.cpp refuses these without an importance matrix, which this project does not make yet. (llama.h also numbers
-# NVFP4, which its quantizer does not offer.)
-NEED_IMPORTANCE_MATRIX = ("iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq2_m", "iq3_xxs", "iq3_xs", "q2_k_s")
-TEXT_TYPES = tuple(FILE_TYPES)
 _FAILURE = re.compile(r"failed to quantize: (.*)")
 _STEP = re.compile(r"\[\s*(\d+)/\s*(\d+)\]\s*(\S+)")
-
-
-def estimated_bytes(shapes: list[tuple[int, ...]], outtype: str) -> int:
-    """About how large tensors of these shapes become; llama.cpp keeps some at a finer type, hence the margin."""
-    bits = FILE_TYPES[outtype][1] * 1.08
-    return int(sum(n_elements(shape) * (32 if len(shape) == 1 else bits) / 8 for shape in shapes))
 
 
 def quantize_file(source: Path, output: Path, outtype: str, n_threads: int, report: ProgressCallback | None) -> Path:
     """See `palo_cpp.convert.quantize`, which this does."""
     header = read_header(source)
-    known = MMPROJ_TYPES if header.is_mmproj else TEXT_TYPES
-    if outtype.lower() in NEED_IMPORTANCE_MATRIX:
-        raise ArgumentError(f"{outtype}: llama.cpp needs an importance matrix for it; choose one of {', '.join(known)}")
-    if outtype.lower() not in known:
-        raise ArgumentError(f"{source.name}: expected one of {', '.join(known)}, got {outtype!r}")
+    kind = _kind(header)
+    _check_type(source, kind, outtype)
     if output.exists() and output.samefile(source):
         raise ArgumentError(f"{output}: is the source itself; files are never quantized in place, choose another name")
     if output.is_dir():
         output = output / _output_name(source, header, outtype)
-    _check_quantizable(header, outtype.lower())
+    _check_quantizable(header, kind, outtype.lower())
     shapes = [tensor.shape for tensor in header.tensors.values()]
     with partial_files(output.parent, estimated_bytes(_without_ones(shapes), outtype.lower())) as partial:
         path = partial.new(output.name)
         progress = ProgressCounter(report, len(header.tensors), sum(t.n_bytes for t in header.tensors.values()))
-        if header.is_mmproj:
-            quantize_mmproj(source, path, outtype.lower(), progress)
-        else:
+        if kind.is_llama:
             quantize_text(source, path, outtype.lower(), n_threads, progress)
+        else:
+            quantize_directly(source, path, kind, outtype.lower(), progress)
         return partial.publish({path: output.name})[0]
+
+
+def _kind(header: GgufHeader) -> FileKind:
+    """Only the families' own architectures have been checked."""
+    kinds, architecture = file_kinds(), header.metadata.get("general.architecture")
+    if architecture not in kinds:
+        raise ModelFormatError(f"{header.path.name}: expected architecture {' or '.join(kinds)}, got {architecture!r}")
+    return kinds[str(architecture)]
+
+
+def _check_type(source: Path, kind: FileKind, outtype: str) -> None:
+    known = ", ".join(kind.types)
+    if outtype.lower() in NEED_IMPORTANCE_MATRIX:
+        raise ArgumentError(f"{outtype}: llama.cpp needs an importance matrix for it; choose one of {known}")
+    if outtype.lower() not in kind.types:
+        raise ArgumentError(f"{source.name}: expected one of {known}, got {outtype!r}")
 
 
 def _without_ones(shapes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
@@ -109,17 +83,14 @@ def _output_name(source: Path, header: GgufHeader, outtype: str) -> str:
     return name
 
 
-def _check_quantizable(header: GgufHeader, outtype: str) -> None:
-    """Quantizing what is quantized already would lose twice; and only our own architecture has been checked."""
-    architecture = header.metadata.get("general.architecture")
-    if architecture not in ("llama", "clip"):
-        raise ModelFormatError(f"{header.path.name}: expected architecture llama or clip, got {architecture!r}")
+def _check_quantizable(header: GgufHeader, kind: FileKind, outtype: str) -> None:
+    """Quantizing what is quantized already would lose twice."""
     if not header.tensors:
         raise ModelFormatError(f"{header.path.name}: holds no tensors")
     if header.metadata.get("split.count", 0):
         raise ModelFormatError(f"{header.path.name}: is one part of several; merge them with llama-gguf-split first")
     coarse = {t.type for t in header.tensors.values()} - {0, 1, 30}  # ggml_type: f32, f16, bf16
-    if coarse and not (header.is_mmproj and coarse == {8} and outtype != "q8_0"):
+    if coarse and not (not kind.is_llama and coarse == {8} and outtype != "q8_0"):
         raise ModelFormatError(
             f"{header.path.name}: expected f32, f16 or bf16 weights, got quantized ones; "
             "quantize the unquantized file, or convert the checkpoint again"
@@ -191,18 +162,18 @@ def _reason(lines: deque[str], status: int) -> str:
     return errors[-1] if errors else (lines[-1] if lines else f"status {status}")
 
 
-def quantize_mmproj(source: Path, output: Path, outtype: str, progress: ProgressCounter) -> None:
-    """Write the mmproj file again with its matrices in another type; keys and vectors stay as they are."""
+def quantize_directly(source: Path, output: Path, kind: FileKind, outtype: str, progress: ProgressCounter) -> None:
+    """Write a file again with its matrices in another type; keys and vectors stay as they are."""
     import gguf
 
     reader = _reader(source)
-    writer = gguf.GGUFWriter(None, "clip")
+    writer = gguf.GGUFWriter(None, kind.architecture)
     _copy_keys(reader, writer, outtype)
-    tensors = [(tensor, _new_type(tensor, outtype)) for tensor in reader.tensors]
+    tensors = [(tensor, _new_type(tensor, kind, outtype)) for tensor in reader.tensors]
     for tensor, type_name in tensors:
         shape = _row_major(tensor)
-        kind = gguf.GGMLQuantizationType[type_name]
-        writer.add_tensor_info(tensor.name, shape, np.dtype(np.float32), tensor_bytes(shape, type_name), kind)
+        ggml_type = gguf.GGMLQuantizationType[type_name]
+        writer.add_tensor_info(tensor.name, shape, np.dtype(np.float32), tensor_bytes(shape, type_name), ggml_type)
     try:
         writer.write_header_to_file(output)
         writer.write_kv_data_to_file()
@@ -236,17 +207,10 @@ def _row_major(tensor: gguf.ReaderTensor) -> tuple[int, ...]:
     return tuple(int(d) for d in reversed(tensor.shape))
 
 
-def _new_type(tensor: gguf.ReaderTensor, outtype: str) -> str:
-    """By the rules of the converter; the kind of tensor is told from its name and shape."""
+def _new_type(tensor: gguf.ReaderTensor, kind: FileKind, outtype: str) -> str:
+    """By the rules of the converter."""
     name, shape = str(tensor.name), _row_major(tensor)
-    precision = "any"
-    if name in ("v.class_embd", "v.position_embd.weight"):
-        precision = "f32"
-    elif name.startswith("v.patch_embd"):
-        precision = "conv"
-    elif len(shape) > 2:
-        precision = "conv_f16"
-    return output_type(TensorSpec(name, name, shape, shape, precision=precision), outtype)
+    return output_type(TensorSpec(name, name, shape, shape, kind.precision(name, shape)), outtype)
 
 
 def _requantized(tensor: gguf.ReaderTensor, type_name: str) -> Any:

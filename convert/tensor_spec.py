@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from .stored_tensor import Shape
 
+# Name in the checkpoint, name in the GGUF file, and the shape as letters; `{i}` in the names is the layer.
+Row = tuple[str, str, str]
 # Values of `source`, then of each operand, f32 -> values f32 in the shape of the GGUF file.
 Transform = Callable[..., NDArray[np.float32]]
 
@@ -41,3 +43,14 @@ class TensorSpec:
     def sources(self) -> tuple[tuple[str, Shape], ...]:
         """Names and shapes of everything that is read for it."""
         return ((self.source, self.shape), *self.operands)
+
+
+def layered(rows: tuple[Row, ...], n_layer: int) -> Iterator[Row]:
+    """Repeat the rows of a layer for each layer, where they stand."""
+    first = next(i for i, row in enumerate(rows) if "{i}" in row[0])
+    last = max(i for i, row in enumerate(rows) if "{i}" in row[0])
+    yield from rows[:first]
+    for i in range(n_layer):
+        for source, gguf, letters in rows[first : last + 1]:
+            yield source.format(i=i), gguf.format(i=i), letters
+    yield from rows[last + 1 :]

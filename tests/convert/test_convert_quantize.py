@@ -14,7 +14,7 @@ import pytest
 import stock_llama
 from palo_cpp.convert import Progress, convert, outtypes, quantize, summarize
 from palo_cpp.convert.conversion import Conversion
-from palo_cpp.convert.quantization import FILE_TYPES, NEED_IMPORTANCE_MATRIX
+from palo_cpp.convert.file_types import FILE_TYPES, NEED_IMPORTANCE_MATRIX
 
 from palo_cpp.errors import ArgumentError, ModelFormatError, ModelNotFoundError
 from palo_cpp.families.palo.chat_template import VICUNA_V1
@@ -71,7 +71,7 @@ def test_mmproj_types(tmp_path: Path, done: Conversion, outtype: str) -> None:
     path = quantize(done.mmproj_path, tmp_path, outtype.upper(), progress=seen.append)
     again = convert(done.plan.source, tmp_path / "direct", mmproj_outtype=outtype).mmproj_path
     assert path.name == again.name == f"mmproj-PALO-Small-{outtype.upper()}.gguf"
-    assert len(seen) == len(done.plan.mmproj.tensors)
+    assert len(seen) == len(done.plan.file("mmproj").tensors)
     first, second = gguf.GGUFReader(path), gguf.GGUFReader(again)
     tensors = {t.name: t for t in second.tensors}
     for tensor in first.tensors:
@@ -158,7 +158,7 @@ def test_summary_of_both_kinds(done: Conversion) -> None:
     assert mmproj.projector == "ldp" and mmproj.n_image_tokens == 4 and mmproj.preprocess == "pad"
     assert text.languages == ["en", "zh", "hi", "es", "fr", "ar", "bn", "ru", "ur", "ja"]
     kv_bytes = 2048 * 2 * (2 * 64) * 2 * 2
-    assert text.memory_bytes == done.plan.text.n_bytes + kv_bytes
+    assert text.memory_bytes == done.plan.file("text").n_bytes + kv_bytes
     assert "vicuna_v1" in str(text) and "ldp" in str(mmproj) and VICUNA_V1 not in str(text)
     assert json.loads(json.dumps(text.to_dict()))["types"] == {"F32": 21}
 

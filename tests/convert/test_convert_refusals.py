@@ -77,7 +77,7 @@ def test_values_beyond_f16_need_another_type(tmp_path: Path) -> None:
         ({"mm_use_im_start_end": True}, "mm_use_im_start_end"),
         ({"mm_vision_select_feature": "cls_patch"}, "mm_vision_select_feature: expected patch"),
         ({"mm_vision_select_layer": -9}, "mm_vision_select_layer"),
-        ({"model_type": "gpt2"}, "model_type: expected palo or llava"),
+        ({"model_type": "gpt2"}, "model_type: expected one of palo, llava"),
         ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_scaling: expected none or linear"),
         ({"hidden_size": 0}, "hidden_size: expected a positive integer"),
         ({"num_key_value_heads": 3}, "heads"),
@@ -119,7 +119,7 @@ def test_a_tuned_tower_inside_wins_and_is_told(tmp_path: Path, caplog: pytest.Lo
     assert convert(source, tmp_path / "out", vision_tower=same).plan.warnings == []
     plan = convert(source, tmp_path / "out2", vision_tower=other).plan
     assert "differ between the checkpoint" in plan.warnings[0] and "differ between" in caplog.text
-    name = plan.mmproj.file_name
+    name = plan.file("mmproj").file_name
     first, second = (read_gguf(tmp_path / out / name) for out in ("out", "out2"))
     np.testing.assert_array_equal(first["v.class_embd"], second["v.class_embd"])
 
@@ -170,7 +170,7 @@ def test_dry_run_writes_nothing_and_tells_everything(tmp_path: Path) -> None:
     text = str(planned.plan)
     assert "token_embd.weight" in text and "computed from rope_theta" in text and "Disk:" in text
     n_weights = sum(t.n_bytes for t in gguf.GGUFReader(done.model_path).tensors)
-    assert planned.plan.text.n_bytes == n_weights
+    assert planned.plan.file("text").n_bytes == n_weights
 
 
 def test_progress_counts_every_tensor_and_byte(tmp_path: Path) -> None:

@@ -1,1 +1,29 @@
 """PALO, LLaVA-1.5 and MobileVLM: a CLIP vision tower, a projector and a LLaMA decoder."""
+
+from __future__ import annotations
+
+from ...checkpoint import CheckpointFolder
+from ...json_file import Config
+from ..family import Companions, FileKind, Model
+from .files import MMPROJ, TEXT
+from .sources import open_source
+
+
+class _Palo:
+    """The family, as `families.family.Family` describes one."""
+
+    name = "PALO, LLaVA-1.5 and MobileVLM"
+    model_types: tuple[str, ...] = ("palo", "llava", "llava_llama", "mobilevlm", "mobilellama", "llama")
+    published: tuple[str, ...] = ("MBZUAI/MobilePALO-1.7B", "MBZUAI/PALO-7B", "MBZUAI/PALO-13B")
+    kinds: tuple[FileKind, ...] = (TEXT, MMPROJ)
+
+    def recognizes(self, config: Config) -> bool:
+        """By `model_type`; a config.json without one, as an adapter's may be, is LLaVA's."""
+        return config.get("model_type", "llava") in self.model_types
+
+    def open(self, folder: CheckpointFolder, companions: Companions) -> Model:
+        """See `Family.open`."""
+        return open_source(folder, companions)
+
+
+PALO = _Palo()

@@ -32,7 +32,6 @@ KNOWN_TOWERS: dict[str, dict[str, Any]] = {
         "hidden_act": "quick_gelu",
     },
 }
-MODEL_TYPES = ("palo", "llava", "llava_llama", "mobilevlm", "mobilellama", "llama")
 
 
 @dataclass(frozen=True)
@@ -229,7 +228,7 @@ def _three_numbers(config: Config | None, key: str, default: tuple[float, ...]) 
     return tuple(float(v) for v in numbers)
 
 
-def projector(config: Config, n_in: int, n_out: int) -> Projector:
+def read_projector(config: Config, n_in: int, n_out: int) -> Projector:
     """Read `mm_projector_type`.
 
     Raises:

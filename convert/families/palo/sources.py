@@ -6,37 +6,33 @@ The layouts: a whole checkpoint; a LoRA adapter or a lone projector over a base 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from palo_cpp.errors import ModelFormatError, ModelNotFoundError
+from palo_cpp.languages.languages import LANGUAGES
 
 from ...checkpoint import CheckpointFolder, Tensors, renamed
 from ...json_file import Config
 from ...lora import merge_lora
 from ...stored_tensor import to_float32
-from .sizes import (
-    KNOWN_TOWERS,
-    MODEL_TYPES,
-    Projector,
-    TextSizes,
-    VisionSizes,
-    projector,
-    text_sizes,
-    vision_sizes,
-)
-from .tensor_rows import canonical_name
+from ...token_table import TokenTable, read_tokenizer
+from ..family import Companions, OutputFile
+from .files import MMPROJ, TEXT, add_mmproj_keys, add_text_keys
+from .names import canonical_name, drop_reason
+from .sizes import KNOWN_TOWERS, Projector, TextSizes, VisionSizes, read_projector, text_sizes, vision_sizes
+from .tensor_rows import projector_specs, text_specs, vision_specs
 
 _log = logging.getLogger("palo_cpp")
 _DEFAULT_TOWER = "openai/clip-vit-large-patch14-336"
 
 
 @dataclass
-class Source:
-    """Everything that the two files are made from.
+class PaloCheckpoint:
+    """Everything that the two files are made from: a `families.family.Model`.
 
     Attributes:
         folder: the source folder.
@@ -46,9 +42,12 @@ class Source:
         projector: kind and widths of the projector.
         tensors: canonical names -> tensors of decoder, tower and projector.
         tokenizer_folder: where tokenizer.model lies.
+        tokens: the vocabulary.
         preprocess: `pad` or `crop`.
         warnings: what the user should know, one sentence each.
     """
+
+    languages = tuple(LANGUAGES)
 
     folder: Path
     config: Config
@@ -57,14 +56,49 @@ class Source:
     projector: Projector
     tensors: Tensors
     tokenizer_folder: Path
+    tokens: TokenTable
     preprocess: str
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[str]
 
     @property
     def folders(self) -> set[Path]:
         """Every folder that something is read from."""
         paths = {part.path.parent for tensor in self.tensors.values() for part in _stored_parts(tensor)}
         return {path.resolve() for path in paths | {self.folder, self.tokenizer_folder}}
+
+    @property
+    def files(self) -> tuple[OutputFile, ...]:
+        """Decoder, and tower with projector."""
+        vision, projector = self.vision, self.projector
+        return (
+            OutputFile(TEXT, text_specs(self.text), lambda writer: add_text_keys(writer, self.text, self.tokens)),
+            OutputFile(
+                MMPROJ,
+                vision_specs(vision) + projector_specs(projector),
+                lambda writer: add_mmproj_keys(writer, vision, projector, self.preprocess),
+            ),
+        )
+
+    @property
+    def facts(self) -> dict[str, str | int]:
+        """Kind of the projector, and image embeddings for one image."""
+        n_image_tokens = self.projector.n_image_tokens(self.vision.n_patches_per_side)
+        return {"projector": self.projector.source_type, "n_image_tokens": n_image_tokens}
+
+    @property
+    def summary(self) -> str:
+        """The same in words."""
+        return "projector {projector}, {n_image_tokens} image tokens".format(**self.facts)
+
+    def drop_reason(self, name: str) -> str | None:
+        """Why a tensor is not needed, or None if nothing is known of it."""
+        if name == "lm_head.weight" and self.text.tied_embeddings:
+            return "the same weights as model.embed_tokens (tie_word_embeddings)"
+        return drop_reason(name, self.vision)
+
+    def kv_cache_bytes(self, n_ctx: int) -> int:
+        """Keys and values in f16."""
+        return n_ctx * self.text.n_layer * self.text.n_head_kv * self.text.head_dim * 2 * 2
 
 
 def _stored_parts(tensor: Any) -> list[Any]:
@@ -75,23 +109,18 @@ def _stored_parts(tensor: Any) -> list[Any]:
     )
 
 
-def open_source(folder: Path, vision_tower: Path | None, base: Path | None) -> Source:
-    """Find and list everything a conversion needs; reads configurations and tables of contents only.
+def open_source(checkpoint: CheckpointFolder, companions: Companions) -> PaloCheckpoint:
+    """Find and list everything a conversion needs; see `Family.open`.
 
     Args:
-        folder: the checkpoint.
-        vision_tower: folder of the CLIP tower, where it is not inside the checkpoint.
-        base: folder of the base LLaMA, for a LoRA adapter or a lone projector.
-
-    Raises:
-        ModelNotFoundError: a folder or file is missing; the message says how to pass it.
-        ModelFormatError: something in the files is wrong or not supported.
+        checkpoint: the source folder.
+        companions: folders of the CLIP tower, where it is not inside the checkpoint, and of the base LLaMA, for a LoRA
+            adapter or a lone projector.
     """
-    checkpoint = CheckpointFolder(folder)
     warnings: list[str] = []
-    config, tensors, tokenizer_folder = _checkpoint(checkpoint, base, warnings)
+    config, tensors, tokenizer_folder = _checkpoint(checkpoint, companions.base, warnings)
     _check_config(config)
-    tower = _tower(checkpoint, config, vision_tower)
+    tower = _tower(checkpoint, config, companions.vision_tower)
     tensors = _with_tower(tensors, config, tower, warnings)
     vision = vision_sizes(
         _tower_config(config, tower),
@@ -100,20 +129,22 @@ def open_source(folder: Path, vision_tower: Path | None, base: Path | None) -> S
     )
     tensors = _merged(checkpoint, tensors)
     text = text_sizes(config)
-    source = Source(
-        folder=folder,
+    projector = read_projector(config, vision.n_embd, text.n_embd)
+    for warning in warnings:
+        _log.warning("%s", warning)
+    tokens = read_tokenizer(tokenizer_folder, text.n_vocab)
+    return PaloCheckpoint(
+        folder=checkpoint.path,
         config=config,
         text=text,
         vision=vision,
-        projector=projector(config, vision.n_embd, text.n_embd),
+        projector=projector,
         tensors=tensors,
         tokenizer_folder=tokenizer_folder,
+        tokens=tokens,
         preprocess=_preprocess(config),
-        warnings=warnings,
+        warnings=[*warnings, *tokens.warnings],
     )
-    for warning in warnings:
-        _log.warning("%s", warning)
-    return source
 
 
 def _checkpoint(folder: CheckpointFolder, base: Path | None, warnings: list[str]) -> tuple[Config, Tensors, Path]:
@@ -182,7 +213,6 @@ def _tokenizer_folder(folder: CheckpointFolder, base: CheckpointFolder | None) -
 
 def _check_config(config: Config) -> None:
     expected: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
-        ("model_type", "llava", MODEL_TYPES),
         ("mm_use_im_start_end", False, (False, None)),
         ("mm_vision_select_feature", "patch", ("patch",)),
         ("mm_patch_merge_type", "flat", ("flat", None)),
