@@ -61,6 +61,7 @@ EXCEPTIONS = {
     ("bench.worker", "ggml"): "measures a plain read; sees whether our kernels are in use",
     ("cli.bench", "ggml.backend"): "type of --backend",
     ("cli.diagnosis", "_core"): "shows what is loaded and what this CPU offers",
+    ("cli.loading_trial", "_core"): "tries to load it",
     ("cli.diagnosis", "ggml"): "the same",
     ("cli.doctor", "ggml.backend"): "type of --backend",
     ("cli.options", "decoding.options"): "type of the options that it collects",
