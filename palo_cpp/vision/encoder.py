@@ -123,7 +123,7 @@ class VisionEncoder:
             raise ArgumentError(str(error)) from None
 
     def encode(self, pixels: ArrayLike) -> NDArray[np.float32]:
-        """Turn normalised pixels into image embeddings.
+        """Turn normalized pixels into image embeddings.
 
         Args:
             pixels: f32 [3, image_size, image_size], or [n, 3, image_size, image_size] for several images.

@@ -2,7 +2,7 @@
 
     source --open_image--> PIL.Image (upright, RGB) --preprocess--> Pixels (float32 [3, image_size, image_size])
 
-Pillow is the reference: before normalisation the pixels equal those of PALO's `expand2square` (palo/mm_utils.py) and
+Pillow is the reference: before normalization the pixels equal those of PALO's `expand2square` (palo/mm_utils.py) and
 transformers' `CLIPImageProcessor` with its PIL backend, with no difference at all. An input that cannot be read as it
 was meant is an `ImageError`, never a guess.
 """
@@ -33,7 +33,7 @@ ImageSource: TypeAlias = "str | Path | bytes | IO[bytes] | PIL.Image.Image | NDA
 
 __all__ = [
     *("MAX_PIXELS", "ImageSource", "Pixels"),
-    *("content_hash_of", "normalise", "open_image", "preprocess", "square_pixels"),
+    *("content_hash_of", "normalize", "open_image", "preprocess", "square_pixels"),
 ]
 
 logger = logging.getLogger("palo_cpp")
@@ -57,11 +57,11 @@ class Pixels:
     """What the vision tower is fed.
 
     Attributes:
-        values: Normalised pixels, float32 [3, image_size, image_size].
+        values: Normalized pixels, float32 [3, image_size, image_size].
         original_size: Width and height of the upright image, in pixels.
         mode: "pad" or "crop".
         content_hash: SHA-256 in hexadecimal of the 8-bit pixels, their size and the mode.
-        square: The 8-bit pixels before normalisation, uint8 [image_size, image_size, 3].
+        square: The 8-bit pixels before normalization, uint8 [image_size, image_size, 3].
     """
 
     values: NDArray[np.float32]
@@ -128,10 +128,10 @@ def preprocess(
         ImageError: The image has no pixels.
     """
     square = square_pixels(image, image_size=image_size, mean=mean, mode=mode)
-    return normalise(square, mean=mean, std=std, mode=mode, original_size=image.size)
+    return normalize(square, mean=mean, std=std, mode=mode, original_size=image.size)
 
 
-def normalise(
+def normalize(
     square: NDArray[np.uint8], *, mean: Sequence[float], std: Sequence[float], mode: str, original_size: tuple[int, int]
 ) -> Pixels:
     """The second half of `preprocess`.
@@ -143,7 +143,7 @@ def normalise(
         mode: How the image was made square: "pad" or "crop".
         original_size: Width and height that it had before.
     """
-    return Pixels(_normalise(square, mean, std), original_size, mode, content_hash_of(square, mode), square)
+    return Pixels(_normalize(square, mean, std), original_size, mode, content_hash_of(square, mode), square)
 
 
 def content_hash_of(square: NDArray[np.uint8], mode: str) -> str:
@@ -154,7 +154,7 @@ def content_hash_of(square: NDArray[np.uint8], mode: str) -> str:
 def square_pixels(
     image: PIL.Image.Image, *, image_size: int, mean: Sequence[float], mode: str = "pad"
 ) -> NDArray[np.uint8]:
-    """The 8-bit pixels before normalisation, uint8 [image_size, image_size, 3]; arguments as in `preprocess`."""
+    """The 8-bit pixels before normalization, uint8 [image_size, image_size, 3]; arguments as in `preprocess`."""
     if mode not in ("pad", "crop"):
         raise ArgumentError(f"preprocessing mode: expected 'pad' or 'crop', got {mode!r}")
     if image_size < 1:
@@ -361,8 +361,8 @@ def _resample(image: PIL.Image.Image, size: tuple[int, int]) -> PIL.Image.Image:
     return image.resize(size, PIL.Image.Resampling.BICUBIC)
 
 
-def _normalise(pixels: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
+def _normalize(pixels: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
     """uint8 [S, S, 3] -> float32 [3, S, S], rounded where transformers' `rescale` and `normalize` round."""
     scaled = (pixels.astype(np.float64) * (1 / 255)).astype(np.float32)
-    normalised = (scaled - np.array(mean, dtype=np.float32)) / np.array(std, dtype=np.float32)
-    return np.ascontiguousarray(normalised.transpose(2, 0, 1))
+    normalized = (scaled - np.array(mean, dtype=np.float32)) / np.array(std, dtype=np.float32)
+    return np.ascontiguousarray(normalized.transpose(2, 0, 1))

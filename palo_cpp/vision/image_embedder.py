@@ -18,7 +18,7 @@ from palo_cpp.errors import ArgumentError
 from palo_cpp.segments import ImageEmbeddings, ImageSegment
 from palo_cpp.vision.embedding_cache import EmbeddingCache, embedding_key
 from palo_cpp.vision.encoder import VisionEncoder
-from palo_cpp.vision.image import content_hash_of, normalise, open_image, square_pixels
+from palo_cpp.vision.image import content_hash_of, normalize, open_image, square_pixels
 from palo_cpp.vision.image_encoder import ImageEncoder
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class ImageEmbedder:
         if image.square is None:
             raise ArgumentError("image: expected one with its pixels, got one without; open it with this model")
         info = self._encoder.info
-        return normalise(
+        return normalize(
             image.square, mean=info.image_mean, std=info.image_std, mode=image.preprocess, original_size=image.size
         ).values
 

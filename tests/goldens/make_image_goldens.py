@@ -1,4 +1,4 @@
-"""Make tests/goldens/image_pixels.json and image_normalised.npz with transformers' CLIPImageProcessor (PIL backend).
+"""Make tests/goldens/image_pixels.json and image_normalized.npz with transformers' CLIPImageProcessor (PIL backend).
 
 The "fast" torchvision backend is not the reference: PALO was trained and is evaluated with the PIL one, and
 torchvision's antialiased bicubic does not round as Pillow's does.
@@ -35,7 +35,7 @@ def expand_to_square(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def process(image: PIL.Image.Image, image_size: int, mode: str) -> tuple[np.ndarray, np.ndarray]:
-    """The 8-bit pixels [S, S, 3] and the normalised ones [3, S, S], as transformers makes them."""
+    """The 8-bit pixels [S, S, 3] and the normalized ones [3, S, S], as transformers makes them."""
     image = expand_to_square(image) if mode == "pad" else image
     processor = CLIPImageProcessorPil(
         size={"shortest_edge": image_size},
@@ -43,9 +43,9 @@ def process(image: PIL.Image.Image, image_size: int, mode: str) -> tuple[np.ndar
         image_mean=MEAN,
         image_std=STD,
     )
-    normalised = processor(image, return_tensors="np")["pixel_values"][0]
+    normalized = processor(image, return_tensors="np")["pixel_values"][0]
     pixels = processor(image, return_tensors="np", do_rescale=False, do_normalize=False)["pixel_values"][0]
-    return pixels.transpose(1, 2, 0).astype(np.uint8), normalised.astype(np.float32)
+    return pixels.transpose(1, 2, 0).astype(np.uint8), normalized.astype(np.float32)
 
 
 def main() -> None:
@@ -56,12 +56,12 @@ def main() -> None:
     for width, height, image_size in GOLDEN_CASES:
         for mode in ("pad", "crop"):
             name = f"{width}x{height}-{image_size}-{mode}"
-            pixels, normalised = process(picture(width, height), image_size, mode)
+            pixels, normalized = process(picture(width, height), image_size, mode)
             hashes[name] = hashlib.sha256(pixels.tobytes()).hexdigest()
             if (width, height, image_size) in GOLDEN_KEPT:
-                kept[name] = normalised
+                kept[name] = normalized
     (FOLDER / "image_pixels.json").write_text(json.dumps(hashes, indent=1) + "\n")
-    np.savez_compressed(FOLDER / "image_normalised.npz", **kept)
+    np.savez_compressed(FOLDER / "image_normalized.npz", **kept)
     print(f"{len(hashes)} hashes, {len(kept)} arrays")
 
 

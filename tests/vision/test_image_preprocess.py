@@ -35,10 +35,10 @@ def test_pixels_equal_transformers(case: tuple[int, int, int], mode: str) -> Non
 
 @pytest.mark.parametrize("mode", ["pad", "crop"])
 @pytest.mark.parametrize("case", sorted(GOLDEN_KEPT), ids="{0[0]}x{0[1]}-{0[2]}".format)
-def test_normalised_values_equal_transformers(case: tuple[int, int, int], mode: str) -> None:
+def test_normalized_values_equal_transformers(case: tuple[int, int, int], mode: str) -> None:
     width, height, image_size = case
     pixels = preprocess(picture(width, height), image_size=image_size, mean=MEAN, std=STD, mode=mode)
-    with np.load(GOLDENS / "image_normalised.npz") as goldens:
+    with np.load(GOLDENS / "image_normalized.npz") as goldens:
         golden = goldens[f"{width}x{height}-{image_size}-{mode}"]
     assert pixels.values.dtype == np.float32
     assert pixels.values.flags.c_contiguous
