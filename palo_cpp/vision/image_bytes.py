@@ -1,9 +1,10 @@
-"""Where an image comes from: a path, bytes, a file object or a data URI, read into the bytes of one image file."""
+"""Where an image comes from: a path or its URI, bytes, a file object or a data URI, read into an image file's bytes."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import os
 import re
 import urllib.parse
 from pathlib import Path
@@ -11,18 +12,56 @@ from typing import IO, cast
 
 from palo_cpp.errors import ImageError
 
-__all__ = ["MAX_FILE_BYTES", "read_source", "shorten"]
+__all__ = ["MAX_FILE_BYTES", "local_path", "read_source", "shorten"]
 
 # No photograph is as large; /dev/zero and the like are.
 MAX_FILE_BYTES = 512 * 1024 * 1024
 _CHUNK_BYTES = 1 << 20
+
+# RFC 8089, which allows a URI without a host too: file:/photos/cat.jpg.
+_FILE_URI = re.compile(r"file:(?://(?P<host>[^/]*))?(?P<path>/.*)", re.IGNORECASE | re.DOTALL)
+_OTHER_URI = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
+_HAS_DRIVES = os.name == "nt"
+
+
+def local_path(text: str) -> Path | None:
+    """The path that a text means: it is one, or the URI of a local file, as file managers hand it over.
+
+    For what a user gives, never for what a message brings: nothing is refused that a path may name.
+
+    Args:
+        text: `/photos/my cat.jpg`, `file:///photos/my%20cat.jpg`, `file://localhost/C:/photos/cat.jpg`, ...
+
+    Returns:
+        The path, whether something is there or not; None where the text is another address (http:, data:, or a file of
+        another machine).
+
+    Example:
+        >>> local_path("file:///photos/my%20cat.jpg").name
+        'my cat.jpg'
+    """
+    uri = _FILE_URI.fullmatch(text)
+    if uri is None:
+        return None if _OTHER_URI.match(text) else Path(text)
+    import socket
+
+    host, path = uri["host"] or "", uri["path"]
+    if _HAS_DRIVES and (drive := re.fullmatch(r"([a-z])[:|]", host, re.IGNORECASE)):  # file://C:/, one slash too few
+        host, path = "", f"/{drive[1]}:{path}"
+    if host.lower() not in ("", "localhost", "127.0.0.1", socket.gethostname().lower()):
+        return None
+    if _HAS_DRIVES:
+        path = re.sub(r"^/([A-Za-z])[:|](?=/|$)", r"\1:", path)
+    # A name is bytes on most systems, and need not be UTF-8.
+    return Path(os.fsdecode(urllib.parse.unquote_to_bytes(os.fsencode(path))))
 
 
 def read_source(source: object) -> tuple[str, bytes]:
     """Read the whole image file.
 
     Args:
-        source: A path, bytes, a binary file object (read from its start where it can seek) or a data URI.
+        source: A path or the file URI of one, bytes, a binary file object (read from its start where it can seek) or a
+            data URI.
 
     Returns:
         What to call the source in messages, and the file's bytes, never empty.
@@ -33,7 +72,7 @@ def read_source(source: object) -> tuple[str, bytes]:
     if isinstance(source, str) and source[:5].lower() == "data:":
         return "data URI", _read_data_uri(source)
     if isinstance(source, (str, Path)):
-        return shorten(str(source)), _read_path(source)
+        return _read_path(source)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return "bytes", _check_file("bytes", bytes(source))
     if hasattr(source, "read"):
@@ -44,15 +83,16 @@ def read_source(source: object) -> tuple[str, bytes]:
     )
 
 
-def _read_path(path: str | Path) -> bytes:
-    what = shorten(str(path)) or "''"
-    if re.match(r"(?i)(https?|ftp|file)://", what):
-        raise ImageError(f"{what}: expected a file on this machine, got an address; download it first")
+def _read_path(source: str | Path) -> tuple[str, bytes]:
+    path = local_path(source) if isinstance(source, str) else source
+    if path is None:
+        raise ImageError(f"{shorten(str(source))}: expected a file on this machine, got an address; download it first")
+    what = shorten(str(path)) if source else "''"
     try:
-        if Path(path).is_dir():
+        if path.is_dir():
             raise ImageError(f"{what}: expected an image file, got a directory")
-        with Path(path).open("rb") as file:
-            return _read_file(what, file)
+        with path.open("rb") as file:
+            return what, _read_file(what, file)
     except ImageError:
         raise
     except FileNotFoundError:

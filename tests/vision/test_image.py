@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import os
+import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,9 @@ import numpy as np
 import pytest
 from pictures import encode, picture
 
+from palo_cpp.vision import image_bytes
 from palo_cpp.vision.image import open_image
+from palo_cpp.vision.image_bytes import local_path
 
 PICTURE = picture(40, 30)
 
@@ -28,7 +33,18 @@ def test_every_kind_of_source_gives_the_same_image(tmp_path: Path) -> None:
     file.seek(0, io.SEEK_END)  # as left by whoever wrote it
     uri = "data:image/png;base64," + base64.b64encode(data).decode()
     pixels = np.asarray(PICTURE)
-    sources: list[Any] = [path, str(path), data, bytearray(data), memoryview(data), file, PICTURE, pixels, uri]
+    sources: list[Any] = [
+        path,
+        str(path),
+        path.as_uri(),
+        data,
+        bytearray(data),
+        memoryview(data),
+        file,
+        PICTURE,
+        pixels,
+        uri,
+    ]
     for source in sources:
         image = open_image(source)
         assert image.mode == "RGB"
@@ -89,3 +105,67 @@ def test_the_callers_image_is_left_alone() -> None:
     rgb = PICTURE.copy()
     open_image(rgb).paste((0, 0, 0), (0, 0, 10, 10))
     assert rgb.tobytes() == PICTURE.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("/photos/my cat.jpg", "/photos/my cat.jpg"),
+        ("my%20cat.jpg", "my%20cat.jpg"),  # a path: nothing is decoded in it
+        ("file:///photos/my%20cat.jpg", "/photos/my cat.jpg"),
+        ("file:///photos/my cat.jpg", "/photos/my cat.jpg"),
+        ("FILE:///photos/cat.jpg", "/photos/cat.jpg"),
+        ("file:/photos/cat.jpg", "/photos/cat.jpg"),
+        ("file://localhost/photos/cat.jpg", "/photos/cat.jpg"),
+        ("file://LocalHost/photos/cat.jpg", "/photos/cat.jpg"),
+        ("file://127.0.0.1/photos/cat.jpg", "/photos/cat.jpg"),
+        (f"file://{socket.gethostname()}/photos/cat.jpg", "/photos/cat.jpg"),
+        ("file:///photos/%E0%A4%AC%E0%A4%BF%E0%A4%B2%E0%A5%8D%E0%A4%B2%E0%A5%80.jpg", "/photos/बिल्ली.jpg"),
+        ("file:///photos/بلی.jpg", "/photos/بلی.jpg"),
+        ("file:///photos/100%.jpg", "/photos/100%.jpg"),
+        ("file:///photos/why%3F%23%25.jpg", "/photos/why?#%.jpg"),
+        ("file:///photos/why?#1.jpg", "/photos/why?#1.jpg"),
+        ("file:///photos/one+two.jpg", "/photos/one+two.jpg"),
+        ("file:notes.jpg", "file:notes.jpg"),
+        ("C:\\photos\\cat.jpg", "C:\\photos\\cat.jpg"),
+        ("file:///C:/photos/cat.jpg", "/C:/photos/cat.jpg"),
+    ],
+)
+def test_paths_and_their_uris(text: str, path: str) -> None:
+    assert local_path(text) == Path(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("http://example.org/a.jpg", "HTTPS://example.org/a.jpg", "ftp://example.org/a.jpg", "s3://bucket/a.jpg"),
+        *("data:image/png;base64,AA==", "file://example.org/a.jpg", "file://localhost.example.org/a.jpg"),
+    ],
+)
+def test_other_addresses_are_no_paths(text: str) -> None:
+    assert local_path(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("file:///C:/my%20photos/cat.jpg", "C:/my photos/cat.jpg"),
+        ("file:///c|/photos/cat.jpg", "c:/photos/cat.jpg"),
+        ("file://localhost/C:/photos/cat.jpg", "C:/photos/cat.jpg"),
+        ("file://C:/photos/cat.jpg", "C:/photos/cat.jpg"),
+        ("file:/C:/photos/cat.jpg", "C:/photos/cat.jpg"),
+        ("file:///photos/C:/cat.jpg", "/photos/C:/cat.jpg"),
+        ("C:\\photos\\cat.jpg", "C:\\photos\\cat.jpg"),
+    ],
+)
+def test_drives_of_windows(text: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_bytes, "_HAS_DRIVES", True)
+    assert local_path(text) == Path(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux only")
+def test_a_name_that_is_no_utf_8(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path)
+    Path(os.fsdecode(folder + b"/caf\xe9.png")).write_bytes(encode(PICTURE, "PNG"))
+    for uri in (f"file://{tmp_path}/caf%E9.png", f"file://{tmp_path}/caf\udce9.png"):
+        assert np.array_equal(array_of(uri), np.asarray(PICTURE))

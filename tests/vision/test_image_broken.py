@@ -118,7 +118,10 @@ def test_paths_that_are_no_files(tmp_path: Path) -> None:
         "x" * 100_000: "cannot be read",
         "many words " * 5000: "cannot be read",
         "https://example.org/a.jpg": "address; download it first",
-        "file:///etc/passwd": "address",
+        "file://elsewhere.example/photos/a.jpg": "address; download it first",
+        (tmp_path / "missing चित्र.jpg").as_uri(): r"/missing चित्र\.jpg: no such file",
+        tmp_path.as_uri(): "directory",
+        "file:///a%00b": "cannot be read",
     }
     for source, message in cases.items():
         with pytest.raises(ImageError, match=message) as caught:
