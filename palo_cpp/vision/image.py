@@ -3,8 +3,8 @@
     source --open_image--> PIL.Image (upright, RGB) --preprocess--> Pixels (float32 [3, image_size, image_size])
 
 Pillow is the reference: before normalization the pixels equal those of PALO's `expand2square` (palo/mm_utils.py) and
-transformers' `CLIPImageProcessor` with its PIL backend, with no difference at all. An input that cannot be read as it
-was meant is an `ImageError`, never a guess.
+transformers' `CLIPImageProcessor` with its PIL backend, with no difference at all. HEIC goes to pillow-heif. An input
+that cannot be read as it was meant is an `ImageError`, never a guess.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.errors import ArgumentError, ImageError
+from palo_cpp.vision.file_kinds import HEIF, FileKind, recognize
+from palo_cpp.vision.heif import has_heif_reader, open_heif
 from palo_cpp.vision.image_bytes import read_source, shorten
 
 if TYPE_CHECKING:
@@ -75,10 +77,10 @@ def open_image(source: ImageSource) -> PIL.Image.Image:
     """Open an image: upright (EXIF), RGB, transparency over white, the first frame of an animation.
 
     Args:
-        source: A path, the bytes of an image file, a binary file object (read from its start), a `PIL.Image` (its
-            current frame; left unchanged), a uint8 array [H, W], [H, W, 3] (RGB) or [H, W, 4] (RGBA), or a data URI.
-            16-bit images keep their upper 8 bits, as Pillow does for 48-bit RGB; mode "I" is read as 16-bit; floats
-            (mode "F") are taken as 0..1, or as 0..255 where one is greater than 1.
+        source: A path or the file URI of one, the bytes of an image file, a binary file object (read from its start), a
+            `PIL.Image` (its current frame; left unchanged), a uint8 array [H, W], [H, W, 3] (RGB) or [H, W, 4] (RGBA),
+            or a data URI. 16-bit images keep their upper 8 bits, as Pillow does for 48-bit RGB; mode "I" is read as
+            16-bit; floats (mode "F") are taken as 0..1, or as 0..255 where one is greater than 1.
 
     Returns:
         An image of mode "RGB".
@@ -184,8 +186,9 @@ def _decoding(what: str) -> Iterator[None]:
     except ImageError:
         raise
     except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(
-            f"{what}: expected an image that can be decoded, got a damaged one: {shorten(str(error))}"
+            f"{what}: expected an image that can be decoded, got a damaged one: {shorten(reason)}"
         ) from error
     for warning in caught:
         logger.debug("%s: %s", what, warning.message)
@@ -193,20 +196,35 @@ def _decoding(what: str) -> Iterator[None]:
 
 def _decode(data: bytes, what: str) -> PIL.Image.Image:
     """The first frame, decoded completely."""
+    with _decoding(what):
+        kind = recognize(data)
+        if kind is not None and not _can_read(kind):
+            raise ImageError(f"{what}: expected an image that can be read here, got {kind.name}; {kind.fix}")
+        image = open_heif(data, what) if kind is not None and kind.codec == HEIF else _open_with_pillow(data, what)
+        _check_size(image, what)
+        image.load()
+    return image
+
+
+def _can_read(kind: FileKind) -> bool:
+    from PIL import features
+
+    if kind.codec == HEIF:
+        return has_heif_reader()
+    return kind.codec is not None and bool(features.check(kind.codec))
+
+
+def _open_with_pillow(data: bytes, what: str) -> PIL.Image.Image:
     import PIL.Image
 
     PIL.Image.init()
     formats = [name for name in _FORMATS if name in PIL.Image.OPEN]
-    with _decoding(what):
-        try:
-            image = PIL.Image.open(io.BytesIO(data), formats=formats)
-        except PIL.UnidentifiedImageError:
-            raise ImageError(f"{what}: expected an image that Pillow can read, got {_describe(data)}") from None
-        except PIL.Image.DecompressionBombError:
-            raise ImageError(f"{what}: expected at most {MAX_PIXELS} pixels, got more; make it smaller") from None
-        _check_size(image, what)
-        image.load()
-    return image
+    try:
+        return PIL.Image.open(io.BytesIO(data), formats=formats)
+    except PIL.UnidentifiedImageError:
+        raise ImageError(f"{what}: expected an image that Pillow can read, got {_describe(data)}") from None
+    except PIL.Image.DecompressionBombError:
+        raise ImageError(f"{what}: expected at most {MAX_PIXELS} pixels, got more; make it smaller") from None
 
 
 def _describe(data: bytes) -> str:
