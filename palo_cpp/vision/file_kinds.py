@@ -10,7 +10,9 @@ import contextlib
 import re
 from dataclasses import dataclass
 
-__all__ = ["HEIF", "FileKind", "recognize"]
+from palo_cpp.vision.image_bytes import shorten
+
+__all__ = ["HEIF", "FileKind", "describe", "recognize"]
 
 # So much of a file is looked at: a comment or a license may come before `<svg`.
 _HEAD_BYTES = 4096
@@ -140,3 +142,15 @@ def _raw_in_tiff(data: bytes) -> FileKind | None:
             make = str(tags.get(_MAKE, "")).split()[:1]
             return _raw(_RAW_OF_MAKE.get("".join(make).upper(), "RAW"))
     return None
+
+
+def describe(data: bytes) -> str:
+    """What is in a file of no kind that is known here, for a message."""
+    start = data[:64]
+    try:
+        text = start.decode()
+    except UnicodeDecodeError as error:
+        text = "" if error.start < len(start) - 3 else start[: error.start].decode()
+    if text and all(c.isprintable() or c.isspace() for c in text):
+        return f"text that begins with {shorten(text[:24])!r}"
+    return f"{len(data)} bytes that begin with {data[:8].hex(' ')}"

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.errors import ArgumentError, ImageError
-from palo_cpp.vision.file_kinds import HEIF, FileKind, recognize
+from palo_cpp.vision.file_kinds import HEIF, FileKind, describe, recognize
 from palo_cpp.vision.heif import has_heif_reader, open_heif
-from palo_cpp.vision.image_bytes import read_source, shorten
+from palo_cpp.vision.image_bytes import is_read_once, read_source, shorten
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -35,7 +35,7 @@ ImageSource: TypeAlias = "str | Path | bytes | IO[bytes] | PIL.Image.Image | NDA
 
 __all__ = [
     *("MAX_PIXELS", "ImageSource", "Pixels"),
-    *("content_hash_of", "normalize", "open_image", "preprocess", "square_pixels"),
+    *("check_image", "content_hash_of", "normalize", "open_image", "preprocess", "square_pixels"),
 ]
 
 logger = logging.getLogger("palo_cpp")
@@ -102,7 +102,28 @@ def open_image(source: ImageSource) -> PIL.Image.Image:
             source.load()
         return _to_rgb(source, "image")
     what, data = read_source(source)
-    return _to_rgb(_decode(data, what), what)
+    with _decoding(what):
+        image = _open(data, what)
+        image.load()
+    return _to_rgb(image, what)
+
+
+def check_image(source: ImageSource) -> None:
+    """Refuse what `open_image` would refuse for its first bytes, without decoding it.
+
+    For a program that does something slow before it opens the image, as loading a model is. A pipe, which can be read
+    only once, is left alone.
+
+    Raises:
+        ImageError: It is not there, is no image that can be read here, or is larger than `MAX_PIXELS`.
+    """
+    import PIL.Image
+
+    if isinstance(source, (np.ndarray, PIL.Image.Image)) or is_read_once(source):
+        return
+    what, data = read_source(source)
+    with _decoding(what):
+        _open(data, what)
 
 
 def preprocess(
@@ -194,15 +215,13 @@ def _decoding(what: str) -> Iterator[None]:
         logger.debug("%s: %s", what, warning.message)
 
 
-def _decode(data: bytes, what: str) -> PIL.Image.Image:
-    """The first frame, decoded completely."""
-    with _decoding(what):
-        kind = recognize(data)
-        if kind is not None and not _can_read(kind):
-            raise ImageError(f"{what}: expected an image that can be read here, got {kind.name}; {kind.fix}")
-        image = open_heif(data, what) if kind is not None and kind.codec == HEIF else _open_with_pillow(data, what)
-        _check_size(image, what)
-        image.load()
+def _open(data: bytes, what: str) -> PIL.Image.Image:
+    """The first frame, of a size that may be decoded; `load` decodes it."""
+    kind = recognize(data)
+    if kind is not None and not _can_read(kind):
+        raise ImageError(f"{what}: expected an image that can be read here, got {kind.name}; {kind.fix}")
+    image = open_heif(data, what) if kind is not None and kind.codec == HEIF else _open_with_pillow(data, what)
+    _check_size(image, what)
     return image
 
 
@@ -222,21 +241,9 @@ def _open_with_pillow(data: bytes, what: str) -> PIL.Image.Image:
     try:
         return PIL.Image.open(io.BytesIO(data), formats=formats)
     except PIL.UnidentifiedImageError:
-        raise ImageError(f"{what}: expected an image that Pillow can read, got {_describe(data)}") from None
+        raise ImageError(f"{what}: expected an image that Pillow can read, got {describe(data)}") from None
     except PIL.Image.DecompressionBombError:
         raise ImageError(f"{what}: expected at most {MAX_PIXELS} pixels, got more; make it smaller") from None
-
-
-def _describe(data: bytes) -> str:
-    """What a file is that is no image, as far as its first bytes tell."""
-    start = data[:64]
-    try:
-        text = start.decode()
-    except UnicodeDecodeError as error:
-        text = "" if error.start < len(start) - 3 else start[: error.start].decode()
-    if text and all(c.isprintable() or c.isspace() for c in text):
-        return f"text that begins with {shorten(text[:24])!r}"
-    return f"{len(data)} bytes that begin with {data[:8].hex(' ')}"
 
 
 def _check_size(image: PIL.Image.Image, what: str) -> None:

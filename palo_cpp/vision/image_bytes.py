@@ -6,13 +6,14 @@ import base64
 import binascii
 import os
 import re
+import stat
 import urllib.parse
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TypeGuard, cast
 
 from palo_cpp.errors import ImageError
 
-__all__ = ["MAX_FILE_BYTES", "local_path", "read_source", "shorten"]
+__all__ = ["MAX_FILE_BYTES", "is_read_once", "local_path", "path_of", "read_source", "shorten"]
 
 # No photograph is as large; /dev/zero and the like are.
 MAX_FILE_BYTES = 512 * 1024 * 1024
@@ -20,21 +21,20 @@ _CHUNK_BYTES = 1 << 20
 
 # RFC 8089, which allows a URI without a host too: file:/photos/cat.jpg.
 _FILE_URI = re.compile(r"file:(?://(?P<host>[^/]*))?(?P<path>/.*)", re.IGNORECASE | re.DOTALL)
-_OTHER_URI = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _HAS_DRIVES = os.name == "nt"
 
 
 def local_path(text: str) -> Path | None:
-    """The path that a text means: it is one, or the URI of a local file, as file managers hand it over.
+    """The path of a file URI, as file managers hand it over.
 
     For what a user gives, never for what a message brings: nothing is refused that a path may name.
 
     Args:
-        text: `/photos/my cat.jpg`, `file:///photos/my%20cat.jpg`, `file://localhost/C:/photos/cat.jpg`, ...
+        text: `file:///photos/my%20cat.jpg`, `file://localhost/C:/photos/cat.jpg`, ...
 
     Returns:
-        The path, whether something is there or not; None where the text is another address (http:, data:, or a file of
-        another machine).
+        The path, whether something is there or not; None for any other text, and for a file of another machine.
 
     Example:
         >>> local_path("file:///photos/my%20cat.jpg").name
@@ -42,7 +42,7 @@ def local_path(text: str) -> Path | None:
     """
     uri = _FILE_URI.fullmatch(text)
     if uri is None:
-        return None if _OTHER_URI.match(text) else Path(text)
+        return None
     import socket
 
     host, path = uri["host"] or "", uri["path"]
@@ -69,7 +69,7 @@ def read_source(source: object) -> tuple[str, bytes]:
     Raises:
         ImageError: It cannot be read, is empty, or is larger than `MAX_FILE_BYTES`.
     """
-    if isinstance(source, str) and source[:5].lower() == "data:":
+    if _is_data_uri(source):
         return "data URI", _read_data_uri(source)
     if isinstance(source, (str, Path)):
         return _read_path(source)
@@ -83,10 +83,39 @@ def read_source(source: object) -> tuple[str, bytes]:
     )
 
 
+def is_read_once(source: object) -> bool:
+    """Whether a source may be gone after it has been read: a pipe, a device, a file object."""
+    if not isinstance(source, (str, Path)):
+        return hasattr(source, "read")
+    if _is_data_uri(source):
+        return False
+    try:
+        mode = path_of(source).stat().st_mode
+    except (OSError, ValueError):  # nothing there, or a name that cannot be: to be reported by who reads it
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def _is_data_uri(source: object) -> TypeGuard[str]:
+    return isinstance(source, str) and source[:5].lower() == "data:"
+
+
+def path_of(source: str | Path) -> Path:
+    """The path that a user gave, as such or as a URI.
+
+    Raises:
+        ImageError: it is the address of something that is not on this machine.
+    """
+    if isinstance(source, Path):
+        return source
+    path = local_path(source)
+    if path is None and _ADDRESS.match(source):
+        raise ImageError(f"{shorten(source)}: expected a file on this machine, got an address; download it first")
+    return path or Path(source)
+
+
 def _read_path(source: str | Path) -> tuple[str, bytes]:
-    path = local_path(source) if isinstance(source, str) else source
-    if path is None:
-        raise ImageError(f"{shorten(str(source))}: expected a file on this machine, got an address; download it first")
+    path = path_of(source)
     what = shorten(str(path)) if source else "''"
     try:
         if path.is_dir():

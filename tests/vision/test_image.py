@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 from pictures import encode, picture
+from PIL.PngImagePlugin import PngImageFile
 
+from palo_cpp.errors import ImageError
 from palo_cpp.vision import image_bytes
-from palo_cpp.vision.image import open_image
-from palo_cpp.vision.image_bytes import local_path
+from palo_cpp.vision.image import check_image, open_image
+from palo_cpp.vision.image_bytes import local_path, path_of
 
 PICTURE = picture(40, 30)
 
@@ -110,8 +112,6 @@ def test_the_callers_image_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("text", "path"),
     [
-        ("/photos/my cat.jpg", "/photos/my cat.jpg"),
-        ("my%20cat.jpg", "my%20cat.jpg"),  # a path: nothing is decoded in it
         ("file:///photos/my%20cat.jpg", "/photos/my cat.jpg"),
         ("file:///photos/my cat.jpg", "/photos/my cat.jpg"),
         ("FILE:///photos/cat.jpg", "/photos/cat.jpg"),
@@ -126,12 +126,10 @@ def test_the_callers_image_is_left_alone() -> None:
         ("file:///photos/why%3F%23%25.jpg", "/photos/why?#%.jpg"),
         ("file:///photos/why?#1.jpg", "/photos/why?#1.jpg"),
         ("file:///photos/one+two.jpg", "/photos/one+two.jpg"),
-        ("file:notes.jpg", "file:notes.jpg"),
-        ("C:\\photos\\cat.jpg", "C:\\photos\\cat.jpg"),
         ("file:///C:/photos/cat.jpg", "/C:/photos/cat.jpg"),
     ],
 )
-def test_paths_and_their_uris(text: str, path: str) -> None:
+def test_the_path_of_a_file_uri(text: str, path: str) -> None:
     assert local_path(text) == Path(path)
 
 
@@ -139,11 +137,22 @@ def test_paths_and_their_uris(text: str, path: str) -> None:
     "text",
     [
         *("http://example.org/a.jpg", "HTTPS://example.org/a.jpg", "ftp://example.org/a.jpg", "s3://bucket/a.jpg"),
-        *("data:image/png;base64,AA==", "file://example.org/a.jpg", "file://localhost.example.org/a.jpg"),
+        *("file://example.org/a.jpg", "file://localhost.example.org/a.jpg"),
     ],
 )
 def test_other_addresses_are_no_paths(text: str) -> None:
     assert local_path(text) is None
+    with pytest.raises(ImageError, match="expected a file on this machine, got an address; download it first"):
+        path_of(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["/photos/my cat.jpg", "my%20cat.jpg", "file:notes.jpg", "C:\\photos\\cat.jpg", "c:/cat.jpg", "~/cat.jpg", ""],
+)
+def test_a_path_is_left_as_it_is(text: str) -> None:
+    assert local_path(text) is None
+    assert path_of(text) == Path(text)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +164,6 @@ def test_other_addresses_are_no_paths(text: str) -> None:
         ("file://C:/photos/cat.jpg", "C:/photos/cat.jpg"),
         ("file:/C:/photos/cat.jpg", "C:/photos/cat.jpg"),
         ("file:///photos/C:/cat.jpg", "/photos/C:/cat.jpg"),
-        ("C:\\photos\\cat.jpg", "C:\\photos\\cat.jpg"),
     ],
 )
 def test_drives_of_windows(text: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,3 +177,45 @@ def test_a_name_that_is_no_utf_8(tmp_path: Path) -> None:
     Path(os.fsdecode(folder + b"/caf\xe9.png")).write_bytes(encode(PICTURE, "PNG"))
     for uri in (f"file://{tmp_path}/caf%E9.png", f"file://{tmp_path}/caf\udce9.png"):
         assert np.array_equal(array_of(uri), np.asarray(PICTURE))
+
+
+def test_a_check_decodes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(_: object) -> None:
+        raise AssertionError("decoded")
+
+    path = tmp_path / "a b.png"
+    path.write_bytes(encode(PICTURE, "PNG"))
+    monkeypatch.setattr(PngImageFile, "load", load)
+    for source in (path, str(path), path.as_uri(), path.read_bytes(), "data:image/png;base64," + base64_of(path)):
+        check_image(source)
+
+
+def base64_of(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
+
+
+def test_a_check_refuses_what_opening_would_refuse(tmp_path: Path) -> None:
+    (tmp_path / "page.jpg").write_text("<html>")
+    (tmp_path / "empty.jpg").touch()
+    for source in (
+        tmp_path,
+        tmp_path / "missing.jpg",
+        tmp_path / "page.jpg",
+        tmp_path / "empty.jpg",
+        b"abc",
+        "http://a",
+    ):
+        with pytest.raises(ImageError) as refused:
+            open_image(source)
+        with pytest.raises(ImageError) as checked:
+            check_image(source)
+        assert str(checked.value) == str(refused.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes on Windows")
+def test_a_check_reads_no_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    check_image(tmp_path / "pipe")  # would wait for somebody who writes
+    check_image(os.devnull)
+    check_image(io.BytesIO())
+    check_image(PICTURE)
