@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from palo_cpp.errors import ArgumentError
 from palo_cpp.languages.detection import detect_language
+from palo_cpp.languages.other_languages import OTHER_LANGUAGES
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,9 @@ _BY_NAME = {
 }
 
 
+_OTHER_BY_NAME = {_key(name): names[0] for code, names in OTHER_LANGUAGES.items() for name in (code, *names)}
+
+
 def get_language(name_or_code: str) -> Language:
     """Find a language by code (`hi`, `zh-CN`), English name (`Hindi`) or own name (`हिन्दी`), in any case.
 
@@ -192,21 +196,27 @@ def get_language(name_or_code: str) -> Language:
         The entry of `LANGUAGES`.
 
     Raises:
-        ArgumentError: it is none of the ten; the message lists them.
+        ArgumentError: it is none of the ten; the message lists them, and names what was asked for where it is known.
 
     Example:
         >>> get_language("اردو").code
         'ur'
     """
     key = _key(name_or_code)
-    found = _BY_NAME.get(key) or LANGUAGES.get(re.split("[-_]", key)[0])
+    first_part = re.split("[-_]", key)[0]
+    found = _BY_NAME.get(key) or LANGUAGES.get(first_part)
     if found is None:
-        raise ArgumentError(f"language: expected one of the ten, got {name_or_code!r}; choose from {_the_ten()}")
+        raise ArgumentError(f"language: expected one of the ten, {_unknown(name_or_code, key, first_part)}")
     return found
 
 
-def _the_ten() -> str:
-    return ", ".join(f"{language.code} ({language.english_name})" for language in _TABLE)
+def _unknown(given: str, key: str, first_part: str) -> str:
+    ten = [f"{language.code} ({language.english_name})" for language in _TABLE]
+    name = _OTHER_BY_NAME.get(key) or _OTHER_BY_NAME.get(first_part)
+    if name is None:
+        return f"got {given!r}; choose from {', '.join(ten)}"
+    named = f"{given!r}" if key == _key(name) else f"{given!r} ({name})"
+    return f"got {named}, which PALO does not know; try {ten[0]}, or one of the others: {', '.join(ten[1:])}"
 
 
 def question_in(language: str, question: str | None = None, *, insist: bool = False) -> str:

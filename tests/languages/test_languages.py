@@ -9,6 +9,7 @@ from multilingual_text import ANSWERS, UDHR
 from palo_cpp.errors import ArgumentError
 from palo_cpp.languages.detection import detect_language, identify_language, is_in_language, only_language
 from palo_cpp.languages.languages import LANGUAGES, get_language, question_in
+from palo_cpp.languages.other_languages import OTHER_LANGUAGES
 
 CODES = ["en", "zh", "hi", "es", "fr", "ar", "bn", "ru", "ur", "ja"]
 
@@ -144,12 +145,45 @@ def test_every_name_works_in_both_unicode_forms_and_any_case(code):
             assert get_language(unicodedata.normalize(form, name.upper())) is language
 
 
-@pytest.mark.parametrize("name", ["de", "Klingon", "", "h", "hindi!", "日本"])
+@pytest.mark.parametrize("name", ["de", "German", "pt-BR", "Klingon", "", "h", "hindi!", "日本"])
 def test_an_unknown_language_is_refused_and_the_ten_are_listed(name):
     with pytest.raises(ArgumentError) as caught:
         get_language(name)
     assert all(f"{code} ({LANGUAGES[code].english_name})" in str(caught.value) for code in CODES)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "got"),
+    [
+        ("de", "'de' (German)"),
+        ("DE ", "'DE ' (German)"),
+        ("de-AT", "'de-AT' (German)"),
+        ("pt_BR", "'pt_BR' (Portuguese)"),
+        ("German", "'German'"),
+        ("german", "'german'"),
+        ("Deutsch", "'Deutsch' (German)"),
+        ("TÜRKÇE", "'TÜRKÇE' (Turkish)"),
+        ("தமிழ்", "'தமிழ்' (Tamil)"),
+        ("فارسی", "'فارسی' (Persian)"),
+        (unicodedata.normalize("NFD", "Tiếng Việt"), f"{unicodedata.normalize('NFD', 'Tiếng Việt')!r} (Vietnamese)"),
+    ],
+)
+def test_a_language_that_palo_does_not_know_is_named(name, got):
+    with pytest.raises(ArgumentError) as caught:
+        get_language(name)
+    said, _, advice = str(caught.value).partition("; ")
+    assert said == f"language: expected one of the ten, got {got}, which PALO does not know"
+    assert advice.startswith("try en (English), or one of the others: zh (Chinese), hi (Hindi), ")
+
+
+def test_the_table_of_other_languages_has_none_of_the_ten():
+    assert len(OTHER_LANGUAGES) >= 30
+    for code, names in OTHER_LANGUAGES.items():
+        assert re.fullmatch("[a-z]{2}", code)
+        for name in (code, *names):
+            with pytest.raises(ArgumentError, match=f"{names[0]}.*which PALO does not know"):
+                get_language(name)
 
 
 @pytest.mark.parametrize("code", CODES)
