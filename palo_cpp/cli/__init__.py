@@ -17,7 +17,7 @@ COMMANDS = {
     "describe": "Describe images, in one language or in several.",
     "convert": "Turn a PALO, LLaVA or MobileVLM checkpoint into GGUF files.",
     "quantize": "Make a smaller copy of a GGUF file.",
-    "show": "Summarize a GGUF file.",
+    "show": "Summarize GGUF files.",
     "bench": "Measure this machine, beside llama.cpp.",
     "doctor": "Say what this machine offers and what is missing.",
 }

@@ -210,3 +210,45 @@ def test_show_something_else(tmp_path):
     result = run("show", tmp_path / "photo.gguf")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("palo-cpp: error: photo.gguf: expected a GGUF file")
+
+
+def test_show_a_folder(model_dir):
+    said = json.loads(run("show", model_dir, "--json").stdout)
+    assert [file["kind"] for file in said] == ["text", "mmproj"]
+    assert [Path(file["path"]).name for file in said] == ["PALO-Small-F16.gguf", "mmproj-PALO-Small-F16.gguf"]
+    result = run("show", model_dir)
+    assert result.exit_code == 0
+    one_by_one = [run("show", model_dir / Path(file["path"]).name).stdout for file in said]
+    assert result.stdout == "\n".join(one_by_one)
+
+
+def test_show_several_files_and_go_on_after_one_that_fails(model_dir, tmp_path):
+    (tmp_path / "मॉडल.gguf").write_bytes(b"\xff\xd8\xff\xe0 no GGUF file")
+    (tmp_path / "empty").mkdir()
+    good = model_dir / "PALO-Small-F16.gguf"
+    places = [tmp_path / "missing.gguf", good, tmp_path, tmp_path / "empty", good]
+    result = run("show", *places)
+    assert result.exit_code == 1
+    assert result.stdout.count("PALO-Small-F16.gguf") == 2
+    assert result.stdout.startswith("file ")
+    errors = result.stderr.splitlines()
+    assert [line.split(":")[2].strip() for line in errors] == [
+        str(tmp_path / name) for name in ("missing.gguf", "मॉडल.gguf", "empty")
+    ]
+    assert errors[2].endswith("expected GGUF files, got none; `palo-cpp convert` makes them")
+    result = run("show", "--json", *places)
+    said = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert ["error" in file for file in said] == [True, False, True, True, False]
+    assert said[0]["path"] == str(tmp_path / "missing.gguf")
+
+
+def test_show_a_folder_without_models(tmp_path):
+    result = run("show", tmp_path, "--json")
+    assert (result.exit_code, json.loads(result.stdout)[0]["path"]) == (1, str(tmp_path))
+    assert result.stderr.startswith(f"palo-cpp: error: {tmp_path}: expected GGUF files, got none")
+
+
+def test_show_one_file_prints_one_object_however_it_is_named(model_dir):
+    assert isinstance(json.loads(run("show", model_dir / "PALO-Small-F16.gguf", "--json").stdout), dict)
+    assert run("show").exit_code == 2
