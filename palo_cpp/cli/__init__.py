@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import click
 
+from palo_cpp.cli.console import own_streams
 from palo_cpp.cli.group import CommandGroup, print_version
 
 # Name -> the sentence that its own help begins with; kept here so that `palo-cpp --help` imports no command.
@@ -50,4 +51,5 @@ def palo_cpp() -> None:
 
 def main() -> None:
     """Run the command line of this process and leave with its exit code."""
+    own_streams()
     palo_cpp.main(prog_name="palo-cpp")

@@ -22,6 +22,48 @@ _ERASE_LINE = "\r\x1b[2K"
 _CONTROLS = {point: None for point in (*range(0x20), *range(0x7F, 0xA0)) if chr(point) not in "\n\t"}
 
 
+class OutputError(OSError):
+    """Stdout could not be written. The OSError of a write does not say which file it was about."""
+
+
+class _Stdout(io.TextIOWrapper):
+    """Stdout whose failures are known as such."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            raise OutputError(error.errno, error.strerror) from error
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            raise OutputError(error.errno, error.strerror) from error
+
+
+def give_up_stdout() -> None:
+    """Lead away what is left in the buffers of stdout: Python writes it when the process ends, and would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def own_streams() -> None:
+    """Let failures of stdout be known as such, and give this process the streams that it was started without.
+
+    Where the caller closed one (`>&-`), the next file to be opened would get its number, and with it whatever a library
+    prints.
+    """
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))
+    if sys.stdout is None:  # opened for reading, so that writing fails
+        sys.stdout = _Stdout(os.fdopen(os.open(os.devnull, os.O_RDONLY), "wb"))
+    elif isinstance(sys.stdout, io.TextIOWrapper):
+        before = sys.stdout
+        sys.stdout = _Stdout(before.buffer, line_buffering=before.line_buffering, write_through=before.write_through)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+
+
 def use_utf8() -> None:
     """Make stdin, stdout and stderr speak UTF-8, whatever the locale or the code page of a Windows console says."""
     for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib
 import os
@@ -11,7 +12,7 @@ from typing import Any
 
 import click
 
-from palo_cpp.cli.console import use_utf8
+from palo_cpp.cli.console import OutputError, give_up_stdout, use_utf8
 from palo_cpp.errors import PaloError
 
 EXIT_FAILED = 1
@@ -66,9 +67,10 @@ class CommandGroup(click.Group):
         logging.getLogger("palo_cpp").setLevel(logging.DEBUG)
 
     def _exit_code(self, run: Callable[[], Any]) -> int:
-        # A reader that leaves early (EPIPE) is click's matter: it ends quietly, with exit code 1.
+        # A reader that leaves early (EPIPE) ends it quietly, with exit code 1: here, and in click while a command runs.
         try:
             code = run()
+            sys.stdout.flush()
             return code if isinstance(code, int) else 0
         except click.ClickException as error:
             error.show()
@@ -79,10 +81,16 @@ class CommandGroup(click.Group):
             return self._report(error)
 
     def _report(self, error: Exception) -> int:
+        if isinstance(error, OutputError):
+            give_up_stdout()
+            if error.errno == errno.EPIPE:
+                return EXIT_FAILED
         if self.is_debugging:
             import traceback
 
             traceback.print_exception(error)
+        elif isinstance(error, OutputError):
+            print_error(f"stdout: could not write the output: {error.strerror}; send it to another place")
         elif isinstance(error, (PaloError, OSError)):
             print_error(str(error))
         else:
