@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from palo_cpp.cli import opening
+from palo_cpp.cli import open_model
 from palo_cpp.cli.answering import (
     direction_for,
     print_answer,
@@ -67,12 +67,12 @@ def command(
     IMAGE is a file, or - for an image on stdin. QUESTION is text in any of the ten languages, or - for a text on stdin;
     without it, the image is described. The answer is streamed to stdout.
     """
-    if image == question == opening.STDIN:
+    if image == question == open_model.STDIN:
         raise click.UsageError("image and question cannot both come from stdin")
-    picture, text = opening.image_from(image), opening.question_from(question)
+    picture, text = open_model.image_from(image), open_model.question_from(question)
     with Status() as status:
         status.show("loading the model")
-        with opening.open_palo(model) as palo:
+        with open_model.open_palo(model) as palo:
             status.show("reading the image")
             chat = palo.chat(picture, lang=language)
             stream = chat.stream(text, **sampling.given())

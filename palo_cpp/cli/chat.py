@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from palo_cpp.cli import opening
+from palo_cpp.cli import open_model
 from palo_cpp.cli.chat_commands import commands_help
-from palo_cpp.cli.conversation import Conversation
-from palo_cpp.cli.keeping import Keeping
+from palo_cpp.cli.chat_loop import Conversation
 from palo_cpp.cli.line_input import LineInput
 from palo_cpp.cli.options import (
     ModelOptions,
@@ -24,6 +23,7 @@ from palo_cpp.cli.options import (
     sampling_options,
     timings_option,
 )
+from palo_cpp.cli.session_saving import Keeping
 
 if TYPE_CHECKING:
     from palo_cpp.cli.bidi import BidiChoice
@@ -80,7 +80,7 @@ def command(
 
     Questions may also be piped in, one to a line: then only the answers are printed, with --json one object each.
     """
-    if image == opening.STDIN:
+    if image == open_model.STDIN:
         raise click.UsageError("stdin brings the questions; give the image as a file")
     keeping = Keeping(session, with_kv=with_kv)
     conversation = Conversation(model, sampling, language, as_json, show_timings, keeping, bidi)

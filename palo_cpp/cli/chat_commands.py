@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palo_cpp.cli.console import notice
-from palo_cpp.cli.keeping import saved
+from palo_cpp.cli.session_saving import saved
 from palo_cpp.languages.detection import detect_language
 from palo_cpp.languages.languages import LANGUAGES, get_language
 
 if TYPE_CHECKING:
-    from palo_cpp.cli.conversation import Conversation
+    from palo_cpp.cli.chat_loop import Conversation
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from palo_cpp.cli import opening
+from palo_cpp.cli import open_model
 from palo_cpp.cli.answering import (
     direction_for,
     print_answer,
@@ -118,7 +118,7 @@ def command(
     )
     with describing.status as status:
         status.show("loading the model")
-        with opening.open_palo(model) as palo:
+        with open_model.open_palo(model) as palo:
             codes = [describing.attempt(palo, image, alone=len(images) == 1) for image in images]
             if page_file is not None:
                 _write_page(page_file, describing.images, palo.name)
@@ -190,7 +190,7 @@ class _Describing:
     def _describe(self, palo: Palo, image: str, alone: bool) -> None:
         from palo_cpp.cli.page import described
 
-        picture = opening.image_from(image)
+        picture = open_model.image_from(image)
         if alone and len(self._languages) == 1 and not self._is_silent:
             answers = {self._languages[0]: self._stream(palo, picture)}
         else:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from fake_palo import ANSWERS
 
-from palo_cpp.cli import COMMANDS, opening, palo_cpp
+from palo_cpp.cli import COMMANDS, open_model, palo_cpp
 from palo_cpp.errors import ModelNotFoundError, OutOfMemoryError
 from palo_cpp.languages.languages import LANGUAGES
 
@@ -110,7 +110,7 @@ def test_an_error_of_ours_is_one_line_and_exit_code_1(monkeypatch, name, error):
     def fail(_options):
         raise error
 
-    monkeypatch.setattr(opening, "open_palo", fail)
+    monkeypatch.setattr(open_model, "open_palo", fail)
     result = run(name, "photo.jpg", input="")
     assert (result.exit_code, result.stdout, result.stderr) == (1, "", f"palo-cpp: error: {error}\n")
 
@@ -120,7 +120,7 @@ def fail_unexpectedly(_options):
 
 
 def test_an_unexpected_error_is_one_line_with_a_hint(monkeypatch):
-    monkeypatch.setattr(opening, "open_palo", fail_unexpectedly)
+    monkeypatch.setattr(open_model, "open_palo", fail_unexpectedly)
     result = run("ask", "photo.jpg")
     assert result.exit_code == 1
     assert result.stderr.startswith(
@@ -131,7 +131,7 @@ def test_an_unexpected_error_is_one_line_with_a_hint(monkeypatch):
 
 @pytest.mark.parametrize(("flags", "env"), [(["--debug"], {}), ([], {"PALO_CPP_DEBUG": "1"})])
 def test_debug_shows_the_traceback(monkeypatch, flags, env):
-    monkeypatch.setattr(opening, "open_palo", fail_unexpectedly)
+    monkeypatch.setattr(open_model, "open_palo", fail_unexpectedly)
     result = run("ask", "photo.jpg", *flags, env=env)
     assert result.exit_code == 1
     assert "Traceback" in result.stderr and "fail_unexpectedly" in result.stderr

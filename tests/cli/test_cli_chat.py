@@ -12,7 +12,7 @@ from terminals import Terminal
 
 from palo_cpp.cli import line_input, palo_cpp
 from palo_cpp.cli.chat_commands import unquoted
-from palo_cpp.cli.conversation import HOW_TO_LEAVE
+from palo_cpp.cli.chat_loop import HOW_TO_LEAVE
 from palo_cpp.languages.languages import LANGUAGES
 
 CODES = list(LANGUAGES)

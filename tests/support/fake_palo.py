@@ -10,7 +10,7 @@ from typing import Any
 
 from palo_cpp.chat.answer import Answer, AnswerStream, InputImage, Inputs, Timings
 from palo_cpp.chat.context_budget import ContextUse
-from palo_cpp.cli import opening
+from palo_cpp.cli import open_model
 from palo_cpp.decoding.options import DEFAULT_LANG_MODE
 from palo_cpp.errors import ImageError, PaloError, SessionError
 from palo_cpp.languages.languages import LANGUAGES
@@ -185,5 +185,5 @@ def install(monkeypatch: Any) -> FakePalo:
         fake.options = options
         return fake
 
-    monkeypatch.setattr(opening, "open_palo", open_palo)
+    monkeypatch.setattr(open_model, "open_palo", open_palo)
     return fake

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from palo_cpp.cli import opening
+from palo_cpp.cli import open_model
 from palo_cpp.cli.answering import (
     direction_for,
     print_answer,
@@ -22,9 +22,9 @@ from palo_cpp.cli.answering import (
 from palo_cpp.cli.chat_commands import run_command
 from palo_cpp.cli.console import Status, notice
 from palo_cpp.cli.group import EXIT_FAILED, EXIT_INTERRUPTED, print_error
-from palo_cpp.cli.keeping import Keeping
 from palo_cpp.cli.line_input import LineInput
 from palo_cpp.cli.options import ModelOptions, SamplingOptions
+from palo_cpp.cli.session_saving import Keeping
 from palo_cpp.errors import PaloError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Conversation:
         """
         with Status() as status:
             status.show("loading the model")
-            self._palo = self._open.enter_context(opening.open_palo(self._model))
+            self._palo = self._open.enter_context(open_model.open_palo(self._model))
             status.show("reading the image")
             self.chat = self._open.enter_context(self.keeping.begin(self._palo, image))
         self.chat.lang_mode = self._sampling.lang_mode or self.chat.lang_mode
