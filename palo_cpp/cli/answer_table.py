@@ -1,7 +1,7 @@
 """Answers in several languages side by side, as a table on the terminal.
 
-Laid out here, for rich fills each row up by its own count of cells: terminals count more for Hindi and Bengali, and
-rows would wrap. Each cell is put into its column by the terminal, whatever it counts, and nothing stands behind it.
+Laid out here because rich pads each row by its own count of cells: terminals count more for Hindi and Bengali, and
+rows would wrap. The terminal puts each cell into its column, whatever it counts, and nothing follows it in the row.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 _GAP = 2
 _N_TEXT_MIN = 16
 # While a table is written, a terminal that orders rows itself must not: two right-to-left cells would trade places
-# (BDSM, ECMA-48 7.2.1, "explicit"). VTE heeds it.
+# (BDSM, ECMA-48 7.2.1, "explicit"). VTE supports it.
 _BEGIN_EXPLICIT, _END_EXPLICIT = "\x1b[8l", "\x1b[8h"
 
 
 def can_tabulate(codes: list[str], bidi: Bidi) -> bool:
-    """Whether a table comes out right: not where the terminal orders each row as it likes."""
+    """Whether a table can be shown: not if the terminal orders each row by itself."""
     return bidi is not Bidi.PLAIN or all(LANGUAGES[code].direction == "ltr" for code in codes)
 
 
@@ -34,14 +34,14 @@ def print_table(title: str, answers: Mapping[str, Answer], bidi: Bidi) -> None:
     """Print answers to stdout, a terminal.
 
     Args:
-        title: what they are about.
+        title: the first row.
         answers: language code -> answer.
         bidi: what the terminal needs for right-to-left text.
     """
     begin, end = (_BEGIN_EXPLICIT, _END_EXPLICIT) if bidi is Bidi.DIRECTION else ("", "")
     try:
         sys.stdout.write("".join([begin, *(f"{row}\n" for row in table_rows(title, answers, bidi, terminal_width()))]))
-    finally:  # a terminal that is left in this mode would show nothing right any more
+    finally:  # a terminal left in this mode would show later text wrong
         sys.stdout.write(end)
         sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""From the pieces of an answer to characters on stdout, or to JSON."""
+"""Prints answers: as they come, or as JSON; what is notable about them goes to stderr."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from palo_cpp.chat.answer import AnswerStream
     from palo_cpp.cli.bidi import BidiChoice
 
-# What to say about an answer that the model did not end itself.
+# Warnings about answers that the model did not end itself.
 CUT_SHORT = {
     "repetition": "the answer was cut because the model only repeated itself; ask differently or try --temp 0.7",
     "length": "the answer was cut at {n} tokens; -n allows more",
@@ -26,7 +26,7 @@ CUT_SHORT = {
 
 
 def direction_for(language: str | None, question: str | None) -> str:
-    """The direction in which the answer runs: that of `--lang`; without it, that of the question."""
+    """The direction of the answer's text: that of `--lang`; without it, that of the question."""
     codes = {language} if language else detect_language(question or "")
     directions = {LANGUAGES[code].direction for code in codes}
     return "rtl" if directions == {"rtl"} else "ltr"
@@ -38,14 +38,14 @@ def print_answer(
     """Print an answer as it comes.
 
     Args:
-        stream: what `Palo.stream` or `Chat.stream` gave.
+        stream: from `Palo.stream` or `Chat.stream`.
         direction: "ltr" or "rtl".
-        status: the line of stages on stderr; gone when the first piece comes.
-        bidi: what `--bidi` says.
+        status: the line of stages on stderr; removed when the first piece comes.
+        bidi: value of `--bidi`.
         silent: print nothing; the caller prints the whole answer another way.
 
     Returns:
-        The answer; None where Ctrl-C ended it.
+        The answer; None if Ctrl-C ended it.
     """
     writer = AnswerWriter(direction, bidi)
     try:
@@ -67,7 +67,7 @@ def print_answer(
 
 
 def warn_if_cut(answer: Answer) -> None:
-    """Say so on stderr where something else than the model ended the answer."""
+    """Warn on stderr about an answer that the model did not end itself."""
     if answer.finish_reason in CUT_SHORT:
         warn(CUT_SHORT[answer.finish_reason].format(n=len(answer.token_ids)))
 
@@ -82,14 +82,14 @@ def warn_if_any_cut(answers: Mapping[str, Answer]) -> None:
 
 
 def warn_if_in_another_language(answer: Answer) -> None:
-    """Say so on stderr where the answer is not in the language that was asked for."""
+    """Warn on stderr about an answer that is not in the language that was asked for."""
     if answer.language_ok is False and answer.language:
         detected = f", but in {LANGUAGES[answer.language_detected]}" if answer.language_detected else ""
         warn(f"the answer is not in {LANGUAGES[answer.language]}{detected}")
 
 
 def print_timings(answer: Answer) -> None:
-    """Say on stderr what an answer cost."""
+    """Show on stderr what an answer cost."""
     timings = answer.timings
     n_new = timings.n_prompt_tokens - timings.n_cached_tokens
     stages = [
@@ -102,5 +102,5 @@ def print_timings(answer: Answer) -> None:
 
 
 def to_json(value: Any) -> str:
-    """One object as one line of JSON, its text readable."""
+    """One object as one line of JSON, its text not escaped."""
     return json.dumps(value, ensure_ascii=False)

@@ -64,7 +64,7 @@ def command(
 ) -> int:
     """Ask one question about an image.
 
-    IMAGE is a file, or - for an image on stdin. QUESTION is text in any of the ten languages, or - for a text on stdin;
+    IMAGE is a file, or - for an image on stdin. QUESTION is text in any of the ten languages, or - for text on stdin;
     without it, the image is described. The answer is streamed to stdout.
     """
     if image == question == open_model.STDIN:

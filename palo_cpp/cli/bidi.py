@@ -1,15 +1,15 @@
-"""Right-to-left text on terminals, which differ: some order it themselves, some show characters as they come.
+"""Right-to-left text on terminals: some order it themselves, some show characters as they come.
 
-What was seen, with Arabic and Urdu that have Latin names and digits in them:
+Observed, with Arabic and Urdu text that contains Latin names and digits:
 
-- VTE (GNOME Terminal and its kin, 0.70): orders, but takes each line for left-to-right and knows no isolates; told the
-  direction of a paragraph (SCP), it is right, and aligned to the right.
-- mlterm 3.9: orders and finds the direction itself; isolates show as boxes and lead it astray.
+- VTE (GNOME Terminal and its kin, 0.70): orders, but takes each line for left-to-right and knows no isolates; with the
+  direction of the paragraph set (SCP), the order is right, and text is aligned to the right.
+- mlterm 3.9: orders and finds the direction itself; isolates show as boxes and mislead it.
 - xterm 379: does not order, nor join letters. Text ordered and joined here reads well.
-- tmux 3.3: hands everything on as it is, less an isolate that opens a line; neither knows nor says what is outside.
+- tmux 3.3: passes everything on but an isolate that opens a line; it does not report what the outer terminal is.
 
-Where the terminal is not known, the Unicode standard's isolates go around each line: who heeds them is right, who does
-not has lost nothing.
+For an unknown terminal, the Unicode standard's isolates go around each line: a terminal that supports them is right,
+and one that ignores them shows what it would show without.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ BidiChoice = Literal["auto", "visual", "off"]
 
 # The first version with paragraph directions, 0.58.
 _VTE_WITH_DIRECTIONS = 5800
-# Set inside of these, what else is set was inherited, perhaps from another terminal.
+# Where one of these is set, the other variables may be inherited from another terminal.
 _MULTIPLEXERS = ("TMUX", "STY", "ZELLIJ")
 _OTHERS = ("KONSOLE_VERSION", "KITTY_WINDOW_ID", "TERM_PROGRAM", "WT_SESSION", "INSIDE_EMACS")
-# Terminals without bidi, by what they set; known from their documentation but for xterm, which was looked at.
+# Terminals without bidi, by what they set; all from their documentation but xterm, which was observed.
 _UNORDERED_VARIABLES = ("XTERM_VERSION", "ALACRITTY_WINDOW_ID")
 _UNORDERED_TERMS = ("alacritty", "foot", "st-", "linux")
 
 
 class Bidi(enum.Enum):
-    """What is done with right-to-left text."""
+    """How right-to-left text is written."""
 
     PLAIN = enum.auto()  # as it is
     ISOLATES = enum.auto()  # each line in a right-to-left isolate (UAX #9)
-    DIRECTION = enum.auto()  # the terminal is told the paragraph's direction (ECMA-48 SCP)
+    DIRECTION = enum.auto()  # with the paragraph's direction set (ECMA-48 SCP)
     VISUAL = enum.auto()  # ordered and joined here
 
 
@@ -44,8 +44,8 @@ def terminal_bidi(choice: BidiChoice, environ: Mapping[str, str] = os.environ) -
     """What this terminal needs.
 
     Args:
-        choice: "auto" goes by what the terminal says of itself, and orders text only where it surely does not do so
-            itself: ordered twice, text is backwards again. "visual" orders it in any case, "off" leaves it alone.
+        choice: "auto" goes by the variables that the terminal sets, and orders text only if the terminal certainly does
+            not: ordered twice, text is backwards again. "visual" always orders it, "off" never changes it.
         environ: the environment.
     """
     if choice != "auto":

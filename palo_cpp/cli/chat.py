@@ -9,7 +9,7 @@ import click
 
 from palo_cpp.cli import open_model
 from palo_cpp.cli.chat_commands import commands_help
-from palo_cpp.cli.chat_loop import Conversation
+from palo_cpp.cli.chat_loop import ChatLoop
 from palo_cpp.cli.line_input import LineInput
 from palo_cpp.cli.options import (
     ModelOptions,
@@ -23,7 +23,7 @@ from palo_cpp.cli.options import (
     sampling_options,
     timings_option,
 )
-from palo_cpp.cli.session_saving import Keeping
+from palo_cpp.cli.session_saving import SessionSaver
 
 if TYPE_CHECKING:
     from palo_cpp.cli.bidi import BidiChoice
@@ -51,7 +51,7 @@ Examples:
     env="SESSION",
     default=None,
     metavar="FILE",
-    help="Go on with the conversation in FILE, where there is one, and keep it there.",
+    help="Continue the conversation in FILE if there is one, and save it there.",
 )
 @option(
     "--session-kv/--no-session-kv",
@@ -59,7 +59,7 @@ Examples:
     env="SESSION_KV",
     default=True,
     show_default=True,
-    help="Keep the model's memory in the file too: some MB, and it goes on at once; else it is read again.",
+    help="Save the model's keys and values too: some MB, and the next answer needs no second prefill.",
 )
 @debug_option
 def command(
@@ -75,14 +75,14 @@ def command(
 ) -> int:
     """Talk about an image in the terminal.
 
-    Type a question and press Enter; Enter alone asks for a description. Three quotation marks begin a question of
-    several lines and end it. Ctrl-C stops an answer, Ctrl-D leaves.
+    Type a question and press Enter; Enter alone asks for a description. Three quotation marks begin and end a question
+    of several lines. Ctrl-C stops an answer, Ctrl-D leaves.
 
-    Questions may also be piped in, one to a line: then only the answers are printed, with --json one object each.
+    Questions may also be piped in, one a line: then only the answers go to stdout, with --json one object each.
     """
     if image == open_model.STDIN:
-        raise click.UsageError("stdin brings the questions; give the image as a file")
-    keeping = Keeping(session, with_kv=with_kv)
-    conversation = Conversation(model, sampling, language, as_json, show_timings, keeping, bidi)
-    with conversation, LineInput() as lines:
-        return conversation.run(image, lines)
+        raise click.UsageError("- reads an image from stdin, but here stdin holds the questions; name an image file")
+    saver = SessionSaver(session, with_kv=with_kv)
+    loop = ChatLoop(model, sampling, language, as_json, show_timings, saver, bidi)
+    with loop, LineInput() as lines:
+        return loop.run(image, lines)

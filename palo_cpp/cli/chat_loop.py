@@ -1,4 +1,4 @@
-"""One conversation in the terminal: questions, commands, and what Ctrl-C and Ctrl-D do."""
+"""The loop of `palo-cpp chat`: questions, commands, and what Ctrl-C and Ctrl-D do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from palo_cpp.cli.console import Status, notice
 from palo_cpp.cli.group import EXIT_FAILED, EXIT_INTERRUPTED, print_error
 from palo_cpp.cli.line_input import LineInput
 from palo_cpp.cli.options import ModelOptions, SamplingOptions
-from palo_cpp.cli.session_saving import Keeping
+from palo_cpp.cli.session_saving import SessionSaver
 from palo_cpp.errors import PaloError
 
 if TYPE_CHECKING:
@@ -34,24 +34,24 @@ if TYPE_CHECKING:
 HOW_TO_LEAVE = "To leave, type /bye or press Ctrl-D."
 
 
-class Conversation:
-    """Talks until the user leaves or the input ends.
+class ChatLoop:
+    """Answers until the user leaves or the input ends.
 
     Args:
         model: which model to load.
         sampling: how to choose tokens.
         language: code of the language of the answers, or None.
         as_json: print answers as JSON, one object to a line.
-        show_timings: say after each answer what it cost.
-        keeping: the file that the conversation is kept in, if any.
-        bidi: what `--bidi` says.
+        show_timings: show after each answer what it cost.
+        saver: the file that the conversation is saved to, if any.
+        bidi: value of `--bidi`.
 
     Attributes:
         chat: the conversation.
-        keeping: likewise.
+        saver: likewise.
         lines: where questions and commands come from.
         language: code of the language of the answers, or None.
-        is_over: whether the user has said goodbye.
+        is_over: whether the user has left.
     """
 
     chat: Chat
@@ -65,13 +65,13 @@ class Conversation:
         language: str | None,
         as_json: bool,
         show_timings: bool,
-        keeping: Keeping,
+        saver: SessionSaver,
         bidi: BidiChoice = "auto",
     ) -> None:
         self._model = model
         self._sampling = sampling
         self.language = language
-        self.keeping = keeping
+        self.saver = saver
         self.is_over = False
         self._as_json = as_json
         self._show_timings = show_timings
@@ -80,7 +80,7 @@ class Conversation:
         self._exit_code = 0
         self._was_stopped = False
 
-    def __enter__(self) -> Conversation:
+    def __enter__(self) -> ChatLoop:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -96,42 +96,42 @@ class Conversation:
             status.show("loading the model")
             self._palo = self._open.enter_context(open_model.open_palo(self._model))
             status.show("reading the image")
-            self.chat = self._open.enter_context(self.keeping.begin(self._palo, image))
+            self.chat = self._open.enter_context(self.saver.begin(self._palo, image))
         self.chat.lang_mode = self._sampling.lang_mode or self.chat.lang_mode
         self.language = self.language or self.chat.lang
         self.lines = lines
         if lines.is_interactive:
             self._greet(image)
         try:
-            self._converse()
+            self._answer_all()
         finally:
-            self._keep(is_leaving=True)
+            self._save(is_leaving=True)
         return self._exit_code
 
-    def _converse(self) -> None:
+    def _answer_all(self) -> None:
         while not self.is_over and (text := self._next()) is not None:
-            self._take(text)
-            self._keep(is_leaving=False)
-            if self._was_stopped and not self.lines.is_interactive:  # and nobody is there to ask more
+            self._handle(text)
+            self._save(is_leaving=False)
+            if self._was_stopped and not self.lines.is_interactive:  # nobody is there to ask more
                 self._exit_code = EXIT_INTERRUPTED
                 return
 
-    def _keep(self, *, is_leaving: bool) -> None:
+    def _save(self, *, is_leaving: bool) -> None:
         self.chat.lang = self.language
         try:
-            self.keeping.keep(self.chat, is_leaving=is_leaving)
+            self.saver.save_changes(self.chat, is_leaving=is_leaving)
         except PaloError as error:
             print_error(str(error))
             self._exit_code = self._exit_code or EXIT_FAILED
 
-    def go_on_with(self, path: Path) -> None:
-        """Leave this conversation for one in a file.
+    def switch_to(self, path: Path) -> None:
+        """Continue the conversation in a file instead of this one.
 
         Raises:
-            SessionError: no such file, or a damaged one; this conversation goes on.
+            SessionError: no such file, or a damaged one; this conversation continues.
         """
-        self._keep(is_leaving=True)
-        chat = self.keeping.load(self._palo, path)
+        self._save(is_leaving=True)
+        chat = self.saver.load(self._palo, path)
         self.chat.close()
         self.chat = self._open.enter_context(chat)
         self.language = chat.lang
@@ -153,12 +153,12 @@ class Conversation:
                 notice(f"\n{HOW_TO_LEAVE}")
 
     def _prepare(self) -> None:
-        """Let the model read ahead while somebody types; a pipe's questions are there at once."""
+        """Let the model read ahead while somebody types; the questions of a pipe are there at once."""
         if self.lines.is_interactive:
             with contextlib.suppress(PaloError):  # the question will say what is wrong
                 self.chat.prepare()
 
-    def _take(self, text: str) -> None:
+    def _handle(self, text: str) -> None:
         try:
             if text.startswith("/"):
                 run_command(self, text)
@@ -176,7 +176,7 @@ class Conversation:
 
         Args:
             question: None asks for a description.
-            instead: in place of the last question.
+            instead: replace the last question.
         """
         with Status() as status:
             stream = self.chat.stream(question, lang=self.language, instead=instead, **self._sampling.given())

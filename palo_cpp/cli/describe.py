@@ -54,9 +54,9 @@ Examples:
 
 
 def _to_file(_ctx: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:
-    """Refuse a page that could not be written, before the model is loaded and the images are described."""
+    """Refuse a page that cannot be written before the model is loaded and the images are described."""
     if name not in (None, STDOUT) and not Path(name or "").absolute().parent.is_dir():
-        raise click.BadParameter(f"expected a file in a folder that is there, got {name!r}")
+        raise click.BadParameter(f"expected a file in an existing folder, got {name!r}")
     return name
 
 
@@ -81,7 +81,7 @@ STDOUT = "-"
     callback=_to_file,
     default=None,
     metavar="FILE",
-    help="Write one HTML page with small copies of the images and all descriptions; - writes it, alone, to stdout.",
+    help="Write one HTML page with small copies of the images and all descriptions; - writes only it to stdout.",
 )
 @model_options
 @sampling_options
@@ -101,9 +101,9 @@ def command(
 ) -> int:
     """Describe images, in one language or in several.
 
-    IMAGE is a file, or - for an image on stdin. Several languages are answered side by side: on a terminal they come as
-    a table, elsewhere with a line before each that says of what and in which language it is. An image that cannot be
-    read is reported on stderr, and the others are described.
+    IMAGE is a file, or - for an image on stdin. Several languages are answered side by side: on a terminal as a table,
+    elsewhere with a line before each answer that names image and language. An image that cannot be read is reported on
+    stderr, and the others are described.
     """
     if as_json and page_file == STDOUT:
         raise click.UsageError("--json and --html - cannot both write to stdout; give --html a file")
@@ -147,7 +147,7 @@ class _Describing:
     """What is the same for all images of one call.
 
     Attributes:
-        images: what was described, and what could not be.
+        images: what was described, and what could not be described.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class _Describing:
         self.images: list[DescribedImage] = []
 
     def attempt(self, palo: Palo, image: str, *, alone: bool) -> int:
-        """Describe one image; report it on stderr where that fails.
+        """Describe one image; report a failure on stderr.
 
         Returns:
             0, or 1 after a failure.
@@ -224,7 +224,7 @@ class _Describing:
             warn_if_in_another_language(answer)
 
     def _print_table(self, image: str, answers: dict[str, Answer]) -> bool:
-        """Print a table where somebody looks and the terminal can show one; say whether."""
+        """Print a table if stdout is a terminal that can show one; return whether it was."""
         if len(answers) == 1 or not is_terminal(sys.stdout) or is_dumb():
             return False
         from palo_cpp.cli.answer_table import can_tabulate, print_table

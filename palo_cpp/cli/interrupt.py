@@ -1,4 +1,4 @@
-"""Ctrl-C while an answer is being made: the first one asks for an orderly stop, the second one stops at once."""
+"""Ctrl-C while an answer comes: the first one asks for an orderly stop, the second one stops at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class InterruptWatch:
     """Takes Ctrl-C over for the length of a `with` block.
 
     A conversation's cache stays consistent when an answer ends between two tokens, and might not when an exception ends
-    it anywhere. So while text comes, the first Ctrl-C only sets `requested`, which is looked at between two pieces.
+    it anywhere. So while text comes, the first Ctrl-C only sets `requested`, which is checked between two pieces.
     Before the first piece, in the long stages, and the second time it raises KeyboardInterrupt.
 
     Attributes:

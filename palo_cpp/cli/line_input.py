@@ -19,7 +19,7 @@ UTF8_LOCALES = ("C.UTF-8", "en_US.UTF-8", "UTF-8")
 
 
 class LineInput:
-    """Reads what to do next from stdin.
+    """Reads questions and commands from stdin.
 
     Attributes:
         is_interactive: whether a person types; then there are prompts, and editing and history where stdout is a
@@ -34,14 +34,14 @@ class LineInput:
 
     def __enter__(self) -> LineInput:
         if self._readline:
-            with contextlib.suppress(OSError):  # no history yet, or not ours to read
+            with contextlib.suppress(OSError):  # no history yet, or it may not be read
                 self._readline.read_history_file(self._history)
             self._readline.set_history_length(HISTORY_LENGTH)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._readline:
-            with contextlib.suppress(OSError):  # a read-only home folder must not spoil the leaving
+            with contextlib.suppress(OSError):  # a read-only home folder is no failure
                 self._history.parent.mkdir(parents=True, exist_ok=True)
                 self._readline.write_history_file(self._history)
                 self._history.chmod(0o600)
@@ -70,7 +70,7 @@ class LineInput:
         """Let the user change a text.
 
         Returns:
-            What became of it, "" where the user gave up; None where nothing can be edited here.
+            The changed text, "" if the user gave up; None if nothing can be edited here.
         """
         readline = self._readline
         if readline is None:
@@ -97,7 +97,7 @@ class LineInput:
 
 
 def history_file() -> Path:
-    """Where the questions of former conversations are kept."""
+    """Where the questions of earlier conversations are stored."""
     if sys.platform == "win32":
         state = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
     else:
@@ -106,7 +106,7 @@ def history_file() -> Path:
 
 
 def _load_readline() -> ModuleType | None:
-    """Import readline, which makes `input` edit lines, and make it take its bytes for UTF-8."""
+    """Import readline, which lets `input` edit lines, and make it read bytes as UTF-8."""
     _set_utf8_locale()
     try:
         import readline
@@ -126,5 +126,5 @@ def _set_utf8_locale() -> None:
     for name in UTF8_LOCALES:
         with contextlib.suppress(locale.Error):
             locale.setlocale(locale.LC_CTYPE, name)
-            os.environ["LC_ALL"] = name  # readline asks the environment, and each time anew
+            os.environ["LC_ALL"] = name  # readline reads the environment, each time again
             return

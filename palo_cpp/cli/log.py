@@ -1,4 +1,4 @@
-"""What the library logs, on stderr: warnings always, stages on the status line, everything with `--debug`."""
+"""Shows on stderr what the library logs: warnings always, stages on the status line, everything with `--debug`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from palo_cpp.cli.console import notice, warn
 
 LOGGER = "palo_cpp"
-# llama.cpp warns of much that is of no use to a user; `--debug` shows it.
+# Most of llama.cpp's warnings are of no use to a user; `--debug` shows them.
 LLAMA_LOGGER = "palo_cpp.llama"
 
 
@@ -41,7 +41,7 @@ def shown_warnings(*, is_debugging: bool) -> Iterator[None]:
 
 @contextmanager
 def shown_stages(show: Callable[[str], None]) -> Iterator[None]:
-    """Hand what a question is at (`palo_cpp.chat.stages` logs it as INFO) to `show` while the block runs."""
+    """Pass the stages of a question (`palo_cpp.chat.stages` logs them as INFO) to `show` while the block runs."""
     with _handling("palo_cpp.chat.stages", _Stages(show), logging.NOTSET):
         yield
 

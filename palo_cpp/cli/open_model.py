@@ -1,4 +1,4 @@
-"""The one place where the command line makes a `Palo`, so that tests can put another in its place."""
+"""Loads the model of a command; the only place that does, so that tests can replace it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def open_palo(options: ModelOptions) -> Palo:
     """Load the model that the options name.
 
     Raises:
-        PaloError: it is not there, is damaged, or would not fit into memory.
+        PaloError: it does not exist, is damaged, or would not fit into memory.
     """
     from palo_cpp import Palo
 
@@ -42,11 +42,11 @@ def image_from(argument: str) -> str | bytes:
         return argument
     if is_terminal(sys.stdin):
         raise click.UsageError(
-            "the image is to come from stdin, but stdin is a terminal: try `palo-cpp ask - < photo.jpg`"
+            "- reads the image from stdin, but stdin is a terminal; try `palo-cpp ask - < photo.jpg`"
         )
     return sys.stdin.buffer.read()
 
 
 def question_from(argument: str | None) -> str | None:
-    """Turn a QUESTION argument into text: itself, or what stdin says for `-`."""
+    """Turn a QUESTION argument into text: itself, or the text on stdin for `-`."""
     return sys.stdin.read().strip() if argument == STDIN else argument

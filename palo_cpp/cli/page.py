@@ -1,8 +1,8 @@
 """Descriptions as one HTML page that needs nothing else: no script, no other file, no network.
 
-Answers and file names are untrusted text: all of it is escaped, and the page's own policy forbids whatever might slip
-through to load or to run. Each answer carries its language and direction, so that a browser picks the right font and
-order and a screen reader the right voice.
+Answers and file names are untrusted text: all of it is escaped, and the page's own policy keeps whatever might slip
+through from loading or running anything. Each answer carries its language and direction, so that a browser picks the
+right font and order and a screen reader the right voice.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class DescribedImage:
 
     Attributes:
         name: as the user named it.
-        picture: a small copy as a data URI; "" where there is none.
+        picture: a small copy as a data URI; "" if there is none.
         size: (width, height) of that copy.
         answers: language code -> answer.
         error: why there are none.
@@ -66,7 +66,7 @@ class DescribedImage:
 
 
 def described(name: str, answers: Mapping[str, Answer], source: ImageSource | None = None) -> DescribedImage:
-    """An image with its answers and, where the image itself is given, a small copy of it.
+    """An image with its answers and, if the image itself is given, a small copy of it.
 
     Raises:
         ImageError: it cannot be read.

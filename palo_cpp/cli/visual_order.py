@@ -11,12 +11,12 @@ from arabic_reshaper import ArabicReshaper  # type: ignore[import-untyped]  # ne
 from bidi.algorithm import get_display  # type: ignore[import-untyped]  # its native twin leaves brackets unmirrored
 from rich.cells import cell_len
 
-# Vowel signs, which stand on the letter before them; on a terminal that letter's cell has to come first, too.
+# Vowel signs, which are drawn on the letter before them; on a terminal that letter's cell has to come first, too.
 _MARKS = re.compile("([\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e4\u06e7\u06e8\u06ea-\u06ed]+)(.)")
 
 
 def visual(text: str) -> str:
-    """Order one line of right-to-left text from left to right, as it is to be seen, its letters joined.
+    """Order one line of right-to-left text from left to right, as it is to be read on screen, its letters joined.
 
     Letters become Arabic presentation forms: for terminals that draw each cell apart. Not for copying.
     """
@@ -32,7 +32,7 @@ def _joined_forms() -> Callable[[str], str]:
 
 
 def n_cells(text: str) -> int:
-    """The most cells that a terminal gives text: they differ about vowel signs that stand beside their letter."""
+    """The most cells that a terminal gives text: terminals differ about vowel signs that are drawn beside a letter."""
     return sum(map(_n_cells, text))
 
 
@@ -73,7 +73,7 @@ def _chopped(word: str, width: int) -> list[str]:
 
 
 def to_right(text: str, width: int) -> str:
-    """One row of right-to-left text, ordered for the eye and pushed to the right edge."""
+    """One row of right-to-left text, in visual order and aligned to the right edge."""
     shown = visual(text.rstrip())
     return " " * (width - n_cells(shown)) + shown
 

@@ -159,7 +159,7 @@ def test_clear_help_and_what_is_no_command(palo):
     result = chat("photo.jpg", text="/clear\n/help\n/frobnicate\n/lang\n")
     assert palo.n_cleared == 1 and palo.asked == []
     assert all(f"/{name}" in result.stderr for name in ("image", "lang", "clear", "help", "bye"))
-    assert "/frobnicate is no command" in result.stderr
+    assert "/frobnicate is not a command" in result.stderr
     assert "Answers follow the question." in result.stderr
 
 

@@ -33,7 +33,7 @@ def test_both_help_texts_come_from_the_table():
     manual = CliRunner().invoke(palo_cpp, ["chat", "--help"], prog_name="palo-cpp").stdout
     for command in COMMANDS:
         (line,) = [line for line in commands_help().splitlines() if line.startswith(f"{command.name} ")]
-        assert line.endswith(f"   {command.explains}") and len(line) < 90
+        assert line.endswith(f"   {command.summary}") and len(line) < 90
         assert line in told
         assert f"  {line}\n" in manual
     names = [name for command in COMMANDS for name in (command.name, *command.aliases)]

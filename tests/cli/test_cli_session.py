@@ -146,7 +146,7 @@ def test_in_a_terminal(tmp_path):
         terminal.type("\x04")
         assert terminal.process.wait(20) == 0
     with Terminal("--session", str(path), XDG_STATE_HOME=str(tmp_path)) as terminal:
-        terminal.read_until("चित्र.palo goes on; questions so far: 1.")
+        terminal.read_until("चित्र.palo continues; questions so far: 1.")
         terminal.read_until(">>> ")
         terminal.type("और?\r")
         terminal.read_until(ANSWERS["hi"])
