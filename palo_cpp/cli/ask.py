@@ -7,14 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from palo_cpp.cli import open_model
-from palo_cpp.cli.answering import (
-    direction_for,
-    print_answer,
-    print_timings,
-    to_json,
-    warn_if_cut,
-    warn_if_in_another_language,
-)
+from palo_cpp.cli.answering import AnswerPrinter, direction_for
+from palo_cpp.cli.arguments import STDIN, image_from, question_from
 from palo_cpp.cli.console import Status
 from palo_cpp.cli.group import EXIT_INTERRUPTED
 from palo_cpp.cli.options import (
@@ -67,22 +61,17 @@ def command(
     IMAGE is a file, or - for an image on stdin. QUESTION is text in any of the ten languages, or - for text on stdin;
     without it, the image is described. The answer is streamed to stdout.
     """
-    if image == question == open_model.STDIN:
+    if image == question == STDIN:
         raise click.UsageError("image and question cannot both come from stdin")
-    picture, text = open_model.image_from(image), open_model.question_from(question)
+    picture, text = image_from(image), question_from(question)
+    printer = AnswerPrinter(as_json, show_timings, bidi)
     with Status() as status:
         status.show("loading the model")
         with open_model.open_palo(model) as palo:
             status.show("reading the image")
-            chat = palo.chat(picture, lang=language)
-            stream = chat.stream(text, **sampling.given())
-            answer = print_answer(stream, direction_for(language, text), status, bidi=bidi, silent=as_json)
+            stream = palo.chat(picture, lang=language).stream(text, **sampling.given())
+            answer = printer.print_pieces(stream, direction_for(language, text), status)
     if answer is None:
         return EXIT_INTERRUPTED
-    warn_if_cut(answer)
-    warn_if_in_another_language(answer)
-    if as_json:
-        click.echo(to_json(answer.to_dict()))
-    elif show_timings:
-        print_timings(answer)
+    printer.print_rest(answer)
     return 0

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from palo_cpp.cli import open_model
-from palo_cpp.cli.chat_commands import commands_help
+from palo_cpp.cli.answering import AnswerPrinter
+from palo_cpp.cli.arguments import STDIN, image_from
+from palo_cpp.cli.chat_commands import commands_help, find_command
 from palo_cpp.cli.chat_loop import ChatLoop
 from palo_cpp.cli.line_input import LineInput
 from palo_cpp.cli.options import (
@@ -39,7 +40,7 @@ Examples:
 
 
 @click.command("chat", epilog=f"{COMMANDS}\n\n{EXAMPLES}")
-@click.argument("image", required=False)
+@click.argument("images", nargs=-1, metavar="[IMAGE]...")
 @language_option
 @model_options
 @sampling_options
@@ -63,7 +64,7 @@ Examples:
 )
 @debug_option
 def command(
-    image: str | None,
+    images: tuple[str, ...],
     language: str | None,
     model: ModelOptions,
     sampling: SamplingOptions,
@@ -75,14 +76,18 @@ def command(
 ) -> int:
     """Talk about an image in the terminal.
 
-    Type a question and press Enter; Enter alone asks for a description. Three quotation marks begin and end a question
-    of several lines. Ctrl-C stops an answer, Ctrl-D leaves.
+    Type a question and press Enter; Enter alone asks for a description. A path typed or dropped into the line opens
+    that image too. Three quotation marks begin and end a question of several lines. Ctrl-C stops an answer, Ctrl-D
+    leaves.
 
     Questions may also be piped in, one a line: then only the answers go to stdout, with --json one object each.
     """
-    if image == open_model.STDIN:
+    if STDIN in images:
         raise click.UsageError("- reads an image from stdin, but here stdin holds the questions; name an image file")
-    saver = SessionSaver(session, with_kv=with_kv)
-    loop = ChatLoop(model, sampling, language, as_json, show_timings, saver, bidi)
-    with loop, LineInput() as lines:
-        return loop.run(image, lines)
+    paths = [str(image_from(image)) for image in images]
+    loop = ChatLoop(
+        model, sampling, language, AnswerPrinter(as_json, show_timings, bidi), SessionSaver(session, with_kv=with_kv)
+    )
+    lines = LineInput(is_command=lambda line: find_command(line) is not None)
+    with loop, lines:
+        return loop.run(paths, lines)

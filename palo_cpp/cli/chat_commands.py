@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import click
+
 from palo_cpp.cli.console import notice
+from palo_cpp.cli.path_quoting import unquoted
 from palo_cpp.cli.session_saving import file_summary
+from palo_cpp.cli.typed_paths import split_paths
+from palo_cpp.errors import ArgumentError
 from palo_cpp.languages.detection import detect_language
 from palo_cpp.languages.languages import LANGUAGES, get_language
 
@@ -35,6 +40,9 @@ class RunningChat(Protocol):
     lines: LineInput
     saver: SessionSaver
     is_over: bool
+
+    def show_images(self, paths: Sequence[str], *, start_again: bool = False) -> None:
+        """Show images with the next question, as the only ones with `start_again`."""
 
     def ask(self, question: str | None, *, instead: bool = False) -> None:
         """Ask, and print the answer; `instead` replaces the last question."""
@@ -62,47 +70,47 @@ class ChatCommand:
     aliases: tuple[str, ...] = ()
 
 
-def _set_image(running: RunningChat, argument: str) -> None:
-    if not argument:
-        notice("usage: /image PATH")
-        return
-    path = unquoted(argument)
-    running.chat.set_image(path)
-    notice(f"{Path(path).name} is open; the conversation starts again.")
+def _start_again(running: RunningChat, argument: str) -> None:
+    _show_images("/image", running, argument, start_again=True)
 
 
 def _add_image(running: RunningChat, argument: str) -> None:
+    _show_images("/add", running, argument, start_again=False)
+
+
+def _show_images(name: str, running: RunningChat, argument: str, *, start_again: bool) -> None:
     if not argument:
-        notice("usage: /add PATH")
-        return
-    path = unquoted(argument)
-    running.chat.add_image(path)
-    notice(f"{Path(path).name} is open; the next question shows it too.")
+        raise _usage(name, "PATH")
+    typed = split_paths(argument)
+    running.show_images((*typed.missing, *typed.images), start_again=start_again)
+    if typed.question:
+        running.ask(typed.question)
 
 
 def _set_language(running: RunningChat, argument: str) -> None:
     if argument:
         running.language = get_language(argument).code
     code = running.language
-    notice(f"Answers come in {LANGUAGES[code]}." if code else "Answers follow the question.")
+    text = f"Answers come in {LANGUAGES[code]}." if code else "Answers follow the question."
+    notice(text) if argument else _show(text)
 
 
 def _edit(running: RunningChat, argument: str) -> None:
     if not running.chat.turns:
-        notice("There is no question to edit yet.")
-        return
+        raise ArgumentError("There is no question to edit yet; ask one first")
     last = running.chat.turns[-1]
     question = argument or running.lines.edit(last.asked or last.question)
+    if question is None:
+        raise _usage("/edit", "QUESTION")
     if question:
         running.ask(question, instead=True)
     else:
-        notice("usage: /edit QUESTION" if question is None else "The last question stays as it was.")
+        notice("The last question stays as it was.")
 
 
 def _undo(running: RunningChat, _argument: str) -> None:
     if not running.chat.turns:
-        notice("There is nothing to take back.")
-        return
+        raise ArgumentError("There is nothing to take back; ask a question first")
     undone = running.chat.undo()
     notice(f"Taken back: {undone.asked or undone.question}")
 
@@ -115,7 +123,7 @@ def _clear(running: RunningChat, _argument: str) -> None:
 def _show_context(running: RunningChat, _argument: str) -> None:
     codes = {running.language} if running.language else _languages_of_last_question(running)
     use = str(running.chat.context_use(codes.pop() if len(codes) == 1 else None))
-    notice(f"{use[0].upper()}{use[1:]}.")
+    _show(f"{use[0].upper()}{use[1:]}.")
 
 
 def _languages_of_last_question(running: RunningChat) -> set[str]:
@@ -127,8 +135,7 @@ def _save(running: RunningChat, argument: str) -> None:
     saver = running.saver
     path = Path(unquoted(argument)) if argument else saver.path
     if path is None:
-        notice("usage: /save FILE")
-        return
+        raise _usage("/save", "FILE")
     running.chat.lang = running.language
     saver.save(running.chat, path, with_kv=saver.with_kv)
     notice(file_summary(running.chat, path))
@@ -136,21 +143,29 @@ def _save(running: RunningChat, argument: str) -> None:
 
 def _load(running: RunningChat, argument: str) -> None:
     if not argument:
-        notice("usage: /load FILE")
-        return
+        raise _usage("/load", "FILE")
     running.switch_to(Path(unquoted(argument)))
 
 
 def _help(_running: RunningChat, _argument: str) -> None:
-    notice(f"{commands_help()}\n{OTHER_HELP}")
+    _show(f"{commands_help()}\n{OTHER_HELP}")
 
 
 def _leave(running: RunningChat, _argument: str) -> None:
     running.is_over = True
 
 
+def _show(text: str) -> None:
+    """Show what was asked for, on stderr, also in a pipe."""
+    click.echo(text, err=True)
+
+
+def _usage(name: str, argument: str) -> ArgumentError:
+    return ArgumentError(f"{name}: expected {argument}, got nothing; usage: {name} {argument}")
+
+
 COMMANDS = (
-    ChatCommand("/image", "PATH", "talk about another image; the conversation starts again", _set_image),
+    ChatCommand("/image", "PATH", "start again with another image", _start_again),
     ChatCommand("/add", "PATH", "show one more image with the next question", _add_image),
     ChatCommand("/lang", "LANGUAGE", "answer in another language: hi, Hindi or हिन्दी", _set_language),
     ChatCommand("/edit", "[QUESTION]", "replace the last question by this one, or by an edited one", _edit),
@@ -162,22 +177,22 @@ COMMANDS = (
     ChatCommand("/help", "", "show this help", _help, aliases=("/?",)),
     ChatCommand("/bye", "", "leave (also Ctrl-D)", _leave, aliases=("/exit", "/quit")),
 )
-OTHER_HELP = '""" begins a question of several lines and ends it; Ctrl-C stops an answer.'
+OTHER_HELP = """\
+A path typed or dropped anywhere in a line does the same as /add, and the rest of the line is the question.
+Three quotation marks (\""") begin and end a question of several lines.
+Ctrl-C stops an answer."""
 
 _BY_NAME = {name: command for command in COMMANDS for name in (command.name, *command.aliases)}
 
 
-def run_command(running: RunningChat, line: str) -> None:
-    """Run a line that begins with a slash.
+def find_command(line: str) -> tuple[ChatCommand, str] | None:
+    """The command that a line names and its argument; None if it names none.
 
-    Raises:
-        PaloError: it cannot be done; nothing has changed.
+    Names may be in capitals, as some phones begin a line, and of full width, as Japanese and Chinese keyboards type.
     """
-    name, _, argument = line.partition(" ")
-    if name in _BY_NAME:
-        _BY_NAME[name].run(running, argument.strip())
-    else:
-        notice(f"{name} is not a command; /help lists the commands.")
+    name, *rest = line.split(maxsplit=1) or [""]
+    command = _BY_NAME.get(unicodedata.normalize("NFKC", name).casefold())
+    return (command, "".join(rest).strip()) if command else None
 
 
 def commands_help() -> str:
@@ -185,13 +200,3 @@ def commands_help() -> str:
     lines = [f"{command.name} {command.argument}".rstrip() for command in COMMANDS]
     width = max(map(len, lines)) + 3
     return "\n".join(f"{line:<{width}}{command.summary}" for line, command in zip(lines, COMMANDS, strict=True))
-
-
-def unquoted(argument: str) -> str:
-    """A path as typed or as a terminal drops it: perhaps quoted, with escaped spaces, or beginning with ~."""
-    if not Path(argument).exists():
-        try:
-            argument = " ".join(shlex.split(argument))
-        except ValueError:  # a lone quotation mark, which then is part of the name
-            return argument
-    return str(Path(argument).expanduser())

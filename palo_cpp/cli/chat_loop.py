@@ -1,8 +1,10 @@
-"""The loop of `palo-cpp chat`: questions, commands, and what Ctrl-C and Ctrl-D do."""
+"""The loop of `palo-cpp chat`: questions, images, commands, and what Ctrl-C and Ctrl-D do."""
 
 from __future__ import annotations
 
 import contextlib
+import re
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -11,25 +13,18 @@ from typing import TYPE_CHECKING
 import click
 
 from palo_cpp.cli import open_model
-from palo_cpp.cli.answering import (
-    direction_for,
-    print_answer,
-    print_timings,
-    to_json,
-    warn_if_cut,
-    warn_if_in_another_language,
-)
-from palo_cpp.cli.chat_commands import run_command
-from palo_cpp.cli.console import Status, notice
+from palo_cpp.cli.answering import NO_IMAGE, AnswerPrinter, direction_for, to_json
+from palo_cpp.cli.chat_commands import find_command
+from palo_cpp.cli.console import Status, notice, warn
 from palo_cpp.cli.group import EXIT_FAILED, EXIT_INTERRUPTED, print_error
 from palo_cpp.cli.line_input import LineInput
 from palo_cpp.cli.options import ModelOptions, SamplingOptions
 from palo_cpp.cli.session_saving import SessionSaver
-from palo_cpp.errors import PaloError
+from palo_cpp.cli.typed_paths import split_line
+from palo_cpp.errors import ArgumentError, PaloError
 
 if TYPE_CHECKING:
     from palo_cpp import Chat, Palo
-    from palo_cpp.cli.bidi import BidiChoice
 
 HOW_TO_LEAVE = "To leave, type /bye or press Ctrl-D."
 
@@ -41,10 +36,8 @@ class ChatLoop:
         model: which model to load.
         sampling: how to choose tokens.
         language: code of the language of the answers, or None.
-        as_json: print answers as JSON, one object to a line.
-        show_timings: show after each answer what it cost.
+        printer: how answers are printed.
         saver: the file that the conversation is saved to, if any.
-        bidi: value of `--bidi`.
 
     Attributes:
         chat: the conversation.
@@ -63,20 +56,18 @@ class ChatLoop:
         model: ModelOptions,
         sampling: SamplingOptions,
         language: str | None,
-        as_json: bool,
-        show_timings: bool,
+        printer: AnswerPrinter,
         saver: SessionSaver,
-        bidi: BidiChoice = "auto",
     ) -> None:
         self._model = model
         self._sampling = sampling
         self.language = language
+        self._printer = printer
         self.saver = saver
         self.is_over = False
-        self._as_json = as_json
-        self._show_timings = show_timings
-        self._bidi = bidi
         self._open = ExitStack()
+        self._names: list[str] = []
+        self._unasked: list[str] = []
         self._exit_code = 0
         self._was_stopped = False
 
@@ -86,22 +77,22 @@ class ChatLoop:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._open.close()
 
-    def run(self, image: str | None, lines: LineInput) -> int:
+    def run(self, images: Sequence[str], lines: LineInput) -> int:
         """Load the model, then answer until the input ends.
 
         Returns:
             The exit code: 1 when a line of a pipe failed, 130 when Ctrl-C ended a pipe.
         """
+        self.lines = lines
         with Status() as status:
             status.show("loading the model")
             self._palo = self._open.enter_context(open_model.open_palo(self._model))
+            self.chat = self._open.enter_context(self.saver.begin(self._palo))
             status.show("reading the image")
-            self.chat = self._open.enter_context(self.saver.begin(self._palo, image))
+            self._open_images(images)
         self.chat.lang_mode = self._sampling.lang_mode or self.chat.lang_mode
         self.language = self.language or self.chat.lang
-        self.lines = lines
-        if lines.is_interactive:
-            self._greet(image)
+        self._greet(images)
         try:
             self._answer_all()
         finally:
@@ -109,7 +100,11 @@ class ChatLoop:
         return self._exit_code
 
     def _answer_all(self) -> None:
-        while not self.is_over and (text := self._next()) is not None:
+        while not self.is_over:
+            text = self._next()
+            if text is None:
+                self._check_all_was_asked()
+                return
             self._handle(text)
             self._save(is_leaving=False)
             if self._was_stopped and not self.lines.is_interactive:  # nobody is there to ask more
@@ -135,12 +130,15 @@ class ChatLoop:
         self.chat.close()
         self.chat = self._open.enter_context(chat)
         self.language = chat.lang
+        self._names, self._unasked = [], []
 
-    def _greet(self, image: str | None) -> None:
-        if image is None and not self.chat.turns:
-            notice("No image yet: show one with /image PATH. /help lists the commands.")
-        elif image is not None:
-            notice(f"{Path(image).name} is open. Ask, or press Enter for a description; /help lists the commands.")
+    def _greet(self, images: Sequence[str]) -> None:
+        if not self.lines.is_interactive:
+            return
+        if images:
+            notice(f"{_are_open(images)}. Ask, or press Enter for a description; /help lists the commands.")
+        elif not self._n_images():
+            notice("No image is open: type or drop its path. /help lists the commands.")
 
     def _next(self) -> str | None:
         while True:
@@ -158,18 +156,95 @@ class ChatLoop:
             with contextlib.suppress(PaloError):  # the question will say what is wrong
                 self.chat.prepare()
 
+    # ---- one line
+
     def _handle(self, text: str) -> None:
         try:
-            if text.startswith("/"):
-                run_command(self, text)
-            elif text or (self.lines.is_interactive and self._shows_something_new()):
-                self.ask(text or None)
+            if found := find_command(text):
+                command, argument = found
+                command.run(self, argument)
+            else:
+                self._handle_question(text)
         except PaloError as error:
-            print_error(str(error))
-            self._exit_code = 0 if self.lines.is_interactive else EXIT_FAILED
+            self._report(error, text)
+
+    def _handle_question(self, text: str) -> None:
+        typed = split_line(text, open_names=self._names)
+        if typed.missing and (name := re.match(r"/\w+(?!\S)", text)):
+            raise ArgumentError(f"{name[0]} is not a command, and no file has this path; /help lists the commands")
+        paths = (*typed.missing, *typed.images)
+        if paths:
+            self.show_images(paths)
+        if typed.question or (not paths and self.lines.is_interactive and self._shows_something_new()):
+            self.ask(typed.question or None)
 
     def _shows_something_new(self) -> bool:
         return bool(self.chat.pending_images) or not self.chat.turns
+
+    def _report(self, error: PaloError, text: str) -> None:
+        if self.lines.is_interactive:
+            print_error(str(error))
+            return
+        print_error(f"{error} (line {self.lines.number} of stdin)")
+        self._exit_code = EXIT_FAILED
+        if self._printer.as_json and not find_command(text):
+            click.echo(to_json({"question": text, "error": str(error)}))
+
+    def _check_all_was_asked(self) -> None:
+        """Report what a pipe opened and asked nothing about, unless it is kept for another day."""
+        if self.lines.is_interactive or self.saver.path is not None:
+            return
+        if self._unasked:
+            names = ", ".join(self._unasked)
+            print_error(f"{names}: expected a question on stdin, got none; `palo-cpp describe` needs none")
+            self._exit_code = EXIT_FAILED
+        elif not self.lines.number:
+            warn("stdin held no question")
+
+    # ---- images and questions
+
+    def show_images(self, paths: Sequence[str], *, start_again: bool = False) -> None:
+        """Show images with the next question.
+
+        Args:
+            paths: where they are; one that the conversation shows already is not added again.
+            start_again: forget the turns and the images so far.
+
+        Raises:
+            ImageError: one of them cannot be read; the conversation stays as it was.
+        """
+        n_before = self._n_images()
+        self._open_images(paths, start_again=start_again)
+        n_images = self._n_images()
+        if start_again:
+            notice(f"{_are_open(paths)}; the conversation starts again.")
+        elif n_images == n_before:
+            notice(f"{_are_open(paths)} already.")
+        elif n_before:
+            shown = "shows it too" if len(paths) == 1 else "shows them too"
+            notice(f"{_are_open(paths)}; the next question {shown}. Images so far: {n_images}; /image starts again.")
+        else:
+            notice(f"{_are_open(paths)}.")
+
+    def _open_images(self, paths: Sequence[str], *, start_again: bool = False) -> None:
+        pending_before = list(self.chat.pending_images)
+        try:
+            for path in paths:
+                self.chat.add_image(path, if_new=not start_again)
+        except PaloError:
+            self.chat.pending_images[:] = pending_before
+            raise
+        if start_again:
+            added = self.chat.pending_images[len(pending_before) :]
+            self.chat.clear()
+            self.chat.pending_images[:] = added
+            self._names, self._unasked = [], []
+        names = [_name(path) for path in paths]
+        self._names += names
+        self._unasked += names
+
+    def _n_images(self) -> int:
+        return len(self.chat.pending_images) + sum(len(turn.images) for turn in self.chat.turns)
 
     def ask(self, question: str | None, *, instead: bool = False) -> None:
         """Ask and print the answer.
@@ -178,18 +253,22 @@ class ChatLoop:
             question: None asks for a description.
             instead: replace the last question.
         """
+        if question and not self._n_images():
+            warn(f"{NO_IMAGE}; /image PATH opens one")
         with Status() as status:
             stream = self.chat.stream(question, lang=self.language, instead=instead, **self._sampling.given())
-            answer = print_answer(
-                stream, direction_for(self.language, question), status, bidi=self._bidi, silent=self._as_json
-            )
+            answer = self._printer.print_pieces(stream, direction_for(self.language, question), status)
+        self._unasked.clear()
         self._was_stopped = answer is None
         if answer is None:
             notice("(stopped)")
-            return
-        warn_if_cut(answer)
-        warn_if_in_another_language(answer)
-        if self._as_json:
-            click.echo(to_json(answer.to_dict()))
-        elif self._show_timings:
-            print_timings(answer)
+        else:
+            self._printer.print_rest(answer, known=NO_IMAGE)
+
+
+def _are_open(paths: Sequence[str]) -> str:
+    return f"{', '.join(map(_name, paths))} {'is' if len(paths) == 1 else 'are'} open"
+
+
+def _name(path: str) -> str:
+    return "data URI" if path.lower().startswith("data:") else Path(path).name or path

@@ -9,15 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from palo_cpp.cli import open_model
-from palo_cpp.cli.answering import (
-    direction_for,
-    print_answer,
-    print_timings,
-    to_json,
-    warn_if_any_cut,
-    warn_if_cut,
-    warn_if_in_another_language,
-)
+from palo_cpp.cli.answering import AnswerPrinter, direction_for, to_json, to_object, warn_about_all
+from palo_cpp.cli.arguments import image_from
 from palo_cpp.cli.bidi import terminal_bidi
 from palo_cpp.cli.console import AnswerWriter, Status, is_dumb, is_terminal
 from palo_cpp.cli.group import EXIT_FAILED, print_error
@@ -140,7 +133,7 @@ def _write_page(file: str, images: list[DescribedImage], model: str) -> None:
 def _as_object(image: DescribedImage) -> dict[str, object]:
     if image.error:
         return {"image": image.name, "error": image.error}
-    return {"image": image.name, "answers": {code: answer.to_dict() for code, answer in image.answers.items()}}
+    return {"image": image.name, "answers": {code: to_object(answer) for code, answer in image.answers.items()}}
 
 
 class _Describing:
@@ -182,7 +175,7 @@ class _Describing:
             self._describe(palo, image, alone)
         except PaloError as error:
             self.status.clear()
-            print_error(str(error) if image in str(error) else f"{image}: {error}")
+            print_error(str(error) if image.strip() in str(error) else f"{image}: {error}")
             self.images.append(DescribedImage(image, error=str(error)))
             return EXIT_FAILED
         return 0
@@ -190,7 +183,7 @@ class _Describing:
     def _describe(self, palo: Palo, image: str, alone: bool) -> None:
         from palo_cpp.cli.page import described
 
-        picture = open_model.image_from(image)
+        picture = image_from(image)
         if alone and len(self._languages) == 1 and not self._is_silent:
             answers = {self._languages[0]: self._stream(palo, picture)}
         else:
@@ -203,13 +196,11 @@ class _Describing:
     def _stream(self, palo: Palo, picture: str | bytes) -> Answer:
         language = self._languages[0]
         stream = palo.stream(picture, lang=language, **self._sampling.given())
-        answer = print_answer(stream, direction_for(language, None), self.status, bidi=self._bidi)
+        printer = AnswerPrinter(False, self._show_timings, self._bidi)
+        answer = printer.print_pieces(stream, direction_for(language, None), self.status)
         if answer is None:
             raise KeyboardInterrupt
-        warn_if_cut(answer)
-        warn_if_in_another_language(answer)
-        if self._show_timings:
-            print_timings(answer)
+        printer.print_rest(answer)
         return answer
 
     def _print(self, image: str, answers: dict[str, Answer]) -> None:
@@ -219,9 +210,7 @@ class _Describing:
                 writer = AnswerWriter(LANGUAGES[code].direction, self._bidi)
                 writer.write(answer.text)
                 writer.finish()
-        warn_if_any_cut(answers)
-        for answer in answers.values():
-            warn_if_in_another_language(answer)
+        warn_about_all(answers)
 
     def _print_table(self, image: str, answers: dict[str, Answer]) -> bool:
         """Print a table if stdout is a terminal that can show one; return whether it was."""

@@ -1,10 +1,12 @@
-"""Lines that a user types or pipes in: editing, history, several lines between triple quotes."""
+"""Lines that a user types or pipes in: editing, history, Tab, several lines pasted or between triple quotes."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -16,18 +18,34 @@ QUOTES = '"""'
 HISTORY_LENGTH = 1000
 # glibc and musl, glibc before 2.35 where it was installed, macOS.
 UTF8_LOCALES = ("C.UTF-8", "en_US.UTF-8", "UTF-8")
+# Text in UTF-8; and a pasted text as one input, whatever lines and tabs are in it, which Python switches off.
+_SETTINGS = ("set input-meta on", "set output-meta on", "set convert-meta off", "set enable-bracketed-paste on")
 
 
 class LineInput:
     """Reads questions and commands from stdin.
 
+    Args:
+        is_command: whether a line is a command; lines that are pasted at once are one question, unless one of them is.
+        complete: where the word before the cursor begins, and what may replace it, given the line up to the cursor.
+
     Attributes:
         is_interactive: whether a person types; then there are prompts, and editing and history where stdout is a
             terminal too.
+        number: of the line on which the text that was read last begins, from 1.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        is_command: Callable[[str], bool] = lambda _: False,
+        complete: Callable[[str], tuple[int, list[str]]] = lambda before: (len(before), []),
+    ) -> None:
         self.is_interactive = is_terminal(sys.stdin)
+        self.number = 0
+        self._n_lines = 0
+        self._is_command = is_command
+        self._complete = complete
+        self._pasted: deque[str] = deque()
         self._edits = self.is_interactive and is_terminal(sys.stdout)
         self._readline = _load_readline() if self._edits else None
         self._history = history_file()
@@ -37,6 +55,7 @@ class LineInput:
             with contextlib.suppress(OSError):  # no history yet, or it may not be read
                 self._readline.read_history_file(self._history)
             self._readline.set_history_length(HISTORY_LENGTH)
+            self._readline.set_completer(_Completer(self._readline, self._complete))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -47,7 +66,7 @@ class LineInput:
                 self._history.chmod(0o600)
 
     def read(self) -> str | None:
-        """Read one line, or everything between two triple quotes.
+        """Read one line, what was pasted at once, or everything between two triple quotes.
 
         Returns:
             The text without surrounding white space; None at the end of the input.
@@ -55,9 +74,16 @@ class LineInput:
         Raises:
             KeyboardInterrupt: Ctrl-C at the prompt.
         """
-        line = self._line(PROMPT)
-        if line is None or not line.lstrip().startswith(QUOTES):
-            return None if line is None else line.strip()
+        line = self._pasted.popleft() if self._pasted else self._line(PROMPT)
+        self.number = self._n_lines
+        if line is None:
+            return None
+        if not line.lstrip().startswith(QUOTES):
+            lines = line.split("\n")
+            if not any(map(self._is_command, lines)):
+                return line.strip()
+            self._pasted.extend(lines[1:])
+            return lines[0].strip()
         text = line.lstrip()[len(QUOTES) :]
         while not text.rstrip().endswith(QUOTES):
             more = self._line(CONTINUED_PROMPT)
@@ -86,14 +112,38 @@ class LineInput:
     def _line(self, prompt: str) -> str | None:
         if self._edits:
             try:
-                return input(prompt)
+                return self._as_one_entry(input(prompt))
             except EOFError:
                 print(file=sys.stderr)
                 return None
         if self.is_interactive:
             print(prompt, end="", file=sys.stderr, flush=True)
         line = sys.stdin.readline()
+        self._n_lines += bool(line)
         return line.removeprefix("\ufeff").rstrip("\r\n") if line else None
+
+    def _as_one_entry(self, line: str) -> str:
+        """Keep pasted lines together in the history, whose file has an entry a line."""
+        readline = self._readline
+        if readline and "\n" in line and (n_entries := readline.get_current_history_length()):
+            readline.replace_history_item(n_entries - 1, " ".join(line.split()))
+        return line
+
+
+class _Completer:
+    """Completes for readline, which asks for one text after the other, from the last white space on."""
+
+    def __init__(self, readline: ModuleType, complete: Callable[[str], tuple[int, list[str]]]) -> None:
+        self._readline = readline
+        self._complete = complete
+        self._texts: list[str] = []
+
+    def __call__(self, _word: str, state: int) -> str | None:
+        if state == 0:
+            before = self._readline.get_line_buffer()[: self._readline.get_endidx()]
+            start, texts = self._complete(before)
+            self._texts = [(before[:start] + text)[self._readline.get_begidx() :] for text in texts]
+        return self._texts[state] if state < len(self._texts) else None
 
 
 def history_file() -> Path:
@@ -112,8 +162,10 @@ def _load_readline() -> ModuleType | None:
         import readline
     except ImportError:  # Windows: the console edits lines by itself
         return None
-    for setting in ("set input-meta on", "set output-meta on", "set convert-meta off"):
+    tab = "bind ^I rl_complete" if "libedit" in (readline.__doc__ or "") else "tab: complete"
+    for setting in (*_SETTINGS, tab):
         readline.parse_and_bind(setting)
+    readline.set_completer_delims(" \t\n")
     return readline
 
 

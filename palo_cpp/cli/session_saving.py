@@ -33,20 +33,15 @@ class SessionSaver:
         self._saved: Any = None
         self._saved_kv = False
 
-    def begin(self, palo: Palo, image: str | None) -> Chat:
+    def begin(self, palo: Palo) -> Chat:
         """Continue the chat in the file if there is one, or begin a new one.
 
-        An image that the chat has not shown yet is added to it: its turns and the file's content stay.
-
         Raises:
-            PaloError: the file or the image cannot be read.
+            PaloError: the file cannot be read.
         """
         if self.path is None or not self.path.exists():
-            return palo.chat(image)
-        chat = self.load(palo, self.path)
-        if image is not None and chat.add_image(image, if_new=True):
-            notice(f"{Path(image).name} is added to the conversation: the next question shows it.")
-        return chat
+            return palo.chat()
+        return self.load(palo, self.path)
 
     def load(self, palo: Palo, path: Path) -> Chat:
         """Open another chat; if one is being saved, that file is kept up to date from now on.

@@ -179,8 +179,9 @@ def test_ask_as_json(code):
     said = json.loads(result.stdout)
     assert set(said) == {
         *("text", "token_ids", "finish_reason", "language", "language_detected", "language_ok"),
-        *("timings", "inputs", "n_turns_dropped"),
+        *("timings", "inputs", "n_turns_dropped", "warnings"),
     }
+    assert said["warnings"] == []
     assert (said["text"], said["language"], said["finish_reason"]) == (ANSWERS[code], code, "stop")
     assert said["inputs"]["images"][0]["size"] == [640, 480]
 

@@ -68,8 +68,10 @@ class FakePalo:
         self.images.append(image)
 
     def chat(self, image: Any = None, *, lang: str | None = None) -> FakeChat:
-        self.open_image(image)
-        return FakeChat(self, lang, pending_images=[] if image is None else [image])
+        chat = FakeChat(self, lang)
+        if image is not None:
+            chat.add_image(image)
+        return chat
 
     def load_chat(self, path: Path) -> FakeChat:
         """What `FakeChat.save` wrote: a pickle, for it is a test's own."""
@@ -87,7 +89,7 @@ class FakePalo:
 
     def describe(self, image: Any, *, lang: list[str], **options: Any) -> dict[str, Answer]:
         self.open_image(image)
-        return {code: FakeChat(self, code).stream(**options).read() for code in lang}
+        return {code: FakeChat(self, code, pending_images=[image]).stream(**options).read() for code in lang}
 
 
 @dataclass
@@ -114,6 +116,7 @@ class FakeChat:
         self.palo.asked.append(
             {"question": question, "lang": code, **mode, **options, **({"instead": True} if instead else {})}
         )
+        shown = (*(image for turn in self.turns for image in turn.images), *self.pending_images)
         pieces = self.palo.pieces if self.palo.pieces is not None else list(ANSWERS[code or "en"])
         said: list[str] = []
 
@@ -127,19 +130,18 @@ class FakeChat:
         def finish(was_cut: bool) -> Answer:
             reason = "cancelled" if was_cut else self.palo.finish_reason
             if said:
-                self.turns[len(self.turns) - instead :] = [Turn(question or "", "".join(said), asked=question)]
+                images = (*(self.turns[-1].images if instead else ()), *self.pending_images)
+                turn = Turn(question or "", "".join(said), images=images, asked=question)
+                self.turns[len(self.turns) - instead :] = [turn]
                 self.pending_images.clear()
-            return replace(answer("".join(said), code), finish_reason=reason, token_ids=tuple(range(len(said))))
+            made = answer("".join(said), code, n_images=len(shown))
+            return replace(made, finish_reason=reason, token_ids=tuple(range(len(said))))
 
         return AnswerStream(speak(), finish)
 
-    def set_image(self, image: Any) -> None:
-        self.palo.open_image(image)
-        self.turns, self.pending_images = [], [image]
-
     def add_image(self, image: Any, *, if_new: bool = False) -> bool:
         self.palo.open_image(image)
-        if if_new and image in self.pending_images:
+        if if_new and image in (*self.pending_images, *(shown for turn in self.turns for shown in turn.images)):
             return False
         self.pending_images.append(image)
         return True
@@ -154,10 +156,13 @@ class FakeChat:
         pass
 
     def undo(self) -> Turn:
-        return self.turns.pop()
+        turn = self.turns.pop()
+        self.pending_images[:0] = turn.images
+        return turn
 
     def clear(self) -> None:
         self.palo.n_cleared += 1
+        self.pending_images[:0] = [image for turn in self.turns for image in turn.images]
         self.turns.clear()
 
     def prepare(self) -> None:
@@ -167,12 +172,12 @@ class FakeChat:
         return ContextUse(100 * len(self.turns), 2048, lang or "en", 300)
 
 
-def answer(text: str, code: str | None) -> Answer:
+def answer(text: str, code: str | None, *, n_images: int = 1) -> Answer:
     """An answer as the library makes it."""
     assert code is None or code in LANGUAGES
     image = InputImage((640, 480), "pad", 144, "hash")
     timings = Timings(image_s=0.25, encode_s=1.0, prefill_s=0.5, decode_s=2.0, n_prompt_tokens=190, n_generated=24)
-    return Answer(text, (1, 2, 3), "stop", code, timings, Inputs("USER: <image>\n... ASSISTANT:", (image,)))
+    return Answer(text, (1, 2, 3), "stop", code, timings, Inputs("USER: <image>\n... ASSISTANT:", (image,) * n_images))
 
 
 def install(monkeypatch: Any) -> FakePalo:

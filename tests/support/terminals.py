@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import select
+import struct
 import subprocess
 import sys
 import termios
@@ -22,9 +23,9 @@ class Terminal:
         "fake = fake_palo.FakePalo(during=lambda n: time.sleep(pause_s)); open_model.open_palo = lambda _: fake; main()"
     )
 
-    def __init__(self, *arguments, **env):
+    def __init__(self, *arguments, n_columns=120, **env):
         self.master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, b"\x1e\x00\x78\x00\x00\x00\x00\x00")  # 30 lines of 120 columns
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, n_columns, 0, 0))
         code = [sys.executable, "-c", self.CODE, str(Path(__file__).parent), "chat", *arguments]
         env = {**os.environ, "TERM": "xterm", "LC_ALL": "C", "NO_COLOR": "1", "PAUSE_S": "0", **env}
         self.process = subprocess.Popen(code, stdin=slave, stdout=slave, stderr=slave, env=env, start_new_session=True)
