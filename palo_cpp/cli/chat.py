@@ -11,6 +11,7 @@ from palo_cpp.cli.answering import AnswerPrinter
 from palo_cpp.cli.arguments import STDIN, image_from
 from palo_cpp.cli.chat_commands import commands_help, find_command
 from palo_cpp.cli.chat_loop import ChatLoop
+from palo_cpp.cli.completion import completions
 from palo_cpp.cli.line_input import LineInput
 from palo_cpp.cli.options import (
     ModelOptions,
@@ -88,6 +89,6 @@ def command(
     loop = ChatLoop(
         model, sampling, language, AnswerPrinter(as_json, show_timings, bidi), SessionSaver(session, with_kv=with_kv)
     )
-    lines = LineInput(is_command=lambda line: find_command(line) is not None)
+    lines = LineInput(is_command=lambda line: find_command(line) is not None, complete=completions)
     with loop, lines:
         return loop.run(paths, lines)

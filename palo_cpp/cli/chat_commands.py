@@ -179,7 +179,7 @@ COMMANDS = (
 )
 OTHER_HELP = """\
 A path typed or dropped anywhere in a line does the same as /add, and the rest of the line is the question.
-Three quotation marks (\""") begin and end a question of several lines.
+Tab completes commands and paths. Three quotation marks (\""") begin and end a question of several lines.
 Ctrl-C stops an answer."""
 
 _BY_NAME = {name: command for command in COMMANDS for name in (command.name, *command.aliases)}
