@@ -1,4 +1,4 @@
-"""`palo-cpp describe`: images in, descriptions out, in any of the ten languages or in all."""
+"""`palo-cpp describe`: images in, descriptions out, in any language that the model has or in all."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ STDOUT = "-"
 @debug_option
 def command(
     images: tuple[str, ...],
-    languages: list[str],
+    languages: list[str] | None,
     page_file: str | None,
     model: ModelOptions,
     sampling: SamplingOptions,
@@ -145,7 +145,7 @@ class _Describing:
 
     def __init__(
         self,
-        languages: list[str],
+        languages: list[str] | None,
         sampling: SamplingOptions,
         bidi: BidiChoice,
         *,
@@ -183,18 +183,17 @@ class _Describing:
     def _describe(self, palo: Palo, image: str, alone: bool) -> None:
         from palo_cpp.cli.page import described
 
-        picture = image_from(image)
-        if alone and len(self._languages) == 1 and not self._is_silent:
-            answers = {self._languages[0]: self._stream(palo, picture)}
+        picture, languages = image_from(image), self._languages or list(palo.languages)
+        if alone and len(languages) == 1 and not self._is_silent:
+            answers = {languages[0]: self._stream(palo, picture, languages[0])}
         else:
             with shown_stages(self.status.show):
-                answers = palo.describe(picture, lang=self._languages, **self._sampling.given())
+                answers = palo.describe(picture, lang=languages, **self._sampling.given())
             self.status.clear()
             self._print(image, answers)
         self.images.append(described(image, answers, picture if self._wants_pictures else None))
 
-    def _stream(self, palo: Palo, picture: str | bytes) -> Answer:
-        language = self._languages[0]
+    def _stream(self, palo: Palo, picture: str | bytes, language: str) -> Answer:
         stream = palo.stream(picture, lang=language, **self._sampling.given())
         printer = AnswerPrinter(False, self._show_timings, self._bidi)
         answer = printer.print_pieces(stream, direction_for(language, None), self.status)

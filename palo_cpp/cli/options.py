@@ -13,7 +13,7 @@ from click.types import StringParamType
 
 from palo_cpp.decoding.options import DEFAULT_LANG_MODE, LANG_MODES
 from palo_cpp.errors import ArgumentError
-from palo_cpp.languages.languages import LANGUAGES, get_language
+from palo_cpp.languages.languages import get_language
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -58,10 +58,10 @@ def to_code(_ctx: click.Context, _parameter: click.Parameter, name: str | None) 
         raise click.BadParameter(str(error)) from error
 
 
-def to_codes(ctx: click.Context, parameter: click.Parameter, names: str) -> list[str]:
-    """Turn names with commas between them, or `all`, into codes, each once."""
+def to_codes(ctx: click.Context, parameter: click.Parameter, names: str) -> list[str] | None:
+    """Turn names with commas between them into codes, each once; `all` into None: all that the model has."""
     if names.strip().casefold() == "all":
-        return list(LANGUAGES)
+        return None
     # Who types Arabic, Urdu or Chinese has these commas on the keyboard.
     each = filter(str.strip, re.split("[,،、，]", names))
     codes = [code for name in each if (code := to_code(ctx, parameter, name))]

@@ -13,7 +13,7 @@ from palo_cpp.cli.options import debug_option, json_option
 from palo_cpp.errors import ModelNotFoundError, PaloError
 
 if TYPE_CHECKING:
-    from palo_cpp.convert.summary import Summary
+    from palo_cpp.models.show import Summary
 
 EXAMPLES = """\b
 Examples:

@@ -151,9 +151,9 @@ def test_debugging_shows_everything(monkeypatch):
 def test_stages_reach_the_status_line():
     stages = []
     with shown_warnings(is_debugging=False), shown_stages(stages.append):
-        logging.getLogger("palo_cpp.chat.answer_run").info("encoding the image")
-        logging.getLogger("palo_cpp.chat.answer_run").debug("detail")
-    logging.getLogger("palo_cpp.chat.answer_run").info("afterwards")
+        logging.getLogger("palo_cpp.chat.stages").info("encoding the image")
+        logging.getLogger("palo_cpp.chat.stages").debug("detail")
+    logging.getLogger("palo_cpp.chat.stages").info("afterwards")
     assert stages == ["encoding the image"]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from palo_cpp.chat.answer import Answer, AnswerStream, InputImage, Inputs, Timings
 from palo_cpp.chat.context_budget import ContextUse
+from palo_cpp.chat.language_policy import verdict
 from palo_cpp.cli import open_model
 from palo_cpp.decoding.options import DEFAULT_LANG_MODE
 from palo_cpp.errors import ImageError, PaloError, SessionError
@@ -53,6 +54,7 @@ class FakePalo:
     n_cleared: int = 0
     n_prepared: int = 0
     name: str = "Fake & <Palo>"
+    languages: tuple[str, ...] = tuple(LANGUAGES)
     loaded: list[Any] = field(default_factory=list)
     saved: list[Any] = field(default_factory=list)
 
@@ -177,7 +179,9 @@ def answer(text: str, code: str | None, *, n_images: int = 1) -> Answer:
     assert code is None or code in LANGUAGES
     image = InputImage((640, 480), "pad", 144, "hash")
     timings = Timings(image_s=0.25, encode_s=1.0, prefill_s=0.5, decode_s=2.0, n_prompt_tokens=190, n_generated=24)
-    return Answer(text, (1, 2, 3), "stop", code, timings, Inputs("USER: <image>\n... ASSISTANT:", (image,) * n_images))
+    inputs = Inputs("USER: <image>\n... ASSISTANT:", (image,) * n_images)
+    detected, is_ok = verdict(text, code)
+    return Answer(text, (1, 2, 3), "stop", code, timings, inputs, language_detected=detected, language_ok=is_ok)
 
 
 def install(monkeypatch: Any) -> FakePalo:
