@@ -211,7 +211,7 @@ def instruction_sets() -> list[Finding]:
     from palo_cpp.ggml.llama_library import llama_library
 
     info = _cpu_info()
-    features = f"{info.get('flags', '')} {info.get('ImageEmbeddings', '')}".split()
+    features = f"{info.get('flags', '')} {info.get('Features', '')}".split()
     has = " ".join(name for name in CPU_FEATURES if name in features)
     available = ", ".join(getattr(core, "available_isas", lambda: ["ref"])())
     llama = llama_library().llama_print_system_info().decode("utf-8", "replace")

@@ -16,7 +16,7 @@ from nano.questions import GRAMMARS
 from palo_cpp import Palo
 from palo_cpp.languages.detection import detect_language
 from palo_cpp.languages.languages import LANGUAGES
-from palo_cpp.models.files import NANO_FOLDER, demo_notice, find_model
+from palo_cpp.models.files import NANO_FOLDER, find_model
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 UNKNOWN_IN_ENGLISH = "simple drawings"
@@ -45,7 +45,7 @@ def test_it_says_that_it_is_the_demo(caplog):
     with caplog.at_level(logging.WARNING, "palo_cpp"), Palo("nano") as palo:
         assert palo.name == "PALO-Nano"
     (record,) = caplog.records
-    assert record.getMessage() == demo_notice(palo.files.text)
+    assert record.getMessage() == palo.files.family.notice(palo.files.text)
     assert "only the demo" in record.getMessage() and "palo-cpp convert CHECKPOINT" in record.getMessage()
 
 
