@@ -3,7 +3,7 @@
 # and palo_settle_amx.
 find_package(OpenMP COMPONENTS CXX)
 
-file(GLOB PALO_BACKEND_SOURCES CONFIGURE_DEPENDS csrc/ggml_backend/*.cpp)
+file(GLOB PALO_BACKEND_SOURCES CONFIGURE_DEPENDS csrc/ggml_backend/*.cpp csrc/ggml_backend/ops/*.cpp)
 list(FILTER PALO_BACKEND_SOURCES EXCLUDE REGEX "/library\\.cpp$")
 add_library(palo_backend STATIC ${PALO_BACKEND_SOURCES})
 target_link_libraries(palo_backend PUBLIC palo_kernels llama_cpp::ggml)

@@ -4,7 +4,7 @@
 
 #include "ggml_backend/buffer.h"
 #include "ggml_backend/ggml_abi.h"
-#include "ggml_backend/operations.h"
+#include "ggml_backend/ops/operations.h"
 #include "ggml_backend/read_speed.h"
 #include "ggml_backend/settings.h"
 #include "ggml_backend/stream.h"

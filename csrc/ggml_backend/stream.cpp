@@ -7,7 +7,7 @@
 
 #include "ggml_backend/ggml_abi.h"
 #include "ggml_backend/log.h"
-#include "ggml_backend/operations.h"
+#include "ggml_backend/ops/operations.h"
 #include "kernels/thread_pool.h"
 
 namespace palo::backend {

@@ -14,7 +14,7 @@
 #include "check.h"
 #include "ggml_backend/device.h"
 #include "ggml_backend/ggml_abi.h"
-#include "ggml_backend/operations.h"
+#include "ggml_backend/ops/operations.h"
 
 namespace {
 

@@ -1,7 +1,7 @@
 // Attention over the KV cache.
 #pragma once
 
-#include "ggml_backend/operations.h"
+#include "ggml_backend/ops/operations.h"
 
 namespace palo::backend {
 

@@ -1,5 +1,5 @@
 // The steps that look at one row at a time: RMS norm, products and sums of elements, SwiGLU.
-#include "ggml_backend/row_steps.h"
+#include "ggml_backend/ops/row_steps.h"
 
 #include <algorithm>
 #include <cstring>

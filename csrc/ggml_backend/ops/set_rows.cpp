@@ -1,4 +1,4 @@
-#include "ggml_backend/set_rows.h"
+#include "ggml_backend/ops/set_rows.h"
 
 #include <algorithm>
 

@@ -1,12 +1,12 @@
-#include "ggml_backend/operations.h"
+#include "ggml_backend/ops/operations.h"
 
 #include <utility>
 
-#include "ggml_backend/flash_attention.h"
-#include "ggml_backend/mul_mat.h"
-#include "ggml_backend/rope.h"
-#include "ggml_backend/row_steps.h"
-#include "ggml_backend/set_rows.h"
+#include "ggml_backend/ops/flash_attention.h"
+#include "ggml_backend/ops/mul_mat.h"
+#include "ggml_backend/ops/rope.h"
+#include "ggml_backend/ops/row_steps.h"
+#include "ggml_backend/ops/set_rows.h"
 
 namespace palo::backend {
 namespace {

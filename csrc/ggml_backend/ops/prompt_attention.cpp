@@ -1,4 +1,4 @@
-#include "ggml_backend/prompt_attention.h"
+#include "ggml_backend/ops/prompt_attention.h"
 
 #include <algorithm>
 

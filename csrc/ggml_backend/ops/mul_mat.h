@@ -3,7 +3,7 @@
 
 #include <ggml.h>
 
-#include "ggml_backend/operations.h"
+#include "ggml_backend/ops/operations.h"
 
 namespace palo::backend {
 

@@ -1,5 +1,5 @@
 // Rotary position embedding of neighbouring pairs (GGML_ROPE_TYPE_NORMAL), the kind that LLaMA has.
-#include "ggml_backend/rope.h"
+#include "ggml_backend/ops/rope.h"
 
 #include <algorithm>
 #include <cmath>

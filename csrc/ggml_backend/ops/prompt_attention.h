@@ -1,8 +1,8 @@
 // Attention of many queries at once, a prompt's: keys and values unpacked to f32 panels, then matrix products.
 #pragma once
 
-#include "ggml_backend/attention_tensors.h"
-#include "ggml_backend/operations.h"
+#include "ggml_backend/ops/attention_tensors.h"
+#include "ggml_backend/ops/operations.h"
 
 namespace palo::backend {
 

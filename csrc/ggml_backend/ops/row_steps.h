@@ -1,7 +1,7 @@
 // The steps that look at one row at a time (f32, dense).
 #pragma once
 
-#include "ggml_backend/operations.h"
+#include "ggml_backend/ops/operations.h"
 
 namespace palo::backend {
 

@@ -1,8 +1,8 @@
-#include "ggml_backend/flash_attention.h"
+#include "ggml_backend/ops/flash_attention.h"
 
-#include "ggml_backend/attention_tensors.h"
+#include "ggml_backend/ops/attention_tensors.h"
+#include "ggml_backend/ops/prompt_attention.h"
 #include "ggml_backend/packed_matrix.h"
-#include "ggml_backend/prompt_attention.h"
 #include "kernels/text_kernels.h"
 
 namespace palo::backend {

@@ -1,4 +1,4 @@
-#include "ggml_backend/mul_mat.h"
+#include "ggml_backend/ops/mul_mat.h"
 
 #include <algorithm>
 #include <array>
