@@ -18,7 +18,7 @@ namespace palo {
 constexpr int64_t Q8_GROUP = 64;
 
 struct BlockKernels;  // block_kernels.h
-struct TextKernels;   // text_kernels.h
+struct RowKernels;    // row_kernels.h
 
 struct KernelTable {
   const char* isa;
@@ -107,8 +107,8 @@ struct KernelTable {
   // Products with GGUF's block types, [N_BLOCK_TYPES]: see block_kernels.h.
   const BlockKernels* blocks;
 
-  // The steps between the products of a LLaMA layer: see text_kernels.h.
-  const TextKernels* text;
+  // Kernels over single rows: see row_kernels.h.
+  const RowKernels* rows;
 };
 
 namespace ref {

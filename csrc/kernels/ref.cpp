@@ -173,7 +173,7 @@ const KernelTable& kernel_table() {
       .layer_norm_q8 = layer_norm_q8,
       .linear_q8 = linear_q8,
       .blocks = block_kernels(),
-      .text = &text_kernels(),
+      .rows = &row_kernels(),
   };
   return table;
 }

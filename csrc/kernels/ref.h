@@ -22,7 +22,7 @@ void linear_q8(float* out, const uint8_t* x, const uint8_t* panels, const float*
                int64_t n_in, int64_t ldo);
 
 const BlockKernels* block_kernels();  // [N_BLOCK_TYPES]
-const TextKernels& text_kernels();
+const RowKernels& row_kernels();
 
 // LayerNorm's statistics of one row.
 struct RowMoments {

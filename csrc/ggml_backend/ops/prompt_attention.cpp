@@ -4,7 +4,7 @@
 
 #include "ggml_backend/packed_matrix.h"
 #include "ggml_backend/parallel.h"
-#include "kernels/text_kernels.h"
+#include "kernels/row_kernels.h"
 
 namespace palo::backend {
 namespace {
@@ -46,7 +46,7 @@ struct HeadGroup {
   const float* unpacked(const ggml_tensor& cells, int64_t head, int64_t first, int64_t n) const {
     float* out = worker_scratch();
     for (int64_t i = 0; i < n; ++i) {
-      kernels_in_use().text->from_halves(out + i * x.head_size(), cell(cells, head, first + i), x.head_size());
+      kernels_in_use().rows->from_halves(out + i * x.head_size(), cell(cells, head, first + i), x.head_size());
     }
     return out;
   }
@@ -105,7 +105,7 @@ struct HeadGroup {
     kernels.linear(scores, x.query_row(first, head, stream), key_panels + group_head * key_size(), nullptr, n, n_cells,
                    x.head_size(), ld, ldq);
     for (int64_t i = 0; i < n; ++i) {
-      kernels.text->masked_softmax(scores + i * ld, x.mask_row(first + i, head, stream), n_cells, x.scale());
+      kernels.rows->masked_softmax(scores + i * ld, x.mask_row(first + i, head, stream), n_cells, x.scale());
     }
     for (int64_t d = 0; d < x.head_size(); d += panel_width()) {
       kernels.linear(out + d, scores, value_panels + group_head * value_size() + d * x.n_cells(), nullptr, n,

@@ -6,7 +6,7 @@
 #include <cstring>
 
 #include "ggml_backend/packed_matrix.h"
-#include "kernels/text_kernels.h"
+#include "kernels/row_kernels.h"
 
 namespace palo::backend {
 namespace {
@@ -59,7 +59,7 @@ void rotate_token(const ggml_tensor& node, const float* angles, int32_t n_dims, 
     const auto* in =
         reinterpret_cast<const float*>(static_cast<const char*>(x.data) + head * x.nb[1] + token * x.nb[2]);
     auto* out = reinterpret_cast<float*>(static_cast<char*>(node.data) + head * node.nb[1] + token * node.nb[2]);
-    kernels_in_use().text->rotate_pairs(out, in, angles, angles + n_dims / 2, n_dims / 2);
+    kernels_in_use().rows->rotate_pairs(out, in, angles, angles + n_dims / 2, n_dims / 2);
     if (in != out) std::copy(in + n_dims, in + node.ne[0], out + n_dims);
   }
 }

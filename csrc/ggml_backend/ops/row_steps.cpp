@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "ggml_backend/packed_matrix.h"
-#include "kernels/text_kernels.h"
+#include "kernels/row_kernels.h"
 
 namespace palo::backend {
 namespace {
@@ -50,7 +50,7 @@ int plan_rms_norm(Plan& plan, ggml_tensor* const* nodes, int) {
   float eps;
   std::memcpy(&eps, node.op_params, sizeof(eps));
   return plan_rows(plan, node, [&node, eps](int64_t r) {
-    kernels_in_use().text->rms_norm(row(node, r), row(*node.src[0], r), nullptr, node.ne[0], eps);
+    kernels_in_use().rows->rms_norm(row(node, r), row(*node.src[0], r), nullptr, node.ne[0], eps);
   });
 }
 
@@ -64,7 +64,7 @@ bool supports_pair(const ggml_tensor& node) {
 int plan_multiply(Plan& plan, ggml_tensor* const* nodes, int) {
   const ggml_tensor& node = *nodes[0];
   return plan_rows(plan, node, [&node](int64_t r) {
-    kernels_in_use().text->multiply(row(node, r), row(*node.src[0], r), other_row(*node.src[1], r), node.ne[0]);
+    kernels_in_use().rows->multiply(row(node, r), row(*node.src[0], r), other_row(*node.src[1], r), node.ne[0]);
   });
 }
 
@@ -84,7 +84,7 @@ bool supports_swiglu(const ggml_tensor& node) {
 int plan_swiglu(Plan& plan, ggml_tensor* const* nodes, int) {
   const ggml_tensor& node = *nodes[0];
   return plan_rows(plan, node, [&node](int64_t r) {
-    kernels_in_use().text->swiglu(row(node, r), row(*node.src[0], r), row(*node.src[1], r), node.ne[0]);
+    kernels_in_use().rows->swiglu(row(node, r), row(*node.src[0], r), row(*node.src[1], r), node.ne[0]);
   });
 }
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "ggml_backend/packed_matrix.h"
-#include "kernels/text_kernels.h"
+#include "kernels/row_kernels.h"
 
 namespace palo::backend {
 namespace {
@@ -36,7 +36,7 @@ int plan_set_rows(Plan& plan, ggml_tensor* const* nodes, int) {
               const int64_t end = std::min(n_rows, (task + 1) * n_task_rows);
               for (int64_t r = task * n_task_rows; r < end; ++r) {
                 const auto* row = reinterpret_cast<const float*>(static_cast<const char*>(x.data) + r * x.nb[1]);
-                kernels_in_use().text->to_halves(static_cast<uint8_t*>(node.data) + cells[r] * node.nb[1], row,
+                kernels_in_use().rows->to_halves(static_cast<uint8_t*>(node.data) + cells[r] * node.nb[1], row,
                                                  node.ne[0]);
               }
             }});

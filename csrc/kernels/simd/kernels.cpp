@@ -37,7 +37,7 @@ constexpr int64_t LANES = 16;
 #include "kernels/simd/linear.h"
 #include "kernels/simd/linear_q8.h"
 #include "kernels/simd/quantize.h"
-#include "kernels/simd/text.h"
+#include "kernels/simd/rows.h"
 
 #define PALO_NAME_OF(isa) #isa
 #define PALO_ISA_NAME(isa) PALO_NAME_OF(isa)
@@ -73,7 +73,7 @@ const KernelTable& kernel_table() {
       .layer_norm_q8 = layer_norm_q8,
       .linear_q8 = linear_q8,
       .blocks = BLOCK_KERNELS,
-      .text = &TEXT_KERNELS,
+      .rows = &ROW_KERNELS,
   };
   return TABLE;
 }

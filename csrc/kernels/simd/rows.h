@@ -1,8 +1,8 @@
-// The steps between the products of a LLaMA layer (text_kernels.h).
+// Kernels over one row (row_kernels.h).
 #pragma once
 
+#include "kernels/row_kernels.h"
 #include "kernels/simd/elementwise.h"
-#include "kernels/text_kernels.h"
 
 namespace palo::PALO_SIMD_ISA {
 namespace {
@@ -199,7 +199,7 @@ void attend(float* out, float* weights, const float* query, const CacheRows& key
   }
 }
 
-constexpr TextKernels TEXT_KERNELS = {
+constexpr RowKernels ROW_KERNELS = {
     .rms_norm = rms_norm,
     .multiply = multiply,
     .swiglu = swiglu,

@@ -1,4 +1,4 @@
-// Plain versions of the steps between the products of a LLaMA layer (text_kernels.h), sums in double.
+// The row kernels of the portable instruction set (row_kernels.h): plain loops, sums in double.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -6,7 +6,7 @@
 
 #include "kernels/half.h"
 #include "kernels/ref.h"
-#include "kernels/text_kernels.h"
+#include "kernels/row_kernels.h"
 
 namespace palo::ref {
 namespace {
@@ -93,8 +93,8 @@ void attend(float* out, float* weights, const float* query, const CacheRows& key
 
 }  // namespace
 
-const TextKernels& text_kernels() {
-  static constexpr TextKernels KERNELS = {
+const RowKernels& row_kernels() {
+  static constexpr RowKernels KERNELS = {
       .rms_norm = rms_norm,
       .multiply = multiply,
       .swiglu = swiglu,

@@ -1,30 +1,30 @@
-// The steps between the products of a LLaMA layer: equal bits on every instruction set, close to "ref".
+// The kernels over one row: equal bits on every instruction set, close to "ref".
 #include <cmath>
 #include <cstring>
 #include <limits>
 
 #include "kernels/half.h"
-#include "kernels/text_kernels.h"
+#include "kernels/row_kernels.h"
 #include "simd_cases.h"
 
 namespace {
 
 using namespace simd_cases;
 using palo::CacheRows;
-using palo::TextKernels;
+using palo::RowKernels;
 
 constexpr int64_t SIZES[] = {1, 15, 16, 17, 63, 64, 65, 130, 2048};
 
 // Runs on every table: equal bits, within tolerance * (1 + |expected|) of ref.
 template <typename Run>
 void check(const Run& run, float tolerance) {
-  const std::vector<float> expected = run(*palo::ref::kernel_table().text);
-  const std::vector<float> first = run(*simd_tables().front()->text);
+  const std::vector<float> expected = run(*palo::ref::kernel_table().rows);
+  const std::vector<float> first = run(*simd_tables().front()->rows);
   for (size_t i = 0; i < expected.size(); ++i) {
     CHECK(std::abs(first[i] - expected[i]) <= tolerance * (1.0f + std::abs(expected[i])));
   }
   for (const KernelTable* kernels : simd_tables()) {
-    const std::vector<float> got = run(*kernels->text);
+    const std::vector<float> got = run(*kernels->rows);
     CHECK(got.size() == first.size() && are_equal_bits(got.data(), first.data(), first.size()));
   }
 }
@@ -34,7 +34,7 @@ TEST(rms_norm_on_every_isa) {
     for (const Values kind : {Values::NORMAL, Values::OUTLIER, Values::ZEROS}) {
       const std::vector<float> x = draw(n, 1, kind), weight = draw(n, 2);
       for (const float* w : {weight.data(), static_cast<const float*>(nullptr)}) {
-        const auto run = [&](const TextKernels& k) {
+        const auto run = [&](const RowKernels& k) {
           std::vector<float> out(n);
           k.rms_norm(out.data(), x.data(), w, n, 1e-5f);
           return out;
@@ -50,14 +50,14 @@ TEST(products_and_swiglu_on_every_isa) {
     for (const Values kind : {Values::NORMAL, Values::OUTLIER, Values::HUGE_ONES}) {
       const std::vector<float> a = draw(n, 1, kind), b = draw(n, 2);
       check(
-          [&](const TextKernels& k) {
+          [&](const RowKernels& k) {
             std::vector<float> out = a;
             k.multiply(out.data(), out.data(), b.data(), n);
             return out;
           },
           0.0f);
       check(
-          [&](const TextKernels& k) {
+          [&](const RowKernels& k) {
             std::vector<float> out = b;
             k.swiglu(out.data(), a.data(), out.data(), n);
             return out;
@@ -70,7 +70,7 @@ TEST(products_and_swiglu_on_every_isa) {
 TEST(rotate_pairs_on_every_isa) {
   for (const int64_t n_pairs : {1, 7, 8, 16, 33, 64}) {
     const std::vector<float> x = draw(2 * n_pairs, 1), cosines = draw(n_pairs, 2), sines = draw(n_pairs, 3);
-    const auto run = [&](const TextKernels& k) {
+    const auto run = [&](const RowKernels& k) {
       std::vector<float> out = x;
       k.rotate_pairs(out.data(), out.data(), cosines.data(), sines.data(), n_pairs);
       return out;
@@ -80,7 +80,7 @@ TEST(rotate_pairs_on_every_isa) {
 }
 
 // As floats, so that the comparison can be of bits: x [n] -> its halves.
-std::vector<float> halves_of(const TextKernels& k, const std::vector<float>& x) {
+std::vector<float> halves_of(const RowKernels& k, const std::vector<float>& x) {
   std::vector<uint16_t> halves(x.size());
   k.to_halves(reinterpret_cast<uint8_t*>(halves.data()), x.data(), static_cast<int64_t>(x.size()));
   std::vector<float> out;
@@ -97,7 +97,7 @@ TEST(halves_on_every_isa) {
     x.push_back(value);
     x.push_back(-value);
   }
-  check([&](const TextKernels& k) { return halves_of(k, x); }, 0.0f);
+  check([&](const RowKernels& k) { return halves_of(k, x); }, 0.0f);
 }
 
 TEST(every_half_is_the_half_of_its_float) {
@@ -120,7 +120,7 @@ struct Cache {
     for (Bytes* bytes : {&keys, &values}) {
       const std::vector<float> x = draw(n_cells * head_size, seed++);
       for (int64_t j = 0; j < n_cells; ++j) {
-        palo::ref::kernel_table().text->to_halves(bytes->data() + j * stride, x.data() + j * head_size, head_size);
+        palo::ref::kernel_table().rows->to_halves(bytes->data() + j * stride, x.data() + j * head_size, head_size);
       }
     }
   }
@@ -143,7 +143,7 @@ TEST(attention_on_every_isa) {
       for (int kind = -1; kind <= 4; ++kind) {
         const std::vector<uint16_t> mask = mask_of(n_cells, kind);
         const auto* mask_bytes = kind < 0 ? nullptr : reinterpret_cast<const uint8_t*>(mask.data());
-        const auto run = [&](const TextKernels& k) {
+        const auto run = [&](const RowKernels& k) {
           std::vector<float> out(head_size, -777.0f), weights(n_cells);
           k.attend(out.data(), weights.data(), query.data(), {cache.keys.data(), cache.stride},
                    {cache.values.data(), cache.stride}, mask_bytes, n_cells, head_size, 0.11f);
@@ -160,7 +160,7 @@ TEST(attention_never_reads_hidden_cells) {
   Cache cache(N_CELLS, HEAD_SIZE, 3);
   const std::vector<float> query = draw(HEAD_SIZE, 1);
   const std::vector<uint16_t> mask = mask_of(N_CELLS, 1);
-  const auto run = [&](const TextKernels& k) {
+  const auto run = [&](const RowKernels& k) {
     std::vector<float> out(HEAD_SIZE), weights(N_CELLS);
     k.attend(out.data(), weights.data(), query.data(), {cache.keys.data(), cache.stride},
              {cache.values.data(), cache.stride}, reinterpret_cast<const uint8_t*>(mask.data()), N_CELLS, HEAD_SIZE,
@@ -168,12 +168,12 @@ TEST(attention_never_reads_hidden_cells) {
     return out;
   };
   std::vector<std::vector<float>> clean;
-  for (const KernelTable* kernels : simd_tables()) clean.push_back(run(*kernels->text));
+  for (const KernelTable* kernels : simd_tables()) clean.push_back(run(*kernels->rows));
   for (int64_t j = 1; j < N_CELLS; j += 3) {
     std::memset(cache.keys.data() + j * cache.stride, 0x7E, 2 * HEAD_SIZE);  // NaN
     std::memset(cache.values.data() + j * cache.stride, 0x7E, 2 * HEAD_SIZE);
   }
-  for (size_t i = 0; i < clean.size(); ++i) CHECK(run(*simd_tables()[i]->text) == clean[i]);
+  for (size_t i = 0; i < clean.size(); ++i) CHECK(run(*simd_tables()[i]->rows) == clean[i]);
 }
 
 }  // namespace

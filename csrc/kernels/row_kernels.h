@@ -1,5 +1,5 @@
-// The steps between the matrix products of a LLaMA layer, which the ggml backend runs: with them a token is one graph
-// of ours, not one of many pieces that two backends hand to each other.
+// Kernels over one row of values: norm, products, rotation, conversion to and from binary16, and attention of one query
+// over cells cached in binary16.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@ struct CacheRows {
 };
 
 // Contract as in kernel_table.h: one thread, no allocation, equal bits on every instruction set but "ref".
-struct TextKernels {
+struct RowKernels {
   // out[c] = x[c] / sqrt(mean(x^2) + eps) * weight[c]; out, x [n]; weight [n] or nullptr (ones); out may be x.
   void (*rms_norm)(float* out, const float* x, const float* weight, int64_t n, float eps);
 
