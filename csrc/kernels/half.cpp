@@ -2,6 +2,7 @@
 
 #include <bit>
 #include <cmath>
+#include <cstring>
 
 namespace palo {
 
@@ -12,6 +13,12 @@ float half_to_float(uint16_t half) {
     return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(static_cast<float>(fraction) * 0x1p-24f));
   const uint32_t rebiased = exponent == 31 ? 255 : exponent + 127 - 15;
   return std::bit_cast<float>(sign | rebiased << 23 | fraction << 13);
+}
+
+float read_half(const uint8_t* p) {
+  uint16_t half;
+  std::memcpy(&half, p, sizeof(half));
+  return half_to_float(half);
 }
 
 uint16_t float_to_half(float x) {

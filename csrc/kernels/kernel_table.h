@@ -17,8 +17,9 @@ namespace palo {
 // spoils the resolution of few others.
 constexpr int64_t Q8_GROUP = 64;
 
-struct BlockKernels;  // block_kernels.h
-struct RowKernels;    // row_kernels.h
+struct BlockKernels;    // block_kernels.h
+struct CacheAttention;  // cache_attention.h
+struct RowKernels;      // row_kernels.h
 
 struct KernelTable {
   const char* isa;
@@ -109,6 +110,9 @@ struct KernelTable {
 
   // Kernels over single rows: see row_kernels.h.
   const RowKernels* rows;
+
+  // Attention over cached keys and values: see cache_attention.h.
+  const CacheAttention* cache_attention;
 };
 
 namespace ref {

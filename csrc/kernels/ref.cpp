@@ -174,6 +174,7 @@ const KernelTable& kernel_table() {
       .linear_q8 = linear_q8,
       .blocks = block_kernels(),
       .rows = &row_kernels(),
+      .cache_attention = &cache_attention(),
   };
   return table;
 }

@@ -29,11 +29,7 @@ class PanelBlock {
   PanelBlock(const uint8_t* block, int64_t output, const BlockLayout& layout)
       : block_(block), output_(output), layout_(layout) {}
 
-  float half(int64_t i) const {
-    uint16_t value;
-    std::memcpy(&value, block_ + layout_.halves_at * WIDTH + (i * WIDTH + output_) * 2, sizeof(value));
-    return half_to_float(value);
-  }
+  float half(int64_t i) const { return read_half(block_ + layout_.halves_at * WIDTH + (i * WIDTH + output_) * 2); }
   // Byte i of the block's words.
   uint8_t byte(int64_t i) const { return block_[layout_.words_at * WIDTH + (i / 4 * WIDTH + output_) * 4 + i % 4]; }
 

@@ -1,8 +1,6 @@
 // The row kernels of the portable instruction set (row_kernels.h): plain loops, sums in double.
-#include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 
 #include "kernels/half.h"
 #include "kernels/ref.h"
@@ -10,12 +8,6 @@
 
 namespace palo::ref {
 namespace {
-
-float read_half(const uint8_t* p) {
-  uint16_t half;
-  std::memcpy(&half, p, sizeof(half));
-  return half_to_float(half);
-}
 
 void rms_norm(float* out, const float* x, const float* weight, int64_t n, float eps) {
   double sum = 0.0;
@@ -47,48 +39,8 @@ void to_halves(uint8_t* out, const float* x, int64_t n) {
   }
 }
 
-double score(const float* query, const uint8_t* key, int64_t head_size) {
-  double sum = 0.0;
-  for (int64_t d = 0; d < head_size; ++d) sum += static_cast<double>(query[d]) * read_half(key + 2 * d);
-  return sum;
-}
-
 void from_halves(float* out, const uint8_t* x, int64_t n) {
   for (int64_t i = 0; i < n; ++i) out[i] = read_half(x + 2 * i);
-}
-
-void masked_softmax(float* scores, const uint8_t* mask, int64_t n, float scale) {
-  constexpr float HIDDEN = -std::numeric_limits<float>::infinity();
-  for (int64_t j = 0; j < n; ++j) {
-    const float bias = mask == nullptr ? 0.0f : read_half(mask + 2 * j);
-    scores[j] = bias == HIDDEN ? HIDDEN : scale * scores[j] + bias;
-  }
-  const float largest = *std::max_element(scores, scores + n);
-  if (largest == HIDDEN) {
-    std::fill_n(scores, n, 0.0f);
-    return;
-  }
-  double sum = 0.0;
-  for (int64_t j = 0; j < n; ++j) {
-    scores[j] = std::exp(scores[j] - largest);
-    sum += scores[j];
-  }
-  for (int64_t j = 0; j < n; ++j) scores[j] = static_cast<float>(scores[j] / sum);
-}
-
-void attend(float* out, float* weights, const float* query, const CacheRows& keys, const CacheRows& values,
-            const uint8_t* mask, int64_t n_cells, int64_t head_size, float scale) {
-  for (int64_t j = 0; j < n_cells; ++j) {
-    weights[j] = static_cast<float>(score(query, keys.data + j * keys.stride, head_size));
-  }
-  masked_softmax(weights, mask, n_cells, scale);
-  for (int64_t d = 0; d < head_size; ++d) {
-    double total = 0.0;
-    for (int64_t j = 0; j < n_cells; ++j) {
-      if (weights[j] != 0.0f) total += weights[j] * read_half(values.data + j * values.stride + 2 * d);
-    }
-    out[d] = static_cast<float>(total);
-  }
 }
 
 }  // namespace
@@ -101,8 +53,6 @@ const RowKernels& row_kernels() {
       .rotate_pairs = rotate_pairs,
       .to_halves = to_halves,
       .from_halves = from_halves,
-      .masked_softmax = masked_softmax,
-      .attend = attend,
   };
   return KERNELS;
 }

@@ -94,4 +94,18 @@ inline bool are_equal_bits(const float* a, const float* b, int64_t n) {
   return n == 0 || std::memcmp(a, b, n * sizeof(float)) == 0;
 }
 
+// Runs `run` on every table: equal bits, within tolerance * (1 + |expected|) of "ref"; no result may be NaN.
+template <typename Run>
+void check_on_every_isa(const Run& run, float tolerance) {
+  const std::vector<float> expected = run(palo::ref::kernel_table()), first = run(*simd_tables().front());
+  CHECK(first.size() == expected.size());
+  for (size_t i = 0; i < expected.size(); ++i) {
+    CHECK(std::abs(first[i] - expected[i]) <= tolerance * (1.0f + std::abs(expected[i])));
+  }
+  for (const KernelTable* kernels : simd_tables()) {
+    const std::vector<float> got = run(*kernels);
+    CHECK(got.size() == first.size() && are_equal_bits(got.data(), first.data(), first.size()));
+  }
+}
+
 }  // namespace simd_cases

@@ -3,7 +3,7 @@
 #include "ggml_backend/ops/attention_tensors.h"
 #include "ggml_backend/ops/prompt_attention.h"
 #include "ggml_backend/packed_matrix.h"
-#include "kernels/row_kernels.h"
+#include "kernels/cache_attention.h"
 
 namespace palo::backend {
 namespace {
@@ -47,7 +47,7 @@ int64_t scratch_bytes(const ggml_tensor& node, int n_threads) {
 void attend(const AttentionTensors& x, float* weights, int64_t task) {
   const int64_t head = task % x.n_head(), i = task / x.n_head() % x.n_queries(),
                 stream = task / x.n_head() / x.n_queries(), head_kv = x.head_kv_of(head);
-  kernels_in_use().rows->attend(
+  kernels_in_use().cache_attention->attend(
       x.out_row(i, head, stream), weights + task * x.n_cells(), x.query_row(i, head, stream),
       {AttentionTensors::at(x.keys, 0, head_kv, stream), static_cast<int64_t>(x.keys.nb[1])},
       {AttentionTensors::at(x.values, 0, head_kv, stream), static_cast<int64_t>(x.values.nb[1])},

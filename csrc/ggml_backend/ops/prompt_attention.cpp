@@ -4,6 +4,7 @@
 
 #include "ggml_backend/packed_matrix.h"
 #include "ggml_backend/parallel.h"
+#include "kernels/cache_attention.h"
 #include "kernels/row_kernels.h"
 
 namespace palo::backend {
@@ -105,7 +106,7 @@ struct HeadGroup {
     kernels.linear(scores, x.query_row(first, head, stream), key_panels + group_head * key_size(), nullptr, n, n_cells,
                    x.head_size(), ld, ldq);
     for (int64_t i = 0; i < n; ++i) {
-      kernels.rows->masked_softmax(scores + i * ld, x.mask_row(first + i, head, stream), n_cells, x.scale());
+      kernels.cache_attention->masked_softmax(scores + i * ld, x.mask_row(first + i, head, stream), n_cells, x.scale());
     }
     for (int64_t d = 0; d < x.head_size(); d += panel_width()) {
       kernels.linear(out + d, scores, value_panels + group_head * value_size() + d * x.n_cells(), nullptr, n,

@@ -31,6 +31,7 @@ constexpr int64_t LANES = 16;
 #include PALO_SIMD_HEADER
 
 #include "kernels/simd/block_table.h"
+#include "kernels/simd/cache_attention.h"
 #include "kernels/simd/elementwise.h"
 #include "kernels/simd/image_grid.h"
 #include "kernels/simd/layer_norm.h"
@@ -74,6 +75,7 @@ const KernelTable& kernel_table() {
       .linear_q8 = linear_q8,
       .blocks = BLOCK_KERNELS,
       .rows = &ROW_KERNELS,
+      .cache_attention = &CACHE_ATTENTION,
   };
   return TABLE;
 }

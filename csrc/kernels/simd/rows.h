@@ -1,4 +1,4 @@
-// Kernels over one row (row_kernels.h).
+// Kernels over one row of values (row_kernels.h).
 #pragma once
 
 #include "kernels/row_kernels.h"
@@ -81,124 +81,6 @@ void from_halves(float* out, const uint8_t* x, int64_t n) {
   if (i < n) store_first(out + i, load_first_halves(x + 2 * i, n - i), n - i);
 }
 
-// --- Attention over cached cells. What a hidden cell holds is never read: it may be left from another conversation.
-// ---
-
-// A score that only minus infinity in the mask can give, and the weight of a hidden cell.
-constexpr float HIDDEN_SCORE = -__builtin_huge_valf();
-constexpr float LOWEST_SCORE = -1e38f;
-constexpr uint16_t HALF_MINUS_INFINITY = 0xFC00;
-
-// Cells whose lines are asked for ahead: rows of one head lie a whole layer's width apart, which no hardware foresees.
-constexpr int64_t CELLS_AHEAD = 8;
-constexpr int64_t LINE_BYTES = 64;
-
-PALO_INLINE void prefetch_cell(const CacheRows& rows, int64_t cell, int64_t n_cells, int64_t head_size) {
-  if (cell >= n_cells) return;
-  const uint8_t* at = rows.data + cell * rows.stride;
-  for (int64_t b = 0; b < 2 * head_size; b += LINE_BYTES) __builtin_prefetch(at + b);
-}
-
-PALO_INLINE bool is_hidden(const uint8_t* mask, int64_t cell) {
-  if (mask == nullptr) return false;
-  uint16_t half;
-  __builtin_memcpy(&half, mask + 2 * cell, sizeof(half));
-  return half == HALF_MINUS_INFINITY;
-}
-
-// scores[j] = query . keys[j], HIDDEN_SCORE where the mask hides it.
-void score_cells(float* scores, const float* query, const CacheRows& keys, const uint8_t* mask, int64_t n_cells,
-                 int64_t head_size) {
-  for (int64_t j = 0; j < n_cells; ++j) {
-    prefetch_cell(keys, j + CELLS_AHEAD, n_cells, head_size);
-    if (is_hidden(mask, j)) {
-      scores[j] = HIDDEN_SCORE;
-      continue;
-    }
-    const uint8_t* key = keys.data + j * keys.stride;
-    Floats sum = set(0.0f);
-    for (int64_t d = 0; d < head_size; d += LANES) sum = fma(load(query + d), load_halves(key + 2 * d), sum);
-    scores[j] = sum_of_lanes(sum);
-  }
-}
-
-// scores[j] = scale * scores[j] + mask[j]; HIDDEN_SCORE where the mask is minus infinity, even for NaN.
-void scale_and_mask(float* scores, const uint8_t* mask, int64_t n_cells, float scale) {
-  for (int64_t j = 0; j < n_cells; j += LANES) {
-    const int64_t n = n_cells - j;
-    const Floats bias = mask == nullptr ? set(0.0f)
-                        : n >= LANES    ? load_halves(mask + 2 * j)
-                                        : load_first_halves(mask + 2 * j, n);
-    const Floats score = fma(n >= LANES ? load(scores + j) : load_first(scores + j, n), set(scale), bias);
-    const Floats shown = where_negative(bias - set(LOWEST_SCORE), set(HIDDEN_SCORE), score);
-    n >= LANES ? store(scores + j, shown) : store_first(scores + j, shown, n);
-  }
-}
-
-// scores -> exp(score - largest), 0 for hidden ones; returns their sum.
-float weigh_cells(float* scores, int64_t n_cells, float largest_score) {
-  const Floats largest = set(largest_score);
-  const auto weigh = [largest](Floats score) PALO_INLINE_LAMBDA {
-    return where_negative(score - set(LOWEST_SCORE), set(0.0f), exponential(score - largest));
-  };
-  Floats sums = set(0.0f);
-  int64_t j = 0;
-  for (; j + LANES <= n_cells; j += LANES) {
-    const Floats weight = weigh(load(scores + j));
-    store(scores + j, weight);
-    sums = sums + weight;
-  }
-  if (j < n_cells) {
-    store_first(scores + j, weigh(load_first(scores + j, n_cells - j)), n_cells - j);
-    sums = sums + load_first(scores + j, n_cells - j);
-  }
-  return sum_of_lanes(sums);
-}
-
-// scores -> weights that sum up to what is returned; 0 where all are hidden, whose weights are 0.
-float weights_of_scores(float* scores, const uint8_t* mask, int64_t n_cells, float scale) {
-  scale_and_mask(scores, mask, n_cells, scale);
-  const float largest = max_of_row(scores, n_cells);
-  return weigh_cells(scores, n_cells, largest < LOWEST_SCORE ? 0.0f : largest);
-}
-
-void masked_softmax(float* scores, const uint8_t* mask, int64_t n, float scale) {
-  const float sum = weights_of_scores(scores, mask, n, scale);
-  const Floats factor = set(sum == 0.0f ? 0.0f : 1.0f / sum);
-  for_each(scores, n, [factor](Floats weight) { return weight * factor; });
-}
-
-// out [VECTORS * 16] = factor * sum_j weights[j] * values[j], a part of the head's width.
-template <int64_t VECTORS>
-void sum_values(float* out, const float* weights, const CacheRows& values, int64_t n_cells, float factor) {
-  Floats sums[VECTORS];
-  for (int64_t v = 0; v < VECTORS; ++v) sums[v] = set(0.0f);
-  for (int64_t j = 0; j < n_cells; ++j) {
-    prefetch_cell(values, j + CELLS_AHEAD, n_cells, VECTORS * LANES);
-    if (weights[j] == 0.0f) continue;
-    const uint8_t* value = values.data + j * values.stride;
-    const Floats weight = set(weights[j]);
-    for (int64_t v = 0; v < VECTORS; ++v) sums[v] = fma(weight, load_halves(value + 2 * v * LANES), sums[v]);
-  }
-  for (int64_t v = 0; v < VECTORS; ++v) store(out + v * LANES, sums[v] * set(factor));
-}
-
-void attend(float* out, float* weights, const float* query, const CacheRows& keys, const CacheRows& values,
-            const uint8_t* mask, int64_t n_cells, int64_t head_size, float scale) {
-  score_cells(weights, query, keys, mask, n_cells, head_size);
-  const float sum = weights_of_scores(weights, mask, n_cells, scale);
-  const int64_t n_read = sum == 0.0f ? 0 : n_cells;
-  const float factor = sum == 0.0f ? 0.0f : 1.0f / sum;
-  constexpr int64_t WIDE = 8;  // sums of a head of 128 fill 8 of 16 registers in any instruction set
-  int64_t d = 0;
-  for (; d + WIDE * LANES <= head_size; d += WIDE * LANES) {
-    sum_values<WIDE>(out + d, weights, {values.data + 2 * d, values.stride}, n_read, factor);
-  }
-  for (; d < head_size; d += LANES) {
-    sum_values<1>(out + d, weights, {values.data + 2 * d, values.stride}, n_read, factor);
-  }
-}
-
 constexpr RowKernels ROW_KERNELS = {
     .rms_norm = rms_norm,
     .multiply = multiply,
@@ -206,8 +88,6 @@ constexpr RowKernels ROW_KERNELS = {
     .rotate_pairs = rotate_pairs,
     .to_halves = to_halves,
     .from_halves = from_halves,
-    .masked_softmax = masked_softmax,
-    .attend = attend,
 };
 
 }  // namespace
