@@ -1,11 +1,11 @@
-# The Python module palo_cpp._core. nanobind's CMake files lie in its Python package.
+# The Python modules palo_cpp._core and palo_cpp._test_kernels. nanobind's CMake files lie in its Python package.
 execute_process(
   COMMAND "${Python_EXECUTABLE}" -m nanobind --cmake_dir
   OUTPUT_STRIP_TRAILING_WHITESPACE
   OUTPUT_VARIABLE nanobind_ROOT COMMAND_ERROR_IS_FATAL ANY)
 find_package(nanobind CONFIG REQUIRED)
 
-nanobind_add_module(_core NB_STATIC csrc/bindings.cpp csrc/kernel_bindings.cpp)
+nanobind_add_module(_core NB_STATIC csrc/bindings.cpp)
 target_link_libraries(_core PRIVATE palo_core)
 # At run time the libraries are the installed llama-cpp-python's, beside this package; never those of the build.
 if(APPLE)
@@ -13,4 +13,10 @@ if(APPLE)
 else()
   set_target_properties(_core PROPERTIES INSTALL_RPATH "$ORIGIN/../llama_cpp/lib")
 endif()
-install(TARGETS _core LIBRARY DESTINATION palo_cpp)
+
+# Only the Python tests import this one. It is installed all the same: the README's test command, `pip install ".[test]"`
+# and then `pytest`, runs in an environment without CMake, so whatever the tests need must come from the installation.
+nanobind_add_module(_test_kernels NB_STATIC tests/cpp/module/kernel_bindings.cpp)
+target_link_libraries(_test_kernels PRIVATE palo_kernels)
+
+install(TARGETS _core _test_kernels LIBRARY DESTINATION palo_cpp)

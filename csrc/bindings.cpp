@@ -1,22 +1,25 @@
 // The Python module palo_cpp._core: checks, docs, GIL; no arithmetic.
-#include "bindings.h"
-
 #include <ggml.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <filesystem>
-#include <memory>
 
 #ifndef _WIN32
 #include <dlfcn.h>
 #endif
 
+#include "numpy_array.h"
 #include "vision/vision_encoder.h"
+
+namespace nb = nanobind;
 
 namespace palo {
 namespace {
+
+using FloatArray = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
+using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 // One entry of the dictionary of tensors: (ggml type, shape row-major, bytes).
 RawTensor to_raw_tensor(nb::handle entry) {
@@ -40,6 +43,13 @@ ProjectorKind to_projector_kind(const std::string& name) {
                     "\"; convert the checkpoint anew");
 }
 
+// "3, 336, 336"
+std::string join(const std::vector<int64_t>& sizes) {
+  std::string text;
+  for (const int64_t size : sizes) text += (text.empty() ? "" : ", ") + std::to_string(size);
+  return text;
+}
+
 void check_shape(const FloatArray& array, const std::string& what, const std::vector<int64_t>& shape) {
   std::vector<int64_t> got;
   for (size_t i = 0; i < array.ndim(); ++i) got.push_back(static_cast<int64_t>(array.shape(i)));
@@ -51,10 +61,11 @@ void check_shape(const FloatArray& array, const std::string& what, const std::ve
 using Stage = void (VisionEncoder::*)(float*, const float*, int64_t) const;
 NumpyArray run_stage(const VisionEncoder& encoder, Stage stage, const FloatArray& input, int64_t n_rows,
                      int64_t n_cols) {
-  const size_t n_images = input.shape(0);
-  NumpyArray result = new_array({n_images, static_cast<size_t>(n_rows), static_cast<size_t>(n_cols)});
+  const auto n_images = static_cast<int64_t>(input.shape(0));
+  checked_product(checked_product(n_images, n_rows, "result"), n_cols, "result");
+  NumpyArray result = new_array({input.shape(0), static_cast<size_t>(n_rows), static_cast<size_t>(n_cols)});
   const nb::gil_scoped_release release;
-  (encoder.*stage)(result.data(), input.data(), static_cast<int64_t>(n_images));
+  (encoder.*stage)(result.data(), input.data(), n_images);
   return result;
 }
 
@@ -123,7 +134,8 @@ void check_ggml() {
 }
 
 void bind_vision_encoder(nb::module_& m) {
-  nb::class_<VisionEncoder>(m, "VisionEncoder", "Vision tower and projector; use palo_cpp.vision.encoder.VisionEncoder.")
+  nb::class_<VisionEncoder>(m, "VisionEncoder",
+                            "Vision tower and projector; use palo_cpp.vision.encoder.VisionEncoder.")
       .def("__init__", &new_encoder, nb::arg("tensors"), nb::kw_only(), nb::arg("image_size"), nb::arg("patch_size"),
            nb::arg("n_embd"), nb::arg("n_head"), nb::arg("n_ff"), nb::arg("n_layer"), nb::arg("eps"),
            nb::arg("use_gelu"), nb::arg("is_square_ffn_swapped"), nb::arg("projector"), nb::arg("n_projector_layers"),
@@ -145,21 +157,6 @@ void bind_vision_encoder(nb::module_& m) {
 
 }  // namespace
 
-std::string join(const std::vector<int64_t>& sizes) {
-  std::string text;
-  for (const int64_t size : sizes) text += (text.empty() ? "" : ", ") + std::to_string(size);
-  return text;
-}
-
-NumpyArray new_array(const std::vector<size_t>& shape) {
-  int64_t size = 1;
-  for (const size_t n : shape) size = checked_product(size, static_cast<int64_t>(n), "result");
-  auto data = std::make_unique_for_overwrite<float[]>(static_cast<size_t>(size));
-  float* values = data.get();
-  nb::capsule owner(data.release(), [](void* memory) noexcept { delete[] static_cast<float*>(memory); });
-  return NumpyArray(values, shape.size(), shape.data(), owner);
-}
-
 }  // namespace palo
 
 NB_MODULE(_core, m) {
@@ -171,6 +168,4 @@ NB_MODULE(_core, m) {
   m.def(
       "isa", [] { return std::string(palo::kernels().isa); }, "The instruction set in use (PALO_CPP_ISA forces one).");
   palo::bind_vision_encoder(m);
-  nb::module_ kernels = m.def_submodule("kernels", "The kernels one by one, for tests.");
-  palo::bind_kernels(kernels);
 }

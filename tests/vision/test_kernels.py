@@ -7,8 +7,8 @@ import pytest
 from mmproj_files import depthwise, gelu_erf, gelu_quick, layer_norm, softmax
 
 from palo_cpp import _core
+from palo_cpp import _test_kernels as kernels
 
-kernels = _core.kernels
 SIZES = (1, 2, 3, 7, 8, 9, 16, 17, 64, 65)
 THREADS = (1, 2, 7)
 EMPTY = np.zeros(0, np.float32)
@@ -181,6 +181,7 @@ def test_wrong_arguments_are_errors() -> None:
 
 def test_isa_can_be_forced(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _core.available_isas()[-1] == "ref"
+    assert kernels.available_isas() == _core.available_isas()  # what is tested is what users run
     for isa in _core.available_isas():
         monkeypatch.setenv("PALO_CPP_ISA", isa)
         assert _core.isa() == isa

@@ -10,9 +10,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from palo_cpp import _core
+from palo_cpp import _test_kernels as kernels
 
-kernels = _core.kernels
 THREADS = (1, 2, 7)
 
 
@@ -49,7 +48,7 @@ def test_instruction_sets_agree(
     run: Callable[[str, int], np.ndarray], precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results = {}
-    for isa in _core.available_isas():
+    for isa in kernels.available_isas():
         monkeypatch.setenv("PALO_CPP_ISA", isa)
         results[isa] = run(precision, 1)
         for n_threads in THREADS[1:]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from mmproj_files import Mmproj, write_mmproj
 
-from palo_cpp import _core
+from palo_cpp import _test_kernels as kernels
 from palo_cpp.errors import ArgumentError
 from palo_cpp.vision.encoder import VisionEncoder
 
@@ -39,7 +39,7 @@ def test_outlier_channels_cost_a_product_nothing(n_outliers: int) -> None:
     weight = random.standard_normal((512, 1024), np.float32) / 32
 
     def error() -> float:
-        got = _core.kernels.linear(x, weight, EMPTY, precision="int8")
+        got = kernels.linear(x, weight, EMPTY, precision="int8")
         return relative_error(got, x.astype(np.float64) @ weight.T.astype(np.float64))
 
     without = error()  # observed 0.0084

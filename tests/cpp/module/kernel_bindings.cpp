@@ -1,11 +1,15 @@
-// palo_cpp._core.kernels: each kernel on numpy arrays, for tests against formulas.
+// The Python module palo_cpp._test_kernels: each kernel on numpy arrays. Tests compare them with formulas; nothing else
+// imports it.
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include <algorithm>
 
-#include "bindings.h"
 #include "kernels/attention.h"
 #include "kernels/linear.h"
+#include "numpy_array.h"
+
+namespace nb = nanobind;
 
 namespace palo {
 namespace {
@@ -189,9 +193,7 @@ void bind_elementwise(nb::module_& m, const char* name, Activation KernelTable::
   m.def(name, [kernel](const Vector& x) { return run_elementwise(kernels().*kernel, x); }, nb::arg("x").noconvert());
 }
 
-}  // namespace
-
-void bind_kernels(nb::module_& m) {
+void bind_products(nb::module_& m) {
   const auto threads = [] { return nb::arg("n_threads") = 1; };
   const auto precision = [] { return nb::arg("precision") = "float"; };
   m.def("linear", &run_linear, nb::arg("x").noconvert(), nb::arg("weight").noconvert(), nb::arg("bias").noconvert(),
@@ -200,6 +202,9 @@ void bind_kernels(nb::module_& m) {
         nb::arg("ln_bias").noconvert(), nb::arg("eps"), nb::arg("weight").noconvert(), nb::arg("bias").noconvert(),
         threads(), precision());
   m.def("attention", &run_attention, nb::arg("qkv").noconvert(), nb::arg("n_head"), threads(), precision());
+}
+
+void bind_rows_and_grids(nb::module_& m) {
   m.def("layer_norm", &run_layer_norm, nb::arg("x").noconvert(), nb::arg("weight").noconvert(),
         nb::arg("bias").noconvert(), nb::arg("eps"));
   m.def("softmax", &run_softmax, nb::arg("x").noconvert(), nb::arg("scale") = 1.0f);
@@ -209,11 +214,19 @@ void bind_kernels(nb::module_& m) {
   m.def("average_pool2x2", &run_average_pool2x2, nb::arg("x").noconvert());
   m.def("column_means", &run_column_means, nb::arg("x").noconvert());
   m.def("scale_columns", &run_scale_columns, nb::arg("x").noconvert(), nb::arg("scale").noconvert());
-  bind_elementwise(m, "gelu_quick", &KernelTable::gelu_quick);
-  bind_elementwise(m, "gelu_erf", &KernelTable::gelu_erf);
-  bind_elementwise(m, "relu", &KernelTable::relu);
-  bind_elementwise(m, "hardswish", &KernelTable::hardswish);
-  bind_elementwise(m, "hardsigmoid", &KernelTable::hardsigmoid);
 }
 
+}  // namespace
 }  // namespace palo
+
+NB_MODULE(_test_kernels, m) {
+  m.doc() = "The kernels one by one, for tests.";
+  m.def("available_isas", &palo::available_isas);
+  palo::bind_products(m);
+  palo::bind_rows_and_grids(m);
+  palo::bind_elementwise(m, "gelu_quick", &palo::KernelTable::gelu_quick);
+  palo::bind_elementwise(m, "gelu_erf", &palo::KernelTable::gelu_erf);
+  palo::bind_elementwise(m, "relu", &palo::KernelTable::relu);
+  palo::bind_elementwise(m, "hardswish", &palo::KernelTable::hardswish);
+  palo::bind_elementwise(m, "hardsigmoid", &palo::KernelTable::hardsigmoid);
+}
