@@ -4,6 +4,7 @@
 
 #include <ggml.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <vector>
@@ -26,10 +27,22 @@ struct Plan {
   void begin();
   // Appends a phase. One of a single task joins the phase before if that has a single one too: no thread waits between.
   void add(Phase phase);
+  // Appends one phase that calls body(r) for each r in [0, n_rows), n_values being the size of a row. A task is as many
+  // rows as have TASK_VALUES: then fetching the next task costs little.
+  template <typename Body>
+  void add_rows(int64_t n_rows, int64_t n_values, const Body& body) {
+    const int64_t n_task_rows = std::max<int64_t>(1, TASK_VALUES / n_values);
+    add({(n_rows + n_task_rows - 1) / n_task_rows, [=](int64_t task) {
+           const int64_t end = std::min(n_rows, (task + 1) * n_task_rows);
+           for (int64_t r = task * n_task_rows; r < end; ++r) body(r);
+         }});
+  }
   // Memory for n floats that stays as it is until the graph is done.
   float* table(int64_t n);
 
  private:
+  static constexpr int64_t TASK_VALUES = 16 << 10;
+
   std::deque<Buffer> tables_;
   size_t n_tables_ = 0;
 };
@@ -47,6 +60,11 @@ struct Operation {
   // nodes[0, n_nodes) are all of this operation.
   int (*plan)(Plan& plan, ggml_tensor* const* nodes, int n_nodes);
 };
+
+// Operation::scratch_bytes of operations that need none.
+inline int64_t no_scratch(const ggml_tensor&, int) {
+  return 0;
+}
 
 // The operation of a node, if there is one and it supports the node; else nullptr.
 const Operation* operation_for(const ggml_tensor& node);

@@ -11,8 +11,6 @@
 namespace palo::backend {
 namespace {
 
-constexpr int64_t TASK_ELEMENTS = 16 << 10;
-
 // What ggml_rope_ext stores in op_params: ints 1 n_dims and 2 mode, floats 5 to 8, int 15 the first dimension.
 struct RopeParameters {
   int32_t n_dims, mode, first;
@@ -36,10 +34,6 @@ bool supports(const ggml_tensor& node) {
          rope.n_dims % 2 == 0 && rope.n_dims <= x.ne[0] && node.src[2] == nullptr && x.type == GGML_TYPE_F32 &&
          x.nb[0] == sizeof(float) && node.type == GGML_TYPE_F32 && node.nb[0] == sizeof(float) &&
          positions.type == GGML_TYPE_I32 && ggml_is_contiguous(&positions) && x.ne[3] == 1;
-}
-
-int64_t no_scratch(const ggml_tensor&, int) {
-  return 0;
 }
 
 void write_angles(float* out, int32_t position, const RopeParameters& rope) {
@@ -84,14 +78,9 @@ int plan_rope(Plan& plan, ggml_tensor* const* nodes, int) {
   const ggml_tensor& node = *nodes[0];
   const RopeParameters rope(node);
   const float* angles = plan_angles(plan, node, rope);
-  const int64_t n_tokens = node.ne[2];
-  const int64_t n_task_tokens = std::max<int64_t>(1, TASK_ELEMENTS / (node.ne[0] * node.ne[1]));
-  plan.add({(n_tokens + n_task_tokens - 1) / n_task_tokens, [=, &node](int64_t task) {
-              const int64_t end = std::min(n_tokens, (task + 1) * n_task_tokens);
-              for (int64_t t = task * n_task_tokens; t < end; ++t) {
-                rotate_token(node, angles + t * rope.n_dims, rope.n_dims, t);
-              }
-            }});
+  plan.add_rows(node.ne[2], node.ne[0] * node.ne[1], [&node, angles, n_dims = rope.n_dims](int64_t token) {
+    rotate_token(node, angles + token * n_dims, n_dims, token);
+  });
   return 1;
 }
 

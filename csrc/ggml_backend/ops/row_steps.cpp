@@ -1,7 +1,6 @@
 // The steps that look at one row at a time: RMS norm, products and sums of elements, SwiGLU.
 #include "ggml_backend/ops/row_steps.h"
 
-#include <algorithm>
 #include <cstring>
 
 #include "ggml_backend/packed_matrix.h"
@@ -9,9 +8,6 @@
 
 namespace palo::backend {
 namespace {
-
-// Elements of a task: fetching the next one costs little beside them.
-constexpr int64_t TASK_ELEMENTS = 16 << 10;
 
 bool is_dense(const ggml_tensor* tensor) {
   return tensor != nullptr && tensor->type == GGML_TYPE_F32 && ggml_is_contiguous(tensor);
@@ -26,18 +22,10 @@ const float* other_row(const ggml_tensor& b, int64_t r) {
   return row(b, ggml_nrows(&b) == 1 ? 0 : r);
 }
 
-int64_t no_scratch(const ggml_tensor&, int) {
-  return 0;
-}
-
 // Appends one phase that calls body(r) for each row r of the node.
 template <typename Body>
 int plan_rows(Plan& plan, const ggml_tensor& node, const Body& body) {
-  const int64_t n_rows = ggml_nrows(&node), n_task_rows = std::max<int64_t>(1, TASK_ELEMENTS / node.ne[0]);
-  plan.add({(n_rows + n_task_rows - 1) / n_task_rows, [=](int64_t task) {
-              const int64_t end = std::min(n_rows, (task + 1) * n_task_rows);
-              for (int64_t r = task * n_task_rows; r < end; ++r) body(r);
-            }});
+  plan.add_rows(ggml_nrows(&node), node.ne[0], body);
   return 1;
 }
 
