@@ -1,5 +1,6 @@
 // Speed of the products with GGUF's block types on one core, for every instruction set of this machine, at the shapes
-// of a 1.4B and a 7B language model; and, for one row, of reading weights that no cache holds beside a plain read.
+// of a 1.4B and a 7B language model; and, for one row, of reading weights that no cache holds, compared with a plain
+// read.
 //   cmake -S . -B build/benchmark -DPALO_CPP_TESTS=ON -DPALO_CPP_KERNELS_ONLY=ON && cmake --build build/benchmark
 //   build/benchmark/palo_cpp_block_benchmark [--read [--one-thread]] [--types Q4_0,Q6_K] [ISA ...]
 // GOP/s counts a multiply-add as two. --read: GB/s of weights that no cache holds, half of the panels per thread.
@@ -92,7 +93,7 @@ void on_two_threads(const std::function<void(int)>& part) {
   other.join();
 }
 
-// The XOR of all bytes, asked for as far ahead as the kernels ask.
+// The XOR of all bytes, prefetched as far ahead as in the kernels.
 uint64_t plain_read(const uint8_t* p, int64_t n) {
   using Words [[gnu::vector_size(16)]] = uint64_t;
   Words a{}, b{}, c{}, d{};

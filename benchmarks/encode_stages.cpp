@@ -113,7 +113,7 @@ struct Tower {
     watch.time("q, k, v: 577x3072x1024", [&] { linear(compute, qkv.data(), rows, w.qkv, all); });
     watch.time("attention: 16 heads of 577x577x64",
                [&] { attention(compute, precision, attended.data(), qkv.data(), heads, sizes); });
-    watch.time("quantize what attention gave", [&] { write_rows(compute, rows, w.out, attended.data(), all); });
+    watch.time("quantize attention's output", [&] { write_rows(compute, rows, w.out, attended.data(), all); });
     watch.time("attention's output, sum: 577x1024x1024",
                [&] { linear(compute, hidden.data(), rows, w.out, all, {.residual = hidden.data()}); });
     watch.time("layer norm 2, quantize", [&] { layer_norm(compute, rows, w.up, hidden.data(), w.ln2, all, 1e-5f); });

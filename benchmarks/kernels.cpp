@@ -50,7 +50,7 @@ std::vector<float> draw(int64_t n) {
   return x;
 }
 
-// Bytes at an address that 64 divides, as panels ask.
+// Bytes at an address that 64 divides, as panels need.
 class Bytes {
  public:
   explicit Bytes(int64_t n) : data_(static_cast<uint8_t*>(::operator new(n, std::align_val_t{64}))) {}

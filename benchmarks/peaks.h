@@ -1,4 +1,4 @@
-// What one core can do at best, measured in registers and in plain passes over memory: the yardstick of kernels.cpp.
+// The peak speed of one core, measured in registers and in plain passes over memory, for comparison in kernels.cpp.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ double clock_hz();
 
 // Operations per second (a multiply-add is two) of independent multiply-adds whose operands stay in registers, with the
 // instructions that the kernels of `isa` use: f32 fma, and the int8 product (avx512vnni, avxvnni: vpdpbusd; avx2:
-// vpmaddwd and vpaddd). 0 where nobody has written it down.
+// vpmaddwd and vpaddd). 0 for instruction sets that are not listed in peaks.cpp.
 double peak_f32(const std::string& isa);
 double peak_int8(const std::string& isa);
 

@@ -1,6 +1,5 @@
-# csrc/ggml_backend: the library palo_backend, and on it libpalo_ggml.so, which llama.cpp takes in by its path
-# (GGML_BACKEND_PATH) and which therefore exports nothing but ggml_backend_init, ggml_backend_score
-# and palo_settle_amx.
+# csrc/ggml_backend: the library palo_backend, and on it libpalo_ggml.so, which llama.cpp loads by its path
+# (GGML_BACKEND_PATH) and which therefore exports nothing but ggml_backend_init, ggml_backend_score and palo_settle_amx.
 find_package(OpenMP COMPONENTS CXX)
 
 file(GLOB PALO_BACKEND_SOURCES CONFIGURE_DEPENDS csrc/ggml_backend/*.cpp csrc/ggml_backend/ops/*.cpp)
@@ -8,7 +7,7 @@ list(FILTER PALO_BACKEND_SOURCES EXCLUDE REGEX "/library\\.cpp$")
 add_library(palo_backend STATIC ${PALO_BACKEND_SOURCES})
 target_link_libraries(palo_backend PUBLIC palo_kernels llama_cpp::ggml)
 # llama-cpp-python's ggml computes with OpenMP, and the two share its threads. ThreadSanitizer does not understand
-# OpenMP's: there, and where there is no OpenMP, the kernels' own pool.
+# OpenMP's: there, and where there is no OpenMP, the kernels' own pool is used.
 if(OpenMP_CXX_FOUND AND NOT PALO_CPP_SANITIZE MATCHES "thread")
   target_compile_definitions(palo_backend PRIVATE PALO_USE_OPENMP)
   target_link_libraries(palo_backend PRIVATE OpenMP::OpenMP_CXX)
@@ -20,7 +19,7 @@ endif()
 if(NOT PALO_CPP_TESTS)
   add_library(palo_ggml MODULE csrc/ggml_backend/library.cpp)
   target_link_libraries(palo_ggml PRIVATE palo_backend)
-  # A program brings its own ggml, already loaded under the same name; only inside this package is it found by folder.
+  # A program has already loaded its own ggml under the same name; only in this package it is found by its folder.
   if(APPLE)
     set_target_properties(palo_ggml PROPERTIES INSTALL_RPATH "@loader_path/../llama_cpp/lib")
   else()

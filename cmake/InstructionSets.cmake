@@ -1,5 +1,5 @@
-# The library palo_kernels: portable C++ (instruction set "ref") and csrc/kernels/simd/kernels.cpp compiled once for each
-# instruction set that the compiler knows for this processor family. Which of them runs is decided at start, see
+# The library palo_kernels: portable C++ (instruction set "ref") and csrc/kernels/simd/kernels.cpp compiled once for
+# each instruction set that the compiler knows for this processor family. Which of them runs is decided at startup, see
 # csrc/kernels/dispatch.cpp; only these objects contain wide instructions. MSVC and other families get "ref" alone.
 include(CheckCXXCompilerFlag)
 include(CheckCXXSourceCompiles)
@@ -12,7 +12,7 @@ add_library(palo_kernels STATIC ${PALO_KERNEL_SOURCES})
 target_include_directories(palo_kernels PUBLIC csrc)
 target_link_libraries(palo_kernels PUBLIC Threads::Threads)
 if(NOT MSVC)
-  # No errno and no traps from sqrt and friends: lets loops be vectorised, changes no result.
+  # No errno and no traps from sqrt and friends: lets the compiler vectorize loops and changes no result.
   target_compile_options(palo_kernels PRIVATE -Wall -Wextra -fno-math-errno -fno-trapping-math)
 endif()
 
@@ -39,7 +39,7 @@ function(palo_add_isa isa)
 endfunction()
 
 if(PALO_CPP_IS_X86_64 AND NOT MSVC)
-  # GCC 12 warns of its own AVX-512 headers (GCC bug 105593).
+  # GCC 12 warns about its own AVX-512 headers (GCC bug 105593).
   palo_add_isa(avx512vnni -Wno-maybe-uninitialized -Wno-uninitialized -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma)
   palo_add_isa(avxvnni -mavxvnni -mavx2 -mfma -mf16c)
   palo_add_isa(avx2 -mavx2 -mfma -mf16c)

@@ -1,5 +1,5 @@
 # What needs neither Python nor llama.cpp: the tests of the kernels alone (they run under an emulator, see .ci/emulate)
-# and the benchmark. "generic" and "generic_wide" are the SIMD source with plain loops as its lanes, for tests only.
+# and the benchmark. "generic" and "generic_wide" are the SIMD source with plain loops as its lanes, for the tests only.
 foreach(_isa generic generic_wide)
   palo_kernels_for(${_isa})
 endforeach()

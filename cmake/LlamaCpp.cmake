@@ -17,7 +17,7 @@ if(_llama_cpp_missing)
 endif()
 cmake_path(CONVERT "${LLAMA_CPP_PACKAGE_DIR}" TO_CMAKE_PATH_LIST LLAMA_CPP_PACKAGE_DIR)
 set(LLAMA_CPP_LIB_DIR "${LLAMA_CPP_PACKAGE_DIR}/lib")
-# Headers go beside the package (site-packages/include), older wheels put them into it.
+# Headers are beside the package (site-packages/include); older wheels have them inside it.
 find_path(LLAMA_CPP_INCLUDE_DIR ggml.h
           PATHS "${LLAMA_CPP_PACKAGE_DIR}/../include" "${LLAMA_CPP_PACKAGE_DIR}/include"
           NO_DEFAULT_PATH NO_CACHE REQUIRED)

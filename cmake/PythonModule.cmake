@@ -1,4 +1,4 @@
-# The Python modules palo_cpp._core and palo_cpp._test_kernels. nanobind's CMake files lie in its Python package.
+# The Python modules palo_cpp._core and palo_cpp._test_kernels. nanobind's CMake files are in its Python package.
 execute_process(
   COMMAND "${Python_EXECUTABLE}" -m nanobind --cmake_dir
   OUTPUT_STRIP_TRAILING_WHITESPACE

@@ -40,7 +40,7 @@ ProjectorKind to_projector_kind(const std::string& name) {
   if (name == "ldp") return ProjectorKind::LDP;
   if (name == "ldpv2") return ProjectorKind::LDPV2;
   throw FormatError("projector: expected identity, mlp, ldp or ldpv2, got \"" + name +
-                    "\"; convert the checkpoint anew");
+                    "\"; convert the checkpoint again");
 }
 
 // "3, 336, 336"
@@ -54,7 +54,8 @@ void check_shape(const FloatArray& array, const std::string& what, const std::ve
   std::vector<int64_t> got;
   for (size_t i = 0; i < array.ndim(); ++i) got.push_back(static_cast<int64_t>(array.shape(i)));
   if (got.size() == shape.size() + 1 && std::equal(shape.begin(), shape.end(), got.begin() + 1)) return;
-  throw std::invalid_argument(what + ": expected shape [n, " + join(shape) + "], got [" + join(got) + "]");
+  throw std::invalid_argument(what + ": expected shape [n, " + join(shape) + "], got [" + join(got) +
+                              "]; pass a batch of that shape");
 }
 
 // Runs `stage` on all images of `input` [n, ...] -> [n, n_rows, n_cols].
@@ -116,8 +117,8 @@ NumpyArray project(const VisionEncoder& encoder, const FloatArray& hidden) {
   return run_stage(encoder, &VisionEncoder::project, hidden, encoder.config().n_image_tokens(), encoder.n_embd());
 }
 
-// Throws where the loader gave us another ggml than llama-cpp-python's (LD_LIBRARY_PATH, LD_PRELOAD): llama.cpp's own
-// libraries would find it too, and structures of two versions would be mixed.
+// Throws if the loader found another ggml than llama-cpp-python's (LD_LIBRARY_PATH, LD_PRELOAD): llama.cpp's own
+// libraries would use it too, and mix structures of two versions.
 void check_ggml() {
 #ifndef _WIN32
   Dl_info ours, ggml;
@@ -140,8 +141,8 @@ void bind_vision_encoder(nb::module_& m) {
            nb::arg("n_embd"), nb::arg("n_head"), nb::arg("n_ff"), nb::arg("n_layer"), nb::arg("eps"),
            nb::arg("use_gelu"), nb::arg("is_square_ffn_swapped"), nb::arg("projector"), nb::arg("n_projector_layers"),
            nb::arg("n_threads"), nb::arg("is_int8"),
-           "tensors: name -> (ggml type, shape row-major, bytes uint8 of a file mapped read-only: its pages are given "
-           "back once read); raises FormatError for a bad file.")
+           "tensors: name -> (ggml type, shape row-major, bytes uint8 of a file mapped read-only: its pages are "
+           "released once read); raises FormatError for a bad file.")
       .def("patch_embeddings", &patch_embeddings, nb::arg("pixels").noconvert(),
            "[n, 3, size, size] -> [n, n_patches, n_embd of the tower]")
       .def("hidden_states", &hidden_states, nb::arg("pixels").noconvert(),
@@ -164,7 +165,7 @@ NB_MODULE(_core, m) {
   m.doc() = "palo_cpp's C++ core; use palo_cpp.vision.encoder instead.";
   nb::exception<palo::FormatError>(m, "FormatError", PyExc_ValueError);
   m.def("ggml_version", [] { return std::string(ggml_version()); }, "Version of the ggml in this process.");
-  m.def("available_isas", &palo::available_isas, "Instruction sets this machine can run, best first.");
+  m.def("available_isas", &palo::available_isas, "Instruction sets that this machine can run, best first.");
   m.def(
       "isa", [] { return std::string(palo::kernels().isa); }, "The instruction set in use (PALO_CPP_ISA forces one).");
   palo::bind_vision_encoder(m);

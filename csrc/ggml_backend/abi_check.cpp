@@ -10,17 +10,19 @@
 namespace palo::backend {
 namespace {
 
+constexpr const char* FIX = "; use the version of llama.cpp that palo_cpp was built with";
+
 std::string differing(const std::string& what) {
-  return what + " not as in ggml's backend interface, version 2";
+  return what + ": expected the layout of ggml's backend interface 2, got another one" + FIX;
 }
 
-// Each fact is compared before anything behind it in memory is believed, and no pointer is called that was not
-// compared with a neighbour whose value is known.
+// Each field is compared before anything after it in memory is trusted, and no function pointer is called before a
+// neighbour with a known value has been compared.
 
 std::string check_registry(ggml_backend_reg_t reg) {
   if (reg->api_version != GGML_API_VERSION) {
     return "ggml's backend interface: expected version " + std::to_string(GGML_API_VERSION) + ", got " +
-           std::to_string(reg->api_version);
+           std::to_string(reg->api_version) + FIX;
   }
   if (reg->get_name == nullptr || reg->get_device_count == nullptr || reg->get_device == nullptr ||
       reg->get_name(reg) != ggml_backend_reg_name(reg) ||
@@ -31,7 +33,7 @@ std::string check_registry(ggml_backend_reg_t reg) {
 }
 
 std::string check_device(ggml_backend_dev_t device) {
-  // The device's function table ends where `reg` begins: one slot more or less and this pointer is another.
+  // The device's function table ends where `reg` begins: with one slot more or less this pointer would differ.
   if (device->reg != ggml_backend_dev_backend_reg(device) ||
       device->iface.get_name(device) != ggml_backend_dev_name(device) ||
       device->iface.get_type(device) != ggml_backend_dev_type(device) ||
@@ -56,7 +58,7 @@ std::string check_buffer(ggml_backend_buffer_type_t type) {
   constexpr size_t SIZE = 4096;
   const std::unique_ptr<ggml_backend_buffer, decltype(&ggml_backend_buffer_free)> buffer(
       ggml_backend_buft_alloc_buffer(type, SIZE), ggml_backend_buffer_free);
-  if (buffer == nullptr) return "buffer: expected 4096 bytes, got none";
+  if (buffer == nullptr) return "buffer: could not allocate 4096 bytes: ggml returned none; free some memory";
   ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
   if (buffer->buft != type || buffer->size != ggml_backend_buffer_get_size(buffer.get()) ||
       buffer->usage != GGML_BACKEND_BUFFER_USAGE_WEIGHTS || buffer->iface.reset != nullptr ||
@@ -70,7 +72,7 @@ std::string check_buffer(ggml_backend_buffer_type_t type) {
 std::string check_stream(ggml_backend_dev_t device) {
   const std::unique_ptr<ggml_backend, decltype(&ggml_backend_free)> stream(ggml_backend_dev_init(device, nullptr),
                                                                            ggml_backend_free);
-  if (stream == nullptr) return "CPU backend: expected one, got none";
+  if (stream == nullptr) return "CPU backend: could not create it: ggml returned none; reinstall llama.cpp";
   if (stream->device != device || stream->guid != ggml_backend_guid(stream.get()) ||
       stream->iface.event_record != nullptr || stream->iface.graph_compute == nullptr ||
       stream->iface.get_name(stream.get()) != ggml_backend_name(stream.get())) {
@@ -79,7 +81,7 @@ std::string check_stream(ggml_backend_dev_t device) {
   return "";
 }
 
-// The other way round: ggml reads our structures. Whatever slot it took for another's, it would call a function of
+// The other direction: ggml reads our structures. Even if it mistook one slot for another, it would call a function of
 // ours.
 std::string check_ours() {
   const ggml_backend_reg_t reg = registry_entry();
@@ -93,7 +95,7 @@ std::string check_ours() {
   return "";
 }
 
-// Tensors are public, but the header is that of the build.
+// Tensors are public, but their header is the one of the build.
 std::string check_tensors() {
   if (ggml_tensor_overhead() < sizeof(ggml_tensor) || ggml_tensor_overhead() > sizeof(ggml_tensor) + 64 ||
       std::strcmp(ggml_op_name(GGML_OP_MUL_MAT), "MUL_MAT") != 0 ||
@@ -107,7 +109,7 @@ std::string check_tensors() {
 
 std::string abi_difference() {
   const ggml_backend_dev_t device = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
-  if (device == nullptr) return "ggml: expected its CPU backend to be registered, got none";
+  if (device == nullptr) return "ggml: expected a registered CPU backend, got none; reinstall llama.cpp";
   std::string found = check_tensors();
   if (found.empty()) found = check_registry(ggml_backend_dev_backend_reg(device));
   if (found.empty()) found = check_device(device);

@@ -5,8 +5,8 @@
 
 namespace palo::backend {
 
-// What differs, in words; empty where everything fits. Compares what our declarations read out of ggml's own CPU device
-// with what ggml's public functions say of it, and what those functions read out of a device of ours.
+// What differs, as a message; empty if everything matches. Compares what our declarations read from ggml's own CPU
+// device with what ggml's public functions return for it, and what those functions read from a device of ours.
 std::string abi_difference();
 
 }  // namespace palo::backend

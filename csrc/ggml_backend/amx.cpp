@@ -31,7 +31,7 @@ bool has_amx_processor() {
   return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & AMX_TILE) != 0 && (d & AMX_INT8) != 0;
 }
 
-// File descriptor 2 points to nowhere while this stands: ggml says on it that AMX is not ready.
+// Redirects file descriptor 2 to /dev/null while it exists: ggml reports there that AMX is not ready.
 class SilentStderr {
  public:
   SilentStderr() : kept_(dup(STDERR_FILENO)), nowhere_(open("/dev/null", O_WRONLY | O_CLOEXEC)) {
@@ -49,11 +49,11 @@ class SilentStderr {
   int kept_, nowhere_;
 };
 
-// What the child process does: a product of several rows (one row needs no tiles), or its end by a signal.
+// The child process: computes a product of several rows (one row needs no tiles), or dies by a signal.
 [[noreturn]] void multiply_and_exit() {
   constexpr int64_t N_IN = 256, N_OUT = 64, N_ROWS = 32;
-  constexpr unsigned N_SECONDS = 2;  // a lock that another thread held at the fork would be waited for in vain
-  // The program's own function would ask for its interpreter, which another thread may hold for ever.
+  constexpr unsigned N_SECONDS = 2;  // a lock that another thread held at the fork is never released
+  // The program's own function would wait for its interpreter's lock, which another thread may hold forever.
   ggml_log_set([](ggml_log_level, const char*, void*) {}, nullptr);
   const rlimit no_core{0, 0};
   setrlimit(RLIMIT_CORE, &no_core);
@@ -70,7 +70,7 @@ class SilentStderr {
 
 bool survives_a_product() {
   const pid_t child = fork();
-  if (child < 0) return true;  // nothing was found out
+  if (child < 0) return true;  // nothing could be determined
   if (child == 0) multiply_and_exit();
   int status = 0;
   pid_t ended = 0;
@@ -79,8 +79,9 @@ bool survives_a_product() {
   return ended == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-// Has ggml make its list of buffer types while Linux refuses this process its tiles: it grants them only where every
-// thread's signal stack is large enough to save them (Documentation/arch/x86/xstate.rst). Whether it worked.
+// Makes ggml build its list of buffer types while Linux refuses tiles to this process: it grants them only if every
+// thread's signal stack is large enough to save them (Documentation/arch/x86/xstate.rst). Returns whether AMX is off
+// the list.
 bool withdraw() {
   alignas(16) static char small[4096];  // tiles alone are 8 KiB
   stack_t mine{}, before{};
@@ -99,7 +100,7 @@ bool withdraw() {
   return is_out;
 }
 
-Amx found_out() {
+Amx detect() {
   if (!has_amx_processor()) return Amx::ABSENT;
   if (survives_a_product()) return is_listed() ? Amx::WORKS : Amx::ABSENT;
   return withdraw() ? Amx::WITHDRAWN : Amx::BROKEN;
@@ -107,7 +108,7 @@ Amx found_out() {
 
 #else
 
-Amx found_out() {
+Amx detect() {
   return is_listed() ? Amx::WORKS : Amx::ABSENT;
 }
 
@@ -117,9 +118,10 @@ Amx found_out() {
 
 Amx settle_amx() {
   static const Amx found = [] {
-    const Amx amx = found_out();
+    const Amx amx = detect();
     if (amx == Amx::WITHDRAWN || amx == Amx::BROKEN)
-      log(GGML_LOG_LEVEL_INFO, "llama.cpp's AMX products end in an illegal instruction (GCC's bug 114098): left out");
+      log(GGML_LOG_LEVEL_INFO,
+          "llama.cpp's AMX products die of an illegal instruction (GCC bug 114098) and are left out");
     return amx;
   }();
   return found;

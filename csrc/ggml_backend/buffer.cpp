@@ -21,7 +21,7 @@ const WeightMemory& memory_of(ggml_backend_buffer_t buffer) {
   return *static_cast<WeightMemory*>(buffer->context);
 }
 
-// A tensor that owns its bytes, and where in it a view of it begins: panels know nothing of views.
+// A tensor that owns its bytes, and the offset in it where a view of it starts: a view has no panels of its own.
 struct Place {
   const ggml_tensor* tensor;
   size_t offset;
@@ -98,7 +98,8 @@ ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t type, size_t size)
   auto* memory = new (std::nothrow) WeightMemory(size);
   if (memory == nullptr || memory->data() == nullptr) {
     delete memory;
-    log(GGML_LOG_LEVEL_ERROR, "weights: expected memory for " + std::to_string(size >> 20) + " MiB, got none");
+    log(GGML_LOG_LEVEL_ERROR, "weights: could not allocate " + std::to_string(size >> 20) +
+                                  " MiB: the system refused; use a smaller quantization");
     return nullptr;  // llama.cpp reports that the model could not be loaded
   }
   return ggml_backend_buffer_init(type, BUFFER, memory, size);

@@ -5,8 +5,8 @@
 
 namespace palo::backend {
 
-// Memory that is not the host's to read: llama.cpp hands tensors to it whole, and they are packed on the way. Its
-// device is the one that is registered.
+// Memory that the host must not read directly: llama.cpp writes whole tensors to it, and they are packed on the way.
+// Its device is the registered one.
 ggml_backend_buffer_type_t weight_buffer_type();
 
 }  // namespace palo::backend

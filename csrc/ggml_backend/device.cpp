@@ -21,8 +21,8 @@ const char* get_description(ggml_backend_dev_t) {
 }
 
 void get_memory(ggml_backend_dev_t, size_t* free, size_t* total) {
-  *free = *total = 0;
-}  // the host's: none of our own
+  *free = *total = 0;  // the memory is the host's
+}
 
 enum ggml_backend_dev_type get_type(ggml_backend_dev_t) {
   return GGML_BACKEND_DEVICE_TYPE_ACCEL;
@@ -33,7 +33,8 @@ void get_props(ggml_backend_dev_t device, ggml_backend_dev_props* props) {
   props->name = get_name(device);
   props->description = get_description(device);
   props->type = get_type(device);
-  // Weights must pass through set_tensor: no buffer may be made of a mapped file. Mapping it to read from is welcome.
+  // Weights must pass through set_tensor, so no buffer may be made from a mapped file. Mapping the file to read from it
+  // is fine.
   props->caps = {
       .async = false, .host_buffer = false, .buffer_from_host_ptr = false, .events = false, .mmap_support = true};
 }
@@ -50,7 +51,8 @@ ggml_backend_buffer_type_t compute_device_buffer_type(ggml_backend_dev_t) {
   return ggml_backend_cpu_buffer_type();
 }
 
-// llama.cpp asks where to put a weight by an operation on it whose buffer is empty; a graph's weights have bytes.
+// To place a weight, llama.cpp asks about an operation on it while its buffer is empty; the weights of a graph have
+// bytes.
 bool is_question_about_weight(const ggml_tensor& op) {
   const ggml_tensor* w = op.src[0];
   return w != nullptr && w->buffer != nullptr && ggml_backend_buffer_get_size(w->buffer) == 0;

@@ -5,15 +5,15 @@
 
 namespace palo::backend {
 
-// The device that is registered, of type ACCEL. Its buffer type is that of packed weights, so llama.cpp offers it every
-// weight first.
+// The registered device, of type ACCEL. Its buffer type is that of packed weights, so llama.cpp offers it every weight
+// first.
 ggml_backend_dev_t weight_device();
 
-// The device of the streams. Its buffer type is the host's, so results lie where the CPU backend reads them and no
-// split of a graph copies anything. Same operations as weight_device.
+// The device of the streams. Its buffer type is the host's, so the CPU backend can read results directly and no split
+// of a graph copies anything. Same operations as weight_device.
 ggml_backend_dev_t compute_device();
 
-// The registry's entry: one device, and the functions of settings.h by name.
+// The entry in the registry: one device, and by name the functions of settings.h and read_speed.h.
 ggml_backend_reg_t registry_entry();
 
 }  // namespace palo::backend

@@ -13,11 +13,11 @@
 namespace palo::backend {
 namespace {
 
-// Below, asking what the memory is would cost more than the pages are worth.
+// For smaller ranges, finding out what the memory is would cost more than the pages are worth.
 constexpr size_t SIZE_MIN = 1u << 20;
 
-// Whether [begin, end) lies in one shared, read-only mapping of a file. Asked anew each time: what stands at an address
-// may have been unmapped and replaced, and to let go of pages of any other kind would destroy what is in them.
+// Whether [begin, end) lies in one shared, read-only mapping of a file. Checked each time: an address may have been
+// unmapped and reused, and releasing pages of any other kind would destroy their contents.
 bool is_mapped_file(uintptr_t begin, uintptr_t end) {
   const std::unique_ptr<FILE, int (*)(FILE*)> maps(std::fopen("/proc/self/maps", "re"), std::fclose);
   char line[4096];

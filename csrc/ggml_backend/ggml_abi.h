@@ -1,8 +1,8 @@
-// ggml's interface between its registry and a backend, declared by ourselves: ggml installs the headers that a program
-// needs, not those that a backend needs. Facts from ggml/src/ggml-backend-impl.h of llama.cpp as llama-cpp-python
-// 0.3.36 carries it, API version 2: which slot stands where. Slots that this backend leaves empty are only counted.
+// ggml's interface between its registry and a backend, declared here, because ggml installs the headers that a program
+// needs, not those that a backend needs. Facts from ggml/src/ggml-backend-impl.h of llama.cpp as in llama-cpp-python
+// 0.3.36, API version 2: the order of the slots. Slots that this backend leaves empty are declared without their types.
 //
-// Nothing here may be trusted before abi_check.h has said that the loaded ggml has this layout.
+// Nothing here may be trusted before abi_check.h has confirmed that the loaded ggml has this layout.
 #pragma once
 
 #include <ggml-backend.h>
@@ -18,7 +18,7 @@ using EmptySlot = void (*)();
 
 // The tags are those that ggml-backend.h leaves incomplete.
 
-// A kind of memory. `device` answers whose it is; the CPU's own plain type says nullptr.
+// A kind of memory. `device` is its owner; nullptr for the CPU's own plain type.
 struct ggml_backend_buffer_type {
   const char* (*get_name)(ggml_backend_buffer_type_t);
   ggml_backend_buffer_t (*alloc_buffer)(ggml_backend_buffer_type_t, size_t size);
@@ -30,7 +30,7 @@ struct ggml_backend_buffer_type {
   void* context;
 };
 
-// What can be done with one allocation. set_tensor and its like may be asked for any range of a tensor's bytes.
+// The operations on one allocation. set_tensor and the like may be called for any range of a tensor's bytes.
 struct ggml_backend_buffer_i {
   void (*free_buffer)(ggml_backend_buffer_t);
   void* (*get_base)(ggml_backend_buffer_t);
@@ -53,7 +53,7 @@ struct ggml_backend_buffer {
   ggml_backend_buffer_usage usage;
 };
 
-// One stream of work, made by a device; graph_compute is all that it must do.
+// One stream of work, made by a device; only graph_compute is mandatory.
 struct ggml_backend_i {
   const char* (*get_name)(ggml_backend_t);
   void (*free)(ggml_backend_t);
@@ -101,7 +101,7 @@ struct ggml_backend_reg {
   void* context;
 };
 
-// Exported by libggml-base, declared in none of its installed headers. Buffers must come from here, for ggml deletes
-// them itself.
+// Exported by libggml-base, declared in none of its installed headers. Buffers must come from here, because ggml
+// deletes them itself.
 extern "C" ggml_backend_buffer_t ggml_backend_buffer_init(ggml_backend_buffer_type_t, ggml_backend_buffer_i,
                                                           void* context, size_t size);

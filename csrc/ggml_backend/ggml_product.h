@@ -1,4 +1,4 @@
-// A product by ggml's own CPU backend: what our kernels are held against.
+// A product by ggml's own CPU backend, with which our kernels are compared.
 #pragma once
 
 #include <ggml-backend.h>
@@ -11,20 +11,20 @@
 namespace palo::backend {
 
 struct TimedProduct {
-  std::vector<float> out;  // [n_rows, n_out]; empty where ggml could not be set to work
+  std::vector<float> out;  // [n_rows, n_out]; empty if ggml could not compute it
   double elapsed_s = 0;
 };
 
-// x [n_rows, n_in] times w [n_out, n_in], given as the file's blocks, on one thread; weights lie as llama.cpp would lay
-// them if it were not for us, in AMX tiles only where that is asked for.
+// x [n_rows, n_in] times w [n_out, n_in], given as the file's blocks, on one thread; the weights have the layout that
+// llama.cpp would choose without this backend, AMX tiles only with with_amx.
 TimedProduct multiply_by_ggml(ggml_type type, const std::vector<uint8_t>& w, const std::vector<float>& x, int64_t n_in,
                               bool with_amx);
 
-// n rows of blocks, of numbers that need no seed and are the same everywhere. Quantizing takes longer than what is
-// timed here, so few rows are, and repeated.
+// n_out rows of blocks, quantized from numbers that are the same on every machine. Quantizing takes longer than the
+// products that are timed, so only a few rows are quantized, and repeated.
 std::vector<uint8_t> draw_weights(ggml_type type, int64_t n_in, int64_t n_out);
 
-// Numbers in [-1, 1), likewise.
+// n numbers in [-1, 1), the same on every machine.
 std::vector<float> draw(int64_t n);
 
 // Seconds of the quickest of several calls, the first of which is a warm-up.
@@ -42,8 +42,8 @@ double quickest(const Work& work) {
   return best;
 }
 
-// The buffer types, beyond the plain one, that ggml's CPU backend lays weights out in; null-terminated. The first call
-// decides for the process which there are.
+// The buffer types in which ggml's CPU backend lays out weights, other than the plain one; null-terminated. The first
+// call fixes the list for the process.
 ggml_backend_buffer_type_t* extra_buffer_types();
 
 // Whether it is the one of AMX tiles.

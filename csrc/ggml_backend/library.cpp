@@ -1,4 +1,5 @@
-// The two functions by which ggml takes in a backend from a file, and one for Python before any is taken in.
+// The two functions through which ggml loads a backend from a file, and one that Python calls before any backend is
+// loaded.
 #include <exception>
 #include <string>
 
@@ -16,21 +17,21 @@
 
 namespace {
 
-// Why the backend stays out; empty where it can be used.
+// Why the backend cannot be used; empty if it can.
 std::string refusal() {
   try {
-    palo::backend::kernels_in_use();  // PALO_CPP_ISA may name an instruction set that is not there
+    palo::backend::kernels_in_use();  // throws if PALO_CPP_ISA names an instruction set that is not available
     return palo::backend::abi_difference();
   } catch (const std::exception& error) {
     return error.what();
   }
 }
 
-// Asked once per process: the answer cannot change, and the reason is said once.
+// Determined once per process: the answer cannot change, and the reason is logged once.
 bool is_usable() {
   static const bool usable = [] {
     const std::string reason = refusal();
-    if (!reason.empty()) palo::backend::log(GGML_LOG_LEVEL_WARN, "the backend stays out: " + reason);
+    if (!reason.empty()) palo::backend::log(GGML_LOG_LEVEL_WARN, "the backend is not used: " + reason);
     return reason.empty();
   }();
   return usable;
@@ -40,7 +41,7 @@ bool is_usable() {
 
 extern "C" {
 
-// Above what ggml's own backends score would only matter among variants of one file: any number but 0 is yes.
+// The score only ranks variants of one file; any number except 0 means that the backend can be used.
 PALO_EXPORT int ggml_backend_score() {
   return is_usable() ? 1 : 0;
 }
@@ -51,7 +52,7 @@ PALO_EXPORT ggml_backend_reg_t ggml_backend_init() {
   return palo::backend::registry_entry();
 }
 
-// What amx.h says of llama.cpp in this process, as its name in lower case.
+// The result of settle_amx in this process, as its name in lower case.
 PALO_EXPORT const char* palo_settle_amx() {
   switch (palo::backend::settle_amx()) {
     case palo::backend::Amx::WITHDRAWN:

@@ -1,4 +1,4 @@
-// What the backend has to say goes where ggml's own messages go.
+// Messages of the backend, which go where ggml's own messages go.
 #pragma once
 
 #include <ggml.h>

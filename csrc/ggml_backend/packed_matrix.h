@@ -1,4 +1,4 @@
-// A weight matrix as it lies in our buffers: panels of its rows, each as the kernels of its type read it.
+// A weight matrix in our buffers: panels of its rows, in the layout of the kernels of its type.
 #pragma once
 
 #include <ggml.h>
@@ -18,15 +18,15 @@ struct PackedMatrix {
   int64_t n_panels, panel_bytes;
 
   int64_t n_bytes() const { return n_panels * panel_bytes; }
-  // Rows of the file in a panel: panel_width but for the last one.
+  // Rows of the file in a panel: panel_width, fewer in the last panel.
   int64_t n_rows_of(int64_t panel) const;
 };
 
-// How a tensor lies in our buffers; nothing for one that our kernels do not know, which lies there as in the file.
-// Depends on type and shape alone: the same tensor always gets the same answer.
+// The layout of a tensor in our buffers; nothing for one that our kernels do not support, which is stored as in the
+// file. Depends only on type and shape, so the same tensor always gets the same answer.
 std::optional<PackedMatrix> packed_matrix(const ggml_tensor& tensor);
 
-// The kernels in use, chosen once: PALO_CPP_ISA cannot change them while packed weights stand in memory.
+// The kernels in use, chosen once: PALO_CPP_ISA cannot change them while packed weights are in memory.
 const KernelTable& kernels_in_use();
 
 // The block type of a ggml type; nothing for those without kernels.

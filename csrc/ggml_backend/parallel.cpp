@@ -33,8 +33,8 @@ int worker() {
 
 namespace {
 
-// The tasks of one phase, cut into one run of neighbours per thread: neighbouring tasks read neighbouring weights, and
-// memory is quickest to those who read it in order. Who is done helps the others.
+// The tasks of one phase, split into one run of neighbours per thread: neighbouring tasks read neighbouring weights,
+// and memory is fastest when it is read in order. A thread that has finished its run helps the others.
 class Tasks {
  public:
   void cut(int64_t n_tasks, int n_runs) {
@@ -60,8 +60,8 @@ class Tasks {
   std::vector<Run> runs_;
 };
 
-// One parallel region for all phases: entering one costs more than a barrier. OpenMP may give fewer threads than asked
-// for; the runs of those that are missing are done by the others.
+// One parallel region for all phases: entering one costs more than a barrier. OpenMP may start fewer threads than
+// requested; the others then do the runs of the missing ones.
 void run_together(const Phase* phases, size_t n_phases, int n_threads) {
   const auto tasks = std::make_unique<Tasks[]>(n_phases);
   for (size_t i = 0; i < n_phases; ++i) tasks[i].cut(phases[i].n_tasks, n_threads);
@@ -81,7 +81,7 @@ void run_together(const Phase* phases, size_t n_phases, int n_threads) {
 
 void run_phases(const std::vector<Phase>& phases, int n_threads) {
   size_t first = 0;
-  // What one thread does anyway is done before the others are woken.
+  // Phases that only one thread works on run before the others are woken.
   while (first < phases.size() && (n_threads == 1 || phases[first].n_tasks <= 1)) run_serially(phases[first++]);
   if (first < phases.size()) run_together(phases.data() + first, phases.size() - first, n_threads);
 }
@@ -94,7 +94,7 @@ int default_n_threads() {
 
 namespace {
 
-// The pool of the last number of threads asked for; backends of several contexts share it.
+// The pool for the last requested number of threads; backends of several contexts share it.
 std::shared_ptr<ThreadPool> pool_of(int n_threads) {
   static std::mutex mutex;
   static std::shared_ptr<ThreadPool> pool;

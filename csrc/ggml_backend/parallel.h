@@ -1,7 +1,7 @@
 // Threads of the backend.
 //
-// Built with OpenMP it works with the very team that ggml's CPU backend uses: the two take turns many times per token,
-// and a pool of our own would compete with OpenMP's waiting threads for the cores. Without OpenMP, ThreadPool.
+// Built with OpenMP it uses the same team of threads as ggml's CPU backend: the two alternate many times per token, and
+// a pool of our own would compete with OpenMP's waiting threads for the cores. Without OpenMP it uses ThreadPool.
 #pragma once
 
 #include <cstdint>
@@ -20,10 +20,10 @@ struct Phase {
 // before the next phase begins. Which thread runs a task is left open, so results must not depend on it.
 void run_phases(const std::vector<Phase>& phases, int n_threads);
 
-// Which of the threads of run_phases, in [0, n_threads), runs the calling task: for memory of its own.
+// The thread of run_phases, in [0, n_threads), that runs the calling task: an index for memory of its own.
 int worker();
 
-// Threads to use where nobody said how many: the processors that this process may run on.
+// Number of threads if none was set: the processors that this process may run on.
 int default_n_threads();
 
 }  // namespace palo::backend

@@ -13,9 +13,9 @@ namespace palo::backend {
 namespace {
 
 constexpr size_t MEMORY_MAX = 1u << 30;   // far beyond any cache
-constexpr size_t TASK_BYTES = 256 << 10;  // as a product reads: neighbours by one thread
+constexpr size_t TASK_BYTES = 256 << 10;  // as in a product: one thread reads neighbouring weights
 
-constexpr size_t LINE_BYTES = 64, PREFETCH_BYTES = 8 << 10;  // as far ahead as the products ask
+constexpr size_t LINE_BYTES = 64, PREFETCH_BYTES = 8 << 10;  // as far ahead as the products prefetch
 
 // A sum, so that every byte must be fetched; eight at a time, so that no addition waits for another.
 uint64_t sum(const uint8_t* data, size_t size) {

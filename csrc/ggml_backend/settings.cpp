@@ -39,7 +39,7 @@ std::atomic<Mode>& mode() {
   return value;
 }
 
-// Times a type once; the answer stays for the process.
+// Times a type once per process.
 const Verdict& verdict_on(ggml_type type) {
   static std::mutex mutex;
   static std::optional<Verdict> verdicts[GGML_TYPE_COUNT];
@@ -64,8 +64,8 @@ Verdict decision(ggml_type type) {
 }
 
 std::string quoted(const std::string& text) {
-  return '"' + text + '"';
-}  // our own words: nothing to escape
+  return '"' + text + '"';  // our own words: nothing to escape
+}
 
 constexpr ggml_type TYPES[] = {GGML_TYPE_Q4_0, GGML_TYPE_Q8_0, GGML_TYPE_Q4_K,
                                GGML_TYPE_Q5_K, GGML_TYPE_Q6_K, GGML_TYPE_F16};

@@ -12,14 +12,14 @@
 namespace palo::backend {
 namespace {
 
-// Small enough for the second-level cache, so that arithmetic is compared and not the day's memory traffic; wide enough
-// that a product takes much longer than the call of ggml's CPU backend around it.
+// Small enough for the second-level cache, so that arithmetic is compared and not the current memory traffic; wide
+// enough that a product takes much longer than the call of ggml's CPU backend around it.
 constexpr int64_t N_IN = 1024, N_OUT = 512;
 constexpr int64_t N_ROWS[] = {1, 32};
-// One row is bound by memory on a real matrix: there, arithmetic a little slower than ggml's costs nothing.
+// On a real matrix one row is bound by memory, and arithmetic a little slower than ggml's costs nothing.
 constexpr double LEAST_GAIN[] = {0.7, 1.0};
 // Of the root mean square: both sides round their inputs to int8, ggml more coarsely under the K types. Observed 0.036
-// at most; kernels that do not belong to the data are off by 1.
+// at most; kernels that do not match the layout of the data are off by 1.
 constexpr double TOLERANCE = 0.1;
 
 TimedProduct multiply_by_us(const BlockKernels& kernels, const std::vector<uint8_t>& weights,

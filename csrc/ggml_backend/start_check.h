@@ -1,4 +1,4 @@
-// Does our product win on this machine? Asked once per block type, of both sides, on a small matrix.
+// Is our product faster on this machine? Measured once per block type, for both sides, on a small matrix.
 #pragma once
 
 #include <ggml.h>

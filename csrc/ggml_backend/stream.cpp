@@ -19,7 +19,7 @@ struct Stream {
   ggml_backend_device device;
   bool has_computed = false;
   Plan plan;
-  std::vector<ggml_tensor*> nodes;  // of the graph in work, those that compute something
+  std::vector<ggml_tensor*> nodes;  // of the current graph, those that compute something
 };
 
 const char* get_name(ggml_backend_t) {
@@ -39,7 +39,7 @@ void collect_nodes(std::vector<ggml_tensor*>& nodes, ggml_cgraph* graph) {
   }
 }
 
-// Number of nodes behind nodes[first], itself included, of one operation.
+// Number of consecutive nodes of one operation, from nodes[first] on.
 int run_length(const std::vector<ggml_tensor*>& nodes, size_t first, const Operation& operation) {
   size_t end = first + 1;
   while (end < nodes.size() && operation_for(*nodes[end]) == &operation) ++end;
@@ -53,7 +53,7 @@ ggml_status compute(Stream& stream, ggml_cgraph* graph) {
     const Operation* operation = operation_for(*node);
     if (operation == nullptr) {
       log(GGML_LOG_LEVEL_ERROR,
-          std::string("graph: expected operations that were accepted, got ") + ggml_op_desc(node));
+          std::string("graph: expected supported operations, got ") + ggml_op_desc(node) + "; report this as a bug");
       return GGML_STATUS_FAILED;
     }
     scratch_bytes = std::max(scratch_bytes, operation->scratch_bytes(*node, stream.plan.n_threads));
@@ -81,7 +81,7 @@ ggml_status graph_compute(ggml_backend_t backend, ggml_cgraph* graph) {
   }
 }
 
-// Arbitrary, the same for all streams: by it ggml tells kinds of backends apart.
+// Arbitrary, the same for all streams: ggml distinguishes kinds of backends by it.
 ggml_guid_t guid() {
   static ggml_guid value = {'p', 'a', 'l', 'o', '_', 'c', 'p', 'p', 0x8d, 0x1f, 0x52, 0xc0, 0x3b, 0x77, 0xe4, 0x96};
   return &value;

@@ -25,7 +25,7 @@ size_t WeightMemory::total_bytes() {
 #ifdef PALO_HAS_MMAP
 
 WeightMemory::WeightMemory(size_t size) {
-  // Memory that is not asked for by a write is never taken: the slack for the alignment costs addresses only.
+  // Memory that is never written is never allocated: the slack for the alignment costs only addresses.
   mapping_size_ = (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE + HUGE_PAGE;
   void* mapping = mmap(nullptr, mapping_size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapping == MAP_FAILED) return;
@@ -34,7 +34,7 @@ WeightMemory::WeightMemory(size_t size) {
   data_ = reinterpret_cast<uint8_t*>((address + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
   n_bytes_now += size_ = size;
 #ifdef MADV_HUGEPAGE
-  // Whole huge pages only: the last one, begun by a few bytes, would take 2 MiB. Failure leaves small pages.
+  // Whole huge pages only: a last one for a few bytes would take 2 MiB. Failure leaves small pages.
   (void)madvise(data_, size / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
 #endif
 }

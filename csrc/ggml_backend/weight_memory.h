@@ -6,8 +6,8 @@
 
 namespace palo::backend {
 
-// Zeros, aligned to 2 MiB, in huge pages where the system has them: reading weights is what decoding waits for, and
-// with small pages part of that time goes into looking up addresses. nullptr where there is not enough memory.
+// Zeros, aligned to 2 MiB, in huge pages where the system has them: decode waits for reads of weights, and with small
+// pages part of that time is spent on translating addresses. data() is nullptr if there is not enough memory.
 class WeightMemory {
  public:
   explicit WeightMemory(size_t size);
@@ -17,7 +17,7 @@ class WeightMemory {
 
   uint8_t* data() const { return data_; }
 
-  // Of all that stand in memory.
+  // Of all weights that are in memory.
   static size_t total_bytes();
 
  private:

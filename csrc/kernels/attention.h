@@ -16,7 +16,7 @@ struct AttentionSizes {
   int64_t n_embd() const { return n_head * head_size; }
 };
 
-// Keys and values of all heads and images, packed as weights; grows and is kept.
+// Keys and values of all heads and images, packed as weights; grows as needed and is reused.
 struct PackedHeads {
   ByteBuffer keys;    // per image and head: K_h [n_tokens, head_size]
   ByteBuffer values;  // per image and head: V_h^T [head_size, n_tokens]

@@ -1,4 +1,4 @@
-// Packs rows of GGUF blocks into panels and back: moves words and halves, looks into none of them.
+// Packs rows of GGUF blocks into panels and back: moves words and halves without interpreting them.
 #include "kernels/block_layout.h"
 
 #include <algorithm>
@@ -10,7 +10,7 @@ namespace {
 
 constexpr int64_t WIDTH = BLOCK_PANEL_WIDTH;
 
-// n values of N_BYTES: one row's of a block, side by side, and the same in the panel, WIDTH apart.
+// Copies n values of N_BYTES: contiguous in a row's block, WIDTH values apart in the panel.
 template <int64_t N_BYTES>
 void spread(uint8_t* panel, const uint8_t* block, int64_t n) {
   for (int64_t i = 0; i < n; ++i) std::memcpy(panel + i * WIDTH * N_BYTES, block + i * N_BYTES, N_BYTES);
@@ -20,8 +20,9 @@ void gather(uint8_t* block, const uint8_t* panel, int64_t n) {
   for (int64_t i = 0; i < n; ++i) std::memcpy(block + i * N_BYTES, panel + i * WIDTH * N_BYTES, N_BYTES);
 }
 
-// Every block of every row. Blocks of less than a cache line are taken several at a time: rows often lie a power of two
-// apart, where the first-level cache holds no line of each of 32 rows until its next block is wanted.
+// Calls function(row, block) for every block of every row. Blocks smaller than a cache line are processed several at a
+// time: rows are often a power of two apart, and then the first-level cache cannot keep a line of each of 32 rows until
+// its next block.
 template <BlockType TYPE, typename Function>
 void for_blocks(int64_t n_out, int64_t n_in, Function function) {
   constexpr BlockLayout LAYOUT = BLOCK_LAYOUTS[static_cast<int>(TYPE)];

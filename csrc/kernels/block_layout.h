@@ -1,4 +1,4 @@
-// How GGUF's blocks lie in a panel: the same for every instruction set, so packing is written once.
+// The layout of GGUF's blocks in a panel. It is the same for every instruction set, so packing is written once.
 //
 // A panel holds BLOCK_PANEL_WIDTH rows of weights, block after block. A block of the file is f16 scales and 32-bit
 // words (four quants, eight nibbles or four packed scales each); in the panel each scale and each word of the block
@@ -10,8 +10,8 @@
 //   Q5_K   f16 d, f16 dmin, 12 scales, 32 qh, 128 qs        as Q4_K with u32 qh[8][32] before qs
 //   Q6_K   128 ql, 64 qh, 16 scales, f16 d                  u32 ql[32][32], qh[16][32], scales[4][32], u16 d[32]
 //   F16    one f16                                          u16 w[32]
-// The low nibbles of a word are four neighbouring inputs, the high ones four others: one AND or one shift makes 16 rows
-// of bytes that a dot product takes. What the bits mean is said in ggml's ggml-quants.c, dequantize_row_*.
+// The low nibbles of a word are four neighbouring inputs, the high ones four others: one AND or one shift gives 16 rows
+// of bytes for a dot product. For the meaning of the bits see ggml's ggml-quants.c, dequantize_row_*.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,7 @@ namespace palo {
 
 constexpr int64_t BLOCK_PANEL_WIDTH = 32;
 
-// Inputs that share one scale of activations: never more than llama.cpp has.
+// Inputs per group of a quantized row: the fewest that share a scale of activations, as in llama.cpp.
 constexpr int64_t BLOCK_GROUP = 32;
 
 struct BlockLayout {
@@ -44,7 +44,7 @@ inline constexpr BlockLayout BLOCK_LAYOUTS[N_BLOCK_TYPES] = {
     {1, 2, 1, 0, 0, 2},         // F16
 };
 
-// BlockKernels' functions of these names, for every instruction set.
+// The functions of BlockKernels with these names, for every instruction set.
 template <BlockType TYPE>
 int64_t block_panel_bytes(int64_t n_in);
 template <BlockType TYPE>

@@ -1,4 +1,4 @@
-// Memory for weights and activations: aligned for the widest vectors, and not initialised.
+// Memory for weights and activations: aligned for the widest vectors, and not initialized.
 #pragma once
 
 #include <cstddef>
@@ -8,7 +8,7 @@
 
 namespace palo {
 
-// T without initialisation: everything in it is written before it is read.
+// An array of T that is not initialized: everything in it is written before it is read.
 template <typename T>
 class BasicBuffer {
  public:
@@ -19,10 +19,10 @@ class BasicBuffer {
   const T* data() const { return data_.get(); }
   int64_t size() const { return size_; }
 
-  // Memory for `size` values; what was in it is lost where it has to grow.
+  // Memory for `size` values; its contents are lost if it has to grow.
   T* at_least(int64_t size) {
     if (size > size_) {
-      *this = BasicBuffer();  // so that old and new never stand side by side
+      *this = BasicBuffer();  // so that the old and the new one never exist at the same time
       *this = BasicBuffer(size);
     }
     return data();

@@ -1,4 +1,4 @@
-// What computes: kernels, threads, and memory that each thread has for itself.
+// What a computation runs on: kernels, threads, and scratch memory of each thread.
 #pragma once
 
 #include <algorithm>
@@ -10,12 +10,12 @@
 
 namespace palo {
 
-// Memory of each worker for what does not outlive a task. It grows and is kept: no task allocates twice.
+// Memory of each worker for what does not outlive a task. It grows as needed and is reused: no task allocates twice.
 class Scratch {
  public:
   explicit Scratch(int n_workers) : slots_(static_cast<size_t>(n_workers)) {}
 
-  // Memory for n values; each slot of a worker is another piece. Aligned to 64 bytes.
+  // Memory for n values; each slot of a worker is a separate piece. Aligned to 64 bytes.
   float* floats(int worker, size_t slot, int64_t n) {
     return reinterpret_cast<float*>(bytes(worker, slot, n * static_cast<int64_t>(sizeof(float))));
   }
@@ -46,8 +46,8 @@ struct ImageRows {
   int64_t end() const { return n_images == 0 ? 0 : (n_images - 1) * stride + n_rows; }
 };
 
-// Image rows cut into blocks of nearly `size` rows for tasks. The cut of an image does not depend on the others, so a
-// batch gives the same bits as its images one by one.
+// Image rows split into blocks of about `size` rows for tasks. The split of an image does not depend on the others, so
+// a batch gives the same bits as its images one by one.
 class RowBlocks {
  public:
   struct Block {
@@ -67,7 +67,7 @@ class RowBlocks {
   }
 
  private:
-  // Blocks begin at whole tiles of the kernels: 577 rows are 11 blocks of 48 and one of 49.
+  // Blocks start at whole tiles of the kernels: 577 rows are 11 blocks of 48 and one of 49.
   int64_t cut(int64_t block) const {
     if (block == n_per_image_) return rows_.n_rows;
     return rows_.n_rows * block / n_per_image_ / tile_ * tile_;

@@ -1,4 +1,5 @@
-// Chooses the instruction set at start: what was compiled in, what the processor has, what the system saves.
+// Chooses the instruction set at startup: one that was compiled in, that the processor has, and whose registers the
+// operating system saves.
 #include <cstdlib>
 #include <stdexcept>
 
@@ -121,7 +122,7 @@ const KernelTable& kernels_of(const std::string& name) {
     known += (known.empty() ? "" : ", ") + std::string(isa.name);
   }
   throw std::invalid_argument("PALO_CPP_ISA: expected one of: " + known + "; got \"" + name +
-                              "\"; unset it to let the machine choose");
+                              "\"; unset it to use the best one");
 }
 
 const KernelTable& kernels() {

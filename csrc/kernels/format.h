@@ -1,4 +1,4 @@
-// The two precisions of a matrix product behind one interface: how rows of inputs and panels of weights lie in memory.
+// One interface to the two precisions of a matrix product: the layout of rows of inputs and of panels of weights.
 #pragma once
 
 #include "kernels/kernel_table.h"
@@ -7,12 +7,12 @@ namespace palo {
 
 enum class Precision { FLOAT, INT8 };
 
-// Layout and kernels of one precision on one instruction set. Rows and panels are bytes that only it understands.
+// Layout and kernels of one precision on one instruction set. Only it can interpret the bytes of its rows and panels.
 class Format {
  public:
   Format(const KernelTable& kernels, Precision precision) : kernels_(kernels), is_int8_(precision == Precision::INT8) {}
 
-  // Columns that a row is written in multiples of: pieces of a row begin at multiples of it.
+  // Rows are written in multiples of this many columns: a piece of a row starts at a multiple of it.
   int64_t group() const { return is_int8_ ? Q8_GROUP : 1; }
   int64_t row_bytes(int64_t n_in) const { return n_groups(n_in) * row_group_bytes(); }
 

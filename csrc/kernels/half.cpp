@@ -28,7 +28,8 @@ uint16_t float_to_half(float x) {
   if (std::isnan(x))
     return static_cast<uint16_t>(sign | 0x7E00u | (bits >> 13 & 0x3FFu));  // as F16C: quiet, same payload
   if (size >= 65520.0f) return static_cast<uint16_t>(sign | 0x7C00u);
-  // The sum's last bit is worth the half's: the addition rounds as the processor does, to even.
+  // The last bit of the sum has the value of the half's last bit, so the addition rounds as the processor does, to
+  // even.
   if (size < 0x1p-14f) {
     const float sum = size + 0.5f;  // last bit 2^-24, the step of subnormals
     return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(sum) - std::bit_cast<uint32_t>(0.5f)));

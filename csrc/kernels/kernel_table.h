@@ -1,9 +1,9 @@
 // Every kernel of palo_cpp, as one table of function pointers per instruction set.
 //
-// Contract of all kernels: matrices are row-major and channels-last; arguments come as out, inputs, weights, sizes,
-// scalars; leading dimensions (ld*) count floats; sizes are positive and trusted (callers check them); no kernel
+// Contract of all kernels: matrices are row-major and channels-last; the order of arguments is out, inputs, weights,
+// sizes, scalars; leading dimensions (ld*) count floats; sizes are positive and trusted (callers check them); no kernel
 // allocates, throws, does I/O or keeps state. A kernel runs on one thread and computes the rows (or columns) it is
-// asked for, each output element in a fixed order: callers may cut the work anywhere that does not depend on the
+// asked for, each output element in a fixed order: callers may split the work anywhere that does not depend on the
 // number of threads and get equal bits. `out` may alias an input only where a comment says so.
 #pragma once
 
@@ -13,8 +13,8 @@
 
 namespace palo {
 
-// Inputs that share one scale in the int8 path: the width of an attention head, and few enough that an outlier channel
-// spoils the resolution of few others.
+// Inputs that share one scale in the int8 path: the usual width of an attention head, and few enough that an outlier
+// channel costs few others their resolution.
 constexpr int64_t Q8_GROUP = 64;
 
 struct BlockKernels;    // block_kernels.h
@@ -46,8 +46,8 @@ struct KernelTable {
   void (*softmax)(float* x, int64_t n_rows, int64_t n_cols, int64_t ldx, float scale);
 
   // Elementwise, in place, x [n].
-  void (*gelu_quick)(float* x, int64_t n);   // x * sigmoid(1.702 x): CLIP (hidden_act "quick_gelu")
-  void (*gelu_erf)(float* x, int64_t n);     // x/2 * (1 + erf(x / sqrt 2)): torch.nn.GELU(), the projectors
+  void (*gelu_quick)(float* x, int64_t n);   // x * sigmoid(1.702 x), transformers' "quick_gelu"
+  void (*gelu_erf)(float* x, int64_t n);     // x/2 * (1 + erf(x / sqrt 2)), torch.nn.GELU()
   void (*relu)(float* x, int64_t n);         // max(x, 0)
   void (*hardswish)(float* x, int64_t n);    // x * clamp(x + 3, 0, 6) / 6
   void (*hardsigmoid)(float* x, int64_t n);  // clamp(x + 3, 0, 6) / 6
@@ -70,23 +70,23 @@ struct KernelTable {
   // x[r, c] *= scale[c], in place. x [n_rows, n_cols] dense; scale [n_cols].
   void (*scale_columns)(float* x, const float* scale, int64_t n_rows, int64_t n_cols);
 
-  // Cuts row py of the patch grid into vectors: out[px, (c p + v) p + u] = pixels[c, py p + v, px p + u], the order of
-  // a convolution weight [*, 3, p, p]. out [grid, 3 p p]; pixels [3, size, size]; p = patch_size, size = grid * p.
+  // Splits row py of the patch grid into vectors: out[px, (c p + v) p + u] = pixels[c, py p + v, px p + u], the order
+  // of a convolution weight [*, 3, p, p]. out [grid, 3 p p]; pixels [3, size, size]; p = patch_size, size = grid * p.
   void (*patch_row)(float* out, const float* pixels, int64_t py, int64_t grid, int64_t patch_size);
 
   // --- The int8 path ---
   //
-  // Weights and activations are int8 in [-127, 127] with one f32 scale per Q8_GROUP inputs: scale = absmax / 127 and
-  // q = round_to_even(x * (127 / absmax)), both 0 for a group of zeros. n_groups = ceil(n_in / Q8_GROUP); what is
-  // missing in the last group counts as zero. Sums of a group are exact int32; groups are added in order, each as
-  // acc = fma(float(sum), scale_x * scale_w, acc) from acc = 0, the bias last: equal bit for bit on every instruction
-  // set. (A group whose absmax is below 2^-120 counts as zeros: 127 / absmax would overflow.) The bytes of panels and
-  // rows are the instruction set's own: only kernels of one table understand each other.
+  // Weights and activations are int8 in [-127, 127] with one f32 scale per Q8_GROUP inputs: scale = absmax / 127 and q
+  // = round_to_even(x * (127 / absmax)), both 0 for a group of zeros. n_groups = ceil(n_in / Q8_GROUP); missing inputs
+  // of the last group count as zeros. Sums of a group are exact int32; groups are added in order, each as acc =
+  // fma(float(sum), scale_x * scale_w, acc) from acc = 0, the bias last: equal bit for bit on every instruction set. (A
+  // group whose absmax is below 2^-120 counts as zeros: 127 / absmax would overflow.) Each instruction set has its own
+  // layout of panels and rows: only kernels of one table can be combined.
 
   int64_t q8_panel_width;        // outputs per panel
   int64_t q8_panel_group_bytes;  // a panel takes n_groups * q8_panel_group_bytes, aligned to 64
-  int64_t q8_row_group_bytes;    // a quantized row takes n_groups * q8_row_group_bytes, group g from g * that byte on:
-                                 // a row may be quantized piece by piece, in pieces of whole groups
+  int64_t q8_row_group_bytes;    // a quantized row takes n_groups * q8_row_group_bytes, group g at byte g * that: a row
+                                 // may be quantized in pieces of whole groups
 
   // Quantizes and packs n_out (at most q8_panel_width) rows of w [n_out, n_in] f32, element (o, i) at
   // w[o * stride_out + i * stride_in], one of the strides being 1; missing rows become zeros.
@@ -123,11 +123,11 @@ const KernelTable& kernel_table();
 // Instruction sets that this machine can run, best first; the last one is "ref".
 std::vector<std::string> available_isas();
 
-// The table of one of them. Throws std::invalid_argument for any other name.
+// The table of one instruction set. Throws std::invalid_argument for any other name.
 const KernelTable& kernels_of(const std::string& isa);
 
-// The table in use: the environment variable PALO_CPP_ISA names it, else the best available.
-// Throws std::invalid_argument where PALO_CPP_ISA names none that this machine can run.
+// The table in use: the one that the environment variable PALO_CPP_ISA names, else the best available. Throws
+// std::invalid_argument where PALO_CPP_ISA names none that this machine can run.
 const KernelTable& kernels();
 
 }  // namespace palo

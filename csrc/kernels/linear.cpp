@@ -14,7 +14,7 @@ constexpr int64_t LINEAR_ROWS = 48;
 constexpr int64_t LINEAR_WEIGHT_BYTES = 256 << 10;
 constexpr int64_t NORM_ROWS = 16;
 
-// Rows of an image that are looked at for outliers.
+// Rows of an image that are searched for outliers.
 constexpr int64_t N_SAMPLE_ROWS = 32;
 
 // Columns of a task: whole panels of both precisions, and whole groups of the format that the result may be written in.
@@ -84,10 +84,10 @@ class Product {
   std::vector<Buffer> outlier_panels_;  // per image
 };
 
-// What is written into rows: block [n_rows, n_cols] -> out, dense.
+// Computes the f32 values of rows: out [n_rows, n_cols], dense.
 using MakeRows = std::function<void(float* out, int64_t row, int64_t n_rows)>;
 
-// The outliers of each image, by some of its rows.
+// The outliers of each image, found in some of its rows.
 std::vector<Outliers> outliers_of_images(const Compute& compute, const MakeRows& make, int64_t n_cols,
                                          const ImageRows& rows) {
   std::vector<Outliers> found(static_cast<size_t>(rows.n_images));
@@ -100,7 +100,7 @@ std::vector<Outliers> outliers_of_images(const Compute& compute, const MakeRows&
   return found;
 }
 
-// Blocks of rows without outliers go through write_whole, others are made in f32 first.
+// Blocks of rows without outliers are written by write_whole, others are computed in f32 first.
 template <typename WriteWhole>
 void write_blocks(const Compute& compute, Rows& out, const Linear& next, const MakeRows& make, const ImageRows& rows,
                   const WriteWhole& write_whole) {

@@ -1,4 +1,4 @@
-// Linear layers over the rows of images, in either precision: packed weights, packed inputs, and what is done to a
+// Linear layers over the rows of images, in either precision: packed weights, packed inputs, and what is applied to a
 // piece of the result while it is still in cache.
 #pragma once
 
@@ -26,12 +26,12 @@ struct LayerNormWeights {
   Buffer bias;    // [n_cols]
 };
 
-// The input of a Linear, [n_rows, w.n_in] in its format. In int8, each image's outlier channels are apart.
+// The input of a Linear, [n_rows, w.n_in] in its format. In int8, each image's outlier channels are stored separately.
 class Rows {
  public:
   // Makes room for n_rows rows of inputs of `w`, without outliers.
   void shape_for(const KernelTable& kernels, const Linear& w, int64_t n_rows);
-  // Makes room for the outliers of these images, which are filled in.
+  // Makes room for the outliers of these images, which the caller then fills in.
   void set_outliers(std::vector<Outliers> outliers, int64_t n_rows);
 
   uint8_t* row(int64_t r) { return bytes_.data() + r * row_bytes_; }
@@ -48,17 +48,17 @@ class Rows {
   Buffer outlier_values_;           // [n_rows, MAX_OUTLIERS]
 };
 
-// What happens to x W^T + b before it is stored: first the activation, then the sum.
+// What is applied to x W^T + b before it is stored: first the activation, then the sum.
 struct Epilogue {
   Activation activation = nullptr;
-  const float* residual = nullptr;  // [rows, n_out], added; may be where the result goes
+  const float* residual = nullptr;  // [rows, n_out], added; may be the output itself
 };
 
 // out [rows, w.n_out] = epilogue(x W^T + b).
 void linear(const Compute& compute, float* out, const Rows& x, const Linear& w, const ImageRows& rows,
             const Epilogue& epilogue = {});
 
-// out = rows of inputs of `next`, [rows, w.n_out] = activation(x W^T + b): never all of it in f32.
+// out = rows of inputs of `next`, [rows, w.n_out] = activation(x W^T + b), which never exists in f32 as a whole.
 void linear(const Compute& compute, Rows& out, const Linear& next, const Rows& x, const Linear& w,
             const ImageRows& rows, Activation activation = nullptr);
 

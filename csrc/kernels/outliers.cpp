@@ -8,8 +8,8 @@
 namespace palo {
 namespace {
 
-// A channel this many times larger than the mean of all is an outlier. Below, what it costs its group is less than what
-// the f32 product costs.
+// A channel this many times larger than the mean of all is an outlier. A smaller one costs its group less than the f32
+// product costs.
 constexpr float OUTLIER_FACTOR = 5.0f;
 constexpr int64_t COLUMNS_OF_TASK = 256;
 
@@ -44,7 +44,8 @@ void take_outliers(float* values, float* x, int64_t n_rows, int64_t n_cols, cons
   }
 }
 
-// Rows with a single one, through the int8 product: no kernel has to know how another one packs.
+// Multiplies rows that hold a single 1 with the int8 panels, so that nothing outside the kernels depends on their
+// layout.
 void unpack_outlier_weights(const Compute& compute, Buffer& panels, const uint8_t* q8_panels, int64_t n_out,
                             int64_t n_in, const Outliers& outliers) {
   const KernelTable& kernels = compute.kernels;

@@ -1,8 +1,8 @@
-// Outlier channels: columns of an int8 product's input that are many times larger than the rest. Each would take the
-// resolution from the 63 others of its group, so they leave the int8 product and are added in f32.
+// Outlier channels: columns of an int8 product's input that are many times larger than the rest. Each would cost the 63
+// others of its group their resolution, so they are taken out of the int8 product and added in f32.
 //
-// CLIP's residual stream has a few of them at every token (arXiv 2208.07339 describes the same in language models).
-// Which they are is found anew for each image, from its own rows only: batches stay equal to single images.
+// The residual stream of a transformer has a few of them at every token (arXiv 2208.07339). They are determined for
+// each image from its own rows only, so a batch gives the same results as its images one by one.
 #pragma once
 
 #include <array>
@@ -12,7 +12,7 @@
 
 namespace palo {
 
-// Where more channels are that large, the first ones are taken: an f32 product of 16 inputs costs 3 % of one of 1024.
+// If more channels are that large, the first ones are taken: an f32 product of 16 inputs costs 3 % of one of 1024.
 constexpr int64_t MAX_OUTLIERS = 16;
 
 struct Outliers {

@@ -1,4 +1,5 @@
-// The kernels of the portable instruction set, but for the matrix products (ref_linear.cpp, ref_q8.cpp): plain loops.
+// The kernels of the portable instruction set, except the matrix products (ref_linear.cpp, ref_q8.cpp, ref_blocks.cpp),
+// the row kernels and attention: plain loops.
 #include "kernels/ref.h"
 
 #include <algorithm>
@@ -78,7 +79,7 @@ void multiply_add(float* out, const float* in, const float* weight, int64_t n) {
   for (int64_t c = 0; c < n; ++c) out[c] += in[c] * weight[c];
 }
 
-// All taps for the output pixel whose window is centred at (y, x) of the input; taps in the padding count nothing.
+// All taps for the output pixel whose window is centred at (y, x) of the input; taps in the padding are skipped.
 void convolve_pixel(float* out, const float* in, const float* weight, int64_t y, int64_t x, int64_t height,
                     int64_t width, int64_t n_channels) {
   for (int64_t u = 0; u < 3; ++u) {

@@ -92,7 +92,7 @@ struct RowGroup {
   float scale;
 };
 
-// The groups of n inputs that share a scale.
+// Quantizes n inputs that share a scale into their groups.
 void quantize_run(RowGroup* groups, const float* x, int64_t n) {
   float absmax = 0.0f;
   for (int64_t i = 0; i < n; ++i) absmax = std::max(absmax, std::abs(x[i]));

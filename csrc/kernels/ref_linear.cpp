@@ -1,4 +1,4 @@
-// Matrix product of the portable instruction set: cut into blocks that stay in cache, small tiles in registers.
+// Matrix product of the portable instruction set: split into blocks that stay in cache, and small tiles in registers.
 #include <algorithm>
 #include <cstring>
 
@@ -55,8 +55,8 @@ void multiply_tile(float* tile, const float* block, const float* panel, int64_t 
   std::memcpy(tile, before, sizeof(before));
 }
 
-// block [depth, TILE_ROWS] = x [n_rows, depth] transposed, missing rows zero. Rows of x lie a power of two apart in
-// most models: read in place they would fall into the same few lines of the cache.
+// block [depth, TILE_ROWS] = x [n_rows, depth] transposed, missing rows zero. The rows of x are often a power of two
+// apart: read in place they would share a few lines of the cache.
 void pack_rows(float* block, const float* x, int64_t n_rows, int64_t depth, int64_t ldx) {
   if (n_rows < TILE_ROWS) std::memset(block, 0, depth * TILE_ROWS * sizeof(float));
   for (int64_t r = 0; r < n_rows; ++r) {
@@ -78,13 +78,13 @@ struct TileArea {
   float* out;
   int64_t ldo, n_rows, n_cols;
 
-  // Opens the sums with the bias (nullptr: zero), the first block of inputs does this ...
+  // Starts the sums from the bias (nullptr: zero), for the first block of inputs ...
   void start(float* tile, const float* bias) const {
     std::memset(tile, 0, TILE_ROWS * PANEL_WIDTH * sizeof(float));
     if (bias == nullptr) return;
     for (int64_t r = 0; r < n_rows; ++r) copy_row(tile + r * PANEL_WIDTH, bias, n_cols);
   }
-  // ... or with the sums of the blocks before.
+  // ... or from the sums of the previous blocks.
   void resume(float* tile) const {
     if (n_cols < PANEL_WIDTH) std::memset(tile, 0, TILE_ROWS * PANEL_WIDTH * sizeof(float));
     for (int64_t r = 0; r < n_rows; ++r) copy_row(tile + r * PANEL_WIDTH, out + r * ldo, n_cols);

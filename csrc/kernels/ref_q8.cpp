@@ -1,4 +1,4 @@
-// The int8 path of the portable instruction set: plain loops, in the very order that kernel_table.h prescribes.
+// The int8 path of the portable instruction set: plain loops, in exactly the order that kernel_table.h prescribes.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -26,7 +26,7 @@ int64_t n_groups_of(int64_t n_in) {
   return (n_in + Q8_GROUP - 1) / Q8_GROUP;
 }
 
-// 2^-120. Below 127 / absmax would overflow: such a group counts as zeros.
+// For a smaller absmax 127 / absmax could overflow: such a group counts as zeros.
 constexpr float SMALLEST_ABSMAX = 0x1p-120f;
 
 // Quantizes n (at most Q8_GROUP) values into values [Q8_GROUP]; returns the scale.

@@ -16,11 +16,11 @@ struct RowKernels {
   // out[i] = gate[i] * sigmoid(gate[i]) * up[i]; out may be gate or up.
   void (*swiglu)(float* out, const float* gate, const float* up, int64_t n);
 
-  // Rotary position embedding of neighbouring pairs: (out[2i], out[2i + 1]) = (x[2i], x[2i + 1]) turned by the angle
-  // of which cosines[i] and sines[i] are told, i in [0, n_pairs). out may be x.
+  // Rotary position embedding of neighbouring pairs: (out[2i], out[2i + 1]) = (x[2i], x[2i + 1]) rotated by the angle
+  // whose cosine and sine are cosines[i] and sines[i], i in [0, n_pairs). out may be x.
   void (*rotate_pairs)(float* out, const float* x, const float* cosines, const float* sines, int64_t n_pairs);
 
-  // out[i] = x[i] as binary16, nearest, ties to even; out [n] of 2 bytes each.
+  // out[i] = x[i] as binary16, rounded to nearest, ties to even; out [n] of 2 bytes each.
   void (*to_halves)(uint8_t* out, const float* x, int64_t n);
 
   // The inverse, exact: out [n] from n values of 2 bytes each.

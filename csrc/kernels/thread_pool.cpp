@@ -28,7 +28,7 @@ int64_t process_id() {
 #endif
 }
 
-// Tells the core that this thread only waits: saves power, and gives a hyperthread's sibling the units.
+// Hints to the core that this thread only waits: saves power, and leaves the execution units to the other hyperthread.
 void pause_core() {
 #if (defined(__x86_64__) || defined(__i386__)) && (defined(__GNUC__) || defined(__clang__))
   __builtin_ia32_pause();
@@ -37,8 +37,9 @@ void pause_core() {
 #endif
 }
 
-// Pauses before a waiting thread goes to sleep, 50 to 100 us: waking it takes as long, and between the steps of a
-// layer the wait is shorter. Threads beyond the machine's cores sleep at once, another one needs their core.
+// Number of pauses before a waiting thread goes to sleep, 50 to 100 us: waking it takes as long, and the waits between
+// the steps of a layer are shorter. With more threads than cores they sleep at once, because another thread needs the
+// core.
 int n_pauses(int n_threads) {
   return n_threads <= static_cast<int>(std::thread::hardware_concurrency()) ? 2000 : 0;
 }
@@ -54,8 +55,8 @@ bool spin_until(int n_pauses, const Condition& condition) {
 
 }  // namespace
 
-// The threads and all they share. A run is a number, its round; whoever finds a task of that round takes it, and run()
-// waits for tasks, not for threads: one that the system lets sleep is not missed.
+// The threads and all that they share. Each run has a number, its round. Any thread that finds a task of that round
+// takes it, and run() waits for tasks, not for threads: a thread that the system does not schedule delays nothing.
 struct ThreadPool::Workers {
   explicit Workers(int n_threads) : n_spins(n_pauses(n_threads)) {}
   void start(int n_workers);
@@ -80,7 +81,7 @@ struct ThreadPool::Workers {
   std::vector<std::thread> threads;
   std::mutex call_mutex;  // one run() at a time
 
-  // The round in the upper half, its next task in the lower one: a thread that is late cannot take one of another
+  // The round in the upper half, its next task in the lower one: a thread that is late cannot take a task of another
   // round.
   std::atomic<uint64_t> ticket{0};
   std::atomic<int64_t> n_tasks{0};
@@ -101,7 +102,7 @@ void ThreadPool::Workers::start(int n_workers) {
       threads.emplace_back([this, worker] { wait_for_work(worker); });
     }
   } catch (const std::system_error&) {
-    // The machine gives no more threads: fewer do the same work, with equal results.
+    // The system allows no more threads: fewer do the same work, with equal results.
   }
 }
 
@@ -128,7 +129,8 @@ void ThreadPool::Workers::run(int64_t n_tasks_of_run, const Body& body_of_run) {
 }
 
 void ThreadPool::Workers::begin_round(int64_t n_tasks_of_run, const Body& body_of_run) {
-  // No thread has a task now. The old round is closed first: a late thread would read the new n_tasks as its own.
+  // No thread has a task now. The old round is closed first: otherwise a late thread could take the new n_tasks for its
+  // own.
   const uint32_t round = round_of(ticket);
   ticket = uint64_t{round} << 32 | NO_TASK;
   n_tasks = n_tasks_of_run;
@@ -136,7 +138,7 @@ void ThreadPool::Workers::begin_round(int64_t n_tasks_of_run, const Body& body_o
   body = &body_of_run;
   has_failed = false;
   {
-    const std::lock_guard lock(mutex);  // a thread that goes to sleep has either seen the ticket or hears the call
+    const std::lock_guard lock(mutex);  // a thread about to sleep has seen the ticket or is notified
     ticket = uint64_t{round + 1} << 32;
   }
   wake.notify_all();
@@ -172,7 +174,7 @@ int64_t ThreadPool::Workers::take_task(uint32_t round) {
 
 void ThreadPool::Workers::run_task(int64_t task, int worker) {
   try {
-    if (!has_failed) (*body.load())(task, worker);  // else nobody needs the rest
+    if (!has_failed) (*body.load())(task, worker);  // after a failure the rest is not needed
   } catch (...) {
     const std::lock_guard lock(mutex);
     if (failure == nullptr) failure = std::current_exception();
@@ -195,7 +197,7 @@ ThreadPool::ThreadPool(int n_threads) : n_threads_(n_threads) {
 
 ThreadPool::~ThreadPool() {
   if (workers_->is_of_other_process()) {
-    // A forked child holds handles and waiting lists of threads that only its parent has: to destroy them would hang.
+    // A forked child has handles and wait queues of threads that only its parent has: destroying them would hang.
     workers_.release();
     return;
   }

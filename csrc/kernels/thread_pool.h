@@ -21,9 +21,9 @@ class ThreadPool {
   int n_threads() const { return n_threads_; }
 
   // Calls body(task, worker) once for each task in [0, n_tasks), worker in [0, n_threads), and returns when all are
-  // done. Results must not depend on which worker runs a task: then they are equal for any number of threads.
-  // The first exception of a body is thrown again here. Calls from several threads run one after the other.
-  // In a forked child, where the threads of the pool do not exist, the caller does all the work.
+  // done. Results must not depend on which worker runs a task: then they are equal for any number of threads. The first
+  // exception that a body throws is rethrown here. Calls from several threads run one after the other. In a forked
+  // child, where the threads of the pool do not exist, the caller does all the work.
   void parallel_for(int64_t n_tasks, const std::function<void(int64_t task, int worker)>& body);
 
  private:

@@ -93,7 +93,7 @@ void hidden_states(const Compute& compute, float* out, const float* pixels, int6
   memory.attended.at_least(n_rows * config.n_embd);
   embed(tower, pixels, weights);
   for (const BlockWeights& block : weights.blocks) {
-    // Nobody asks the last layer for the class token; in the others it is a key and a value of the next one.
+    // The last layer's class token is not used; in the other layers it is a key and a value of the next one.
     const ImageRows wanted = &block == &weights.blocks.back() ? tower.patches() : tower.tokens();
     run_attention(tower, block, wanted);
     run_ffn(tower, block, wanted);

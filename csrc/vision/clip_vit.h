@@ -8,7 +8,7 @@
 
 namespace palo {
 
-// Activations of a batch of images; grows and is kept, every layer uses it anew.
+// Activations of a batch of images; grows as needed and is reused by every layer.
 struct TowerMemory {
   Buffer hidden;  // [n_images * n_tokens, n_embd]: the residual stream; an image's class token is its last row
   Buffer qkv;     // [n_images * n_tokens, 3 * n_embd]
@@ -17,7 +17,7 @@ struct TowerMemory {
   PackedHeads heads;
 };
 
-// pixels [n_images, 3, image_size, image_size], normalised -> patch embeddings [n_images, n_patches, n_embd]: the patch
+// pixels [n_images, 3, image_size, image_size], normalized -> patch embeddings [n_images, n_patches, n_embd]: the patch
 // convolution.
 void patch_embeddings(const Compute& compute, float* out, const float* pixels, int64_t n_images,
                       const ClipWeights& weights, const VisionConfig& config);

@@ -6,7 +6,7 @@ namespace palo {
 namespace {
 
 // Far above any published tower (1664 wide, 1024 patches, 336 pixels), and small enough that the activations of the
-// worst combination, 4 GiB, are refused by the allocator and not by the kernel's out-of-memory killer.
+// worst combination, 4 GiB, fail in the allocator and do not wake the kernel's out-of-memory killer.
 constexpr int64_t MAX_WIDTH = 1 << 16;
 constexpr int64_t MAX_PATCHES = 1 << 14;
 constexpr int64_t MAX_IMAGE_SIZE = 1 << 14;
@@ -15,13 +15,13 @@ constexpr int64_t MAX_LAYERS = 1024;
 void check_range(const std::string& key, int64_t value, int64_t min, int64_t max) {
   if (value >= min && value <= max) return;
   throw FormatError(key + ": expected " + std::to_string(min) + " to " + std::to_string(max) + ", got " +
-                    std::to_string(value) + "; convert the checkpoint anew");
+                    std::to_string(value) + "; convert the checkpoint again");
 }
 
 void check_divides(const std::string& key, int64_t value, const std::string& divisor_key, int64_t divisor) {
   if (value % divisor == 0) return;
   throw FormatError(key + ": expected a multiple of " + divisor_key + " " + std::to_string(divisor) + ", got " +
-                    std::to_string(value) + "; convert the checkpoint anew");
+                    std::to_string(value) + "; convert the checkpoint again");
 }
 
 }  // namespace
@@ -44,7 +44,7 @@ void check_config(const VisionConfig& config) {
   check_range("layers up to the select layer", config.n_layer, 0, MAX_LAYERS);
   if (!(config.eps > 0.0f && config.eps < 1.0f)) {  // written so that NaN fails
     throw FormatError("clip.vision.attention.layer_norm_epsilon: expected a number above 0 and below 1, got " +
-                      std::to_string(config.eps) + "; convert the checkpoint anew");
+                      std::to_string(config.eps) + "; convert the checkpoint again");
   }
   if (config.projector == ProjectorKind::MLP) check_range("layers of the projector", config.n_projector_layers, 1, 64);
   if (config.projector == ProjectorKind::LDPV2)
@@ -59,7 +59,7 @@ int64_t checked_product(int64_t a, int64_t b, const std::string& what) {
   constexpr int64_t MAX = int64_t{1} << 48;
   if (a < 0 || b < 0 || (b != 0 && a > MAX / b)) {
     throw FormatError(what + ": expected a size below 2^48, got " + std::to_string(a) + " x " + std::to_string(b) +
-                      "; the file is damaged");
+                      "; the file is damaged, copy or convert it again");
   }
   return a * b;
 }

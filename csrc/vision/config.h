@@ -39,10 +39,10 @@ struct VisionConfig {
 // Throws FormatError where a size is absent, absurd or contradicts another one.
 void check_config(const VisionConfig& config);
 
-// Throws FormatError where a width that only the tensors tell is not one that check_config would accept.
+// Throws FormatError if a width that is known only from the tensors is not one that check_config would accept.
 void check_width(const std::string& what, int64_t width);
 
-// Product of two sizes. Throws FormatError where it passes 2^48: no tensor is so large, and no later product overflows.
+// Product of two sizes. Throws FormatError if it exceeds 2^48: no tensor is so large, and no later product overflows.
 int64_t checked_product(int64_t a, int64_t b, const std::string& what);
 
 }  // namespace palo

@@ -7,11 +7,11 @@
 
 namespace palo {
 
-// Activations of a batch of images; grows and is kept.
+// Activations of a batch of images; grows as needed and is reused.
 struct ProjectorMemory {
   Rows rows, next_rows;
-  Buffer grid;      // [n_images, grid, grid, n_embd]: what the mlp makes of the hidden states
-  Buffer mixed;     // [n_images, grid, grid, n_embd]: what the first mb_block makes of that
+  Buffer grid;      // [n_images, grid, grid, n_embd]: output of the mlp
+  Buffer mixed;     // [n_images, grid, grid, n_embd]: output of the first mb_block
   Buffer filtered;  // [n_images, side, side, n_embd]: inside an mb_block, or pooled
   Buffer means;     // [n_images, side + 1, n_embd]
   Buffer scales;    // [n_images, n_embd]

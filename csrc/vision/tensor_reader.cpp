@@ -38,23 +38,24 @@ int64_t n_elements(const std::vector<int64_t>& shape, const std::string& name) {
                          [&](int64_t product, int64_t size) { return checked_product(product, size, name); });
 }
 
-// out [n] = IEEE half precision numbers from p on, which need not be aligned. Plain integer operations that a compiler
-// makes vectors of: ggml's own goes number by number through a table, 40 % of the time that loading took.
+// out [n] = IEEE half precision numbers from p on, which need not be aligned. Plain integer operations, which the
+// compiler vectorizes: ggml's own function looks up number by number in a table, which took 40 % of the time of
+// loading.
 void f16_to_f32(float* out, const std::byte* p, int64_t n) {
   constexpr uint32_t EXPONENT = 0x7c00u << 13;
   for (int64_t i = 0; i < n; ++i) {
     uint16_t half;
     std::memcpy(&half, p + 2 * i, sizeof(half));
     const uint32_t magnitude = (half & 0x7fffu) << 13, sign = (half & 0x8000u) << 16;
-    // Read as f32 the exponent is 112 too small, in the subnormal numbers of both formats, too; of infinity and NaN it
-    // is at its largest once more.
+    // Read as f32 the exponent is 112 too small, also that of subnormal numbers; that of infinity and NaN must become
+    // the largest again.
     const float value = std::bit_cast<float>(magnitude) * 0x1p112f;
     const uint32_t infinite = magnitude >= EXPONENT ? 0x7f800000u : 0u;
     out[i] = std::bit_cast<float>(std::bit_cast<uint32_t>(value) | infinite | sign);
   }
 }
 
-// One more in the exponent of infinity and NaN, all ones, carries into the sign's bit.
+// The exponent of infinity and NaN is all ones, and adding one to it carries into the sign bit.
 bool is_finite(const float* values, int64_t n) {
   uint32_t bits = 0;
   for (int64_t i = 0; i < n; ++i) bits |= (std::bit_cast<uint32_t>(values[i]) & 0x7fffffffu) + 0x00800000u;
@@ -79,13 +80,13 @@ class RowDecoder {
     const int64_t block = ggml_blck_size(*type);
     if ((tensor.shape.empty() ? 1 : tensor.shape.back()) % block != 0 || n_cols % block != 0) {
       throw FormatError(name + ": expected rows of whole blocks of " + std::to_string(block) + " values, got shape " +
-                        describe(tensor.shape) + "; the file is damaged");
+                        describe(tensor.shape) + "; the file is damaged, copy or convert it again");
     }
     row_bytes_ = static_cast<size_t>(n_cols / block) * ggml_type_size(*type);
     const int64_t n_bytes = checked_product(n_rows, static_cast<int64_t>(row_bytes_), name);
     if (static_cast<size_t>(n_bytes) != tensor.n_bytes) {
       throw FormatError(name + ": expected " + std::to_string(n_bytes) + " bytes for shape " + describe(tensor.shape) +
-                        ", got " + std::to_string(tensor.n_bytes) + "; the file is damaged");
+                        ", got " + std::to_string(tensor.n_bytes) + "; the file is damaged, copy or convert it again");
     }
   }
 
@@ -97,12 +98,13 @@ class RowDecoder {
     } else if (type_ == GGML_TYPE_F16) {
       f16_to_f32(out, from, n_cols_);
     } else {
-      // A file may ask for an alignment of 1 byte; ggml reads blocks as aligned structures.
+      // A file may have an alignment of 1 byte; ggml reads blocks as aligned structures.
       row.assign(from, from + row_bytes_);
       ggml_get_type_traits(type_)->to_float(row.data(), out, n_cols_);
     }
     if (!is_finite(out, n_cols_)) {
-      throw FormatError(name_ + ": expected finite weights, got NaN or infinity; the file is damaged");
+      throw FormatError(
+          name_ + ": expected finite weights, got NaN or infinity; the file is damaged, copy or convert it again");
     }
   }
 
@@ -117,7 +119,7 @@ class RowDecoder {
 const RawTensor& TensorReader::at(const std::string& name) const {
   const auto found = tensors_.find(name);
   if (found != tensors_.end()) return found->second;
-  throw FormatError("tensor " + name + ": expected in the file, got none; convert the checkpoint anew");
+  throw FormatError("tensor " + name + ": expected it in the file, got none; convert the checkpoint again");
 }
 
 std::vector<int64_t> TensorReader::squeezed_shape(const std::string& name) const {
@@ -128,7 +130,7 @@ int64_t TensorReader::dimension(const std::string& name, size_t n_dims, size_t w
   const std::vector<int64_t> shape = squeezed_shape(name);
   if (shape.size() == n_dims) return shape[which];
   throw FormatError(name + ": expected " + std::to_string(n_dims) + " dimensions, got " + describe(at(name).shape) +
-                    "; convert the checkpoint anew");
+                    "; convert the checkpoint again");
 }
 
 const RawTensor& TensorReader::with_size(const std::string& name, const std::vector<int64_t>& shape,
@@ -141,7 +143,7 @@ const RawTensor& TensorReader::with_size(const std::string& name, const std::vec
   }
   if (squeezed(got) == squeezed(shape)) return tensor;
   throw FormatError(name + ": expected shape " + describe(shape) + ", got " + describe(tensor.shape) +
-                    "; convert the checkpoint anew");
+                    "; convert the checkpoint again");
 }
 
 Buffer TensorReader::values(const std::string& name, const std::vector<int64_t>& shape) const {

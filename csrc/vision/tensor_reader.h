@@ -1,4 +1,4 @@
-// Tensors of an mmproj file as raw blocks, and their way to packed weights.
+// Reads the tensors of an mmproj file, raw blocks, and packs them as weights.
 #pragma once
 
 #include <cstddef>
@@ -24,8 +24,8 @@ using TensorMap = std::map<std::string, RawTensor>;
 class RowDecoder;
 
 // Reads tensors by name. Every method throws FormatError where the tensor is absent, has another shape, a type other
-// than f32, f16, bf16, q8_0 and q4_0, a number of bytes that contradicts its shape, or holds values that are no
-// numbers.
+// than f32, f16, bf16, q8_0 and q4_0, a number of bytes that contradicts its shape, or holds values that are not
+// finite.
 class TensorReader {
  public:
   // is_file_mapping: the bytes lie in a file mapped read-only, whose pages may go back to the system after use.
@@ -46,8 +46,8 @@ class TensorReader {
   // `prefix`.weight [n_out, n_in] (further dimensions of n_in may be apart: a convolution) and `prefix`.bias [n_out].
   Linear linear(const std::string& prefix, int64_t n_out, int64_t n_in, bool has_bias) const;
 
-  // Several of one shape [n_out, n_in] as one, below each other: [prefixes * n_out, n_in]; the layer norm that makes
-  // its inputs is balanced with it, see balance.h.
+  // Several of one shape [n_out, n_in] stacked as one: [prefixes * n_out, n_in]; the layer norm before it is balanced
+  // with it, see balance.h.
   Linear linear_after(LayerNormWeights& norm, const std::vector<std::string>& prefixes, int64_t n_out,
                       int64_t n_in) const;
 
@@ -66,7 +66,7 @@ class TensorReader {
   Linear stacked_linear(const std::vector<std::string>& prefixes, int64_t n_out, int64_t n_in, bool has_bias,
                         const float* column_scales) const;
   void pack(Linear& linear, const std::vector<RowDecoder>& decoders, const float* column_scales) const;
-  // Root mean square of each column, by some of the rows.
+  // Root mean square of each column, over some of the rows.
   Buffer column_sizes(const std::vector<RowDecoder>& decoders, int64_t n_out, int64_t n_in) const;
   Buffer stacked_values(const std::vector<std::string>& prefixes, int64_t n) const;
   void drop_pages(const RawTensor& tensor) const;

@@ -5,7 +5,7 @@
 namespace palo {
 namespace {
 
-// Images that go through the tower together: beyond, memory grows (16 MiB each) and speed does not.
+// Images that go through the tower together: more would take more memory (16 MiB each) and be no faster.
 constexpr int64_t MAX_BATCH = 4;
 
 // Runs body(first image, number of images) for batches of at most MAX_BATCH.
@@ -16,7 +16,7 @@ void for_batches(int64_t n_images, const Body& body) {
 
 }  // namespace
 
-// The kept memory, or new where another call has it; kept again in the end.
+// Borrows the kept memory, or new memory if another call has it, and keeps it at the end.
 class VisionEncoder::Lease {
  public:
   explicit Lease(const VisionEncoder& encoder) : encoder_(encoder) {

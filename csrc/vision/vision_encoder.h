@@ -13,7 +13,7 @@ namespace palo {
 struct EncoderOptions {
   int n_threads = 1;
   Precision precision = Precision::INT8;
-  // The tensors lie in a file mapped read-only: what has been packed is given back to the system at once.
+  // The tensors are in a file mapped read-only: the pages of what has been packed are released at once.
   bool is_file_mapping = false;
 };
 

@@ -85,7 +85,7 @@ BlockWeights read_block(const VisionConfig& config, const TensorReader& reader, 
   return weights;
 }
 
-// Length of a bias: the width of a layer that no metadata tells.
+// Length of a bias: the width of a layer, which no metadata contains.
 int64_t bias_size(const TensorReader& reader, const std::string& name) {
   // One channel leaves no dimension larger than 1.
   const int64_t size = reader.squeezed_shape(name).empty() ? 1 : reader.dimension(name, 1, 0);
@@ -113,7 +113,7 @@ void check_names(const VisionConfig& config, const TensorMap& tensors) {
   for (std::string& name : projector_names(config)) names.push_back(std::move(name));
   std::string missing;
   int64_t n_missing = 0;
-  constexpr int64_t N_LISTED = 20;  // the rest says no more than their number does
+  constexpr int64_t N_LISTED = 20;  // the rest are only counted
   for (const std::string& name : names) {
     if (tensors.contains(name)) continue;
     if (n_missing++ < N_LISTED) missing += (missing.empty() ? "" : ", ") + name;
@@ -122,7 +122,7 @@ void check_names(const VisionConfig& config, const TensorMap& tensors) {
   if (n_missing > N_LISTED) missing += " and " + std::to_string(n_missing - N_LISTED) + " more";
   throw FormatError("tensors: expected " + std::to_string(names.size()) + ", got " +
                     std::to_string(static_cast<int64_t>(names.size()) - n_missing) + ", without " + missing +
-                    "; convert the checkpoint anew");
+                    "; convert the checkpoint again");
 }
 
 ClipWeights read_clip(const VisionConfig& config, const TensorReader& reader) {

@@ -44,7 +44,7 @@ struct ProjectorWeights {
   int64_t n_embd = 0;                     // width of an image embedding
 };
 
-// Throws FormatError that names every tensor that `config` asks for and `tensors` lacks.
+// Throws FormatError that names every tensor that `config` needs and `tensors` lacks.
 void check_names(const VisionConfig& config, const TensorMap& tensors);
 
 ClipWeights read_clip(const VisionConfig& config, const TensorReader& reader);

@@ -1,4 +1,4 @@
-// What the tests of the block types share: random blocks, and their meaning written down a second time, plainly.
+// Shared by the tests of the block types: random blocks, and a second, plain implementation of their meaning.
 #pragma once
 
 #include <algorithm>
@@ -95,7 +95,7 @@ inline double weight_of(const TypeFacts& facts, const uint8_t* block, int i) {
   }
 }
 
-// An activation as the contract in block_kernels.h has it.
+// The quantized activations that the contract in block_kernels.h describes.
 inline std::vector<double> quantized(const TypeFacts& facts, const float* x, int64_t n) {
   std::vector<double> values(x, x + n);
   if (facts.type == BlockType::F16) return values;
@@ -112,7 +112,7 @@ inline std::vector<double> quantized(const TypeFacts& facts, const float* x, int
   return values;
 }
 
-// Panels of rows of blocks, and the two ways through the kernels.
+// Panels of rows of blocks, unpacked or multiplied by the kernels.
 class Packed {
  public:
   Packed(const BlockKernels& kernels, const uint8_t* rows, int64_t n_out, int64_t n_in, int64_t row_bytes)

@@ -1,5 +1,5 @@
 // Runs all C++ tests; built with a sanitizer, it shows what Python's own memory would hide. See CMakeLists.txt.
-// `--needs ISA` fails unless that is the instruction set in use: an emulator may lack what it is to show.
+// `--needs ISA` fails unless that is the instruction set in use: an emulator may lack the one under test.
 #include <cstring>
 
 #include "check.h"
@@ -7,7 +7,7 @@
 
 int main(int argc, char** argv) {
   if (argc == 3 && std::strcmp(argv[1], "--needs") == 0 && std::strcmp(argv[2], palo::kernels().isa) != 0) {
-    std::printf("instruction set: expected %s, got %s\n", argv[2], palo::kernels().isa);
+    std::printf("instruction set: expected %s, got %s; run on a processor that has it\n", argv[2], palo::kernels().isa);
     return 1;
   }
   int n_failed = 0;

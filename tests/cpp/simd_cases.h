@@ -1,4 +1,4 @@
-// What the tests of the SIMD kernels share: the tables to test, values that are hard, exact comparison.
+// Shared by the tests of the SIMD kernels: the tables to test, difficult values, comparisons.
 #pragma once
 
 #include <cmath>
@@ -32,7 +32,7 @@ inline std::vector<const KernelTable*> simd_tables() {
   return tables;
 }
 
-// Exactly n bytes, aligned as panels ask: a sanitizer sees what reads or writes beyond them.
+// Exactly n bytes, aligned as panels need: a sanitizer finds any access beyond them.
 class Bytes {
  public:
   explicit Bytes(int64_t n) : data_(static_cast<uint8_t*>(::operator new(n, std::align_val_t{64}))) {}

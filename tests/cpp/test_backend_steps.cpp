@@ -58,7 +58,7 @@ void fill_randomly(ggml_context* context) {
   }
 }
 
-// The memory that the node writes: its own, or that of the tensor which it views.
+// The memory that the node writes: its own, or that of the tensor that it views.
 std::vector<uint8_t> result_of(const ggml_tensor* node) {
   const ggml_tensor* whole = node->view_src == nullptr ? node : node->view_src;
   const auto* bytes = static_cast<const uint8_t*>(whole->data);
@@ -79,7 +79,7 @@ std::vector<uint8_t> solve(const Case& test, int n_threads) {
         ggml_backend_init_by_type(GGML_BACKEND_DEVICE_TYPE_CPU, nullptr));
     const auto set_n_threads = reinterpret_cast<ggml_backend_set_n_threads_t>(ggml_backend_reg_get_proc_address(
         ggml_backend_dev_backend_reg(ggml_backend_get_device(cpu.get())), "ggml_backend_set_n_threads"));
-    set_n_threads(cpu.get(), 1);  // OpenMP's threads are not ThreadSanitizer's to judge
+    set_n_threads(cpu.get(), 1);  // ThreadSanitizer does not understand OpenMP's threads
     ggml_cgraph* graph = ggml_new_graph(context.get());
     ggml_build_forward_expand(graph, node);
     CHECK(ggml_backend_graph_compute(cpu.get(), graph) == GGML_STATUS_SUCCESS);
@@ -128,7 +128,7 @@ TEST(backend_row_steps_equal_ggml) {
 
 TEST(backend_rope_equals_ggml) {
   for (const int64_t n_tokens : {1, 5, 70}) {
-    for (const int n_dims : {32, 64}) {  // a head of 64: all of it turns, or half
+    for (const int n_dims : {32, 64}) {  // a head of 64: all of it is rotated, or half
       const Case test = {[&](ggml_context* c) {
                            ggml_tensor* positions = ggml_new_tensor_1d(c, GGML_TYPE_I32, n_tokens);
                            return ggml_rope_ext(c, floats(c, 64, 6, n_tokens), positions, nullptr, n_dims, 0, 4096,
@@ -143,7 +143,7 @@ TEST(backend_rope_equals_ggml) {
                              }
                            }
                          }};
-      check(test, 3e-4f);  // observed 1e-4 at position 2000: ggml turns by f32 angles, here they are doubles
+      check(test, 3e-4f);  // observed 1e-4 at position 2000: ggml computes angles in f32, we in double
     }
   }
 }
@@ -235,7 +235,7 @@ TEST(backend_refuses_what_its_steps_do_not_know) {
 }
 
 // Until a stream has computed a product it takes no other step: llama.cpp probes for flash attention, and a model
-// without packed weights is better off undisturbed.
+// without packed weights would gain nothing.
 TEST(backend_takes_steps_only_after_products) {
   const std::unique_ptr<ggml_backend, FreeBackend> stream(
       ggml_backend_dev_init(palo::backend::weight_device(), nullptr));

@@ -16,7 +16,7 @@ std::vector<const KernelTable*> all_tables() {
   return tables;
 }
 
-// x [MAX_ROWS, n_in], each row of another kind; w [MAX_OUTPUTS, n_in] blocks; and the product on "ref".
+// x [MAX_ROWS, n_in], each row of a different kind; w [MAX_OUTPUTS, n_in] blocks; and the product on "ref".
 struct Case {
   Case(const TypeFacts& of, int64_t n) : facts(of), n_in(n), row_bytes(n / of.size * of.n_bytes) {
     for (int64_t r = 0; r < MAX_ROWS; ++r) {

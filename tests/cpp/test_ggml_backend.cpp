@@ -1,5 +1,5 @@
 // The ggml backend through ggml's public functions, as llama.cpp drives it: weights in and out of packed buffers,
-// products of every block type against ggml's CPU backend, what is refused, and whom it trusts.
+// products of every block type against ggml's CPU backend, what is refused, and which ggml it accepts.
 #include <ggml-alloc.h>
 #include <ggml-backend.h>
 #include <ggml-cpp.h>
@@ -86,7 +86,7 @@ struct Problem {
   int n_weights = 1;
 };
 
-// The products of one input with every weight, one behind the other.
+// The products of one input with every weight, one after the other.
 std::vector<float> solve(const Problem& p, const Side& side, int n_threads) {
   const Context of_weights = new_context(), of_rest = new_context();
   std::vector<ggml_tensor*> weights;
@@ -133,7 +133,7 @@ double difference(const std::vector<float>& a, const std::vector<float>& b) {
 }
 
 void check_product(const Problem& p) {
-  const std::vector<float> expected = solve(p, theirs(), 1);  // OpenMP's threads are not ThreadSanitizer's to judge
+  const std::vector<float> expected = solve(p, theirs(), 1);  // ThreadSanitizer does not understand OpenMP's threads
   const std::vector<float> first = solve(p, ours(), THREADS[0]);
   CHECK(difference(first, expected) <= tolerance(p.type));
   for (const int n_threads : THREADS) CHECK(solve(p, ours(), n_threads) == first);
@@ -252,9 +252,9 @@ TEST(backend_counts_packed_bytes_and_pads_less_than_a_panel) {
   CHECK(palo_packed_bytes() == before);
 }
 
-// --- what is taken on
+// --- what is accepted
 
-// Asks as llama.cpp does when it looks for a place for a weight.
+// Asks as llama.cpp does when it places a weight.
 bool takes(ggml_tensor* (*operation)(ggml_context*, ggml_tensor* w), ggml_type type, int64_t n_in, int64_t ne2 = 1) {
   const Context context = new_context();
   ggml_tensor* w = ggml_new_tensor_3d(context.get(), type, n_in, 64, ne2);
@@ -316,7 +316,7 @@ TEST(backend_multiplies_no_view_of_packed_weights) {
   CHECK(ggml_backend_dev_supports_op(weight_device(), mul_mat(stored.context.get(), stored.tensor)));
 }
 
-// --- whom it trusts
+// --- which ggml it accepts
 
 TEST(backend_knows_this_ggml_and_no_other_version) {
   CHECK(palo::backend::abi_difference().empty());

@@ -55,12 +55,12 @@ struct Mapping {
   void* data;
 };
 
-TEST(backend_lets_go_of_nothing_but_a_mapped_file) {
+TEST(backend_releases_only_pages_of_a_mapped_file) {
   const std::unique_ptr<FILE, int (*)(FILE*)> file(std::tmpfile(), std::fclose);
   const std::vector<uint8_t> bytes(Mapping::SIZE, 7);
   CHECK(std::fwrite(bytes.data(), 1, bytes.size(), file.get()) == bytes.size() && std::fflush(file.get()) == 0);
   const int descriptor = fileno(file.get());
-  // Anonymous memory, and a file's pages that were changed in memory only: letting go would lose what was written.
+  // Anonymous memory, and a file's pages that were changed in memory only: releasing them would lose what was written.
   const Mapping anonymous(PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
   const Mapping changed(PROT_READ | PROT_WRITE, MAP_PRIVATE, descriptor);
   const Mapping model(PROT_READ, MAP_SHARED, descriptor);

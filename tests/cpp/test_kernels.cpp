@@ -1,4 +1,4 @@
-// Kernels on buffers of exactly the promised sizes: a read or write beyond them is the sanitizer's to find.
+// Kernels on buffers of exactly the promised sizes: the sanitizers find any access beyond them.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -172,8 +172,7 @@ TEST(parallel_for_runs_each_task_once_and_passes_exceptions_on) {
       pool.parallel_for(repeat, [&](int64_t task, int worker) { counts[task] += worker >= 0 && worker < n_threads; });
       for (const int count : counts) CHECK(count == 1);
     }
-    // Rounds of few and of many tasks at once after each other: a thread that comes late must not take part in the
-    // next.
+    // Rounds of few and of many tasks at once after each other: a late thread must not take part in the next one.
     std::atomic<int64_t> n_calls{0};
     for (int repeat = 0; repeat < 20000; ++repeat) {
       pool.parallel_for(repeat % 2 == 0 ? 2 : 9, [&](int64_t, int) { ++n_calls; });

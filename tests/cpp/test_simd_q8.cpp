@@ -119,7 +119,7 @@ TEST(linear_q8_equals_the_plain_loop) {
   }
 }
 
-// With both operands small every product is zero, whatever became of them.
+// If both operands are small every product is zero, even if one of them is handled wrongly.
 TEST(linear_q8_of_one_small_operand_equals_the_plain_loop) {
   for (const int64_t n_in : {1, 65}) {
     for (const Values kind : {Values::DENORMAL, Values::TINY, Values::ZEROS}) {

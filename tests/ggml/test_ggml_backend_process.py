@@ -147,7 +147,8 @@ def test_beside_another_version_of_ggmls_interface_it_stays_out_and_says_so_once
         expected = model.decode([300, 301, 302], position=0).argmax()
     assert done.stdout.split() == [str(expected)] * 2
     assert [line for line in done.stderr.splitlines() if "palo" in line.lower()] == [
-        "palo: the backend stays out: ggml's backend interface: expected version 2, got 3"
+        "palo: the backend is not used: ggml's backend interface: expected version 2, got 3; "
+        "use the version of llama.cpp that palo_cpp was built with"
     ]
 
 

@@ -59,7 +59,7 @@ def test_layer_norm(n_rows: int, n_cols: int) -> None:
 
 
 def quantized(x: np.ndarray) -> np.ndarray:
-    """What a row stands for in the int8 path: 64 values share absmax / 127 as their step."""
+    """The values of a row in the int8 path: 64 of them share absmax / 127 as their step."""
     n_cols = x.shape[1]
     groups = np.pad(x, ((0, 0), (0, -n_cols % 64))).reshape(len(x), -1, 64)
     absmax = np.abs(groups).max(axis=-1, keepdims=True)

@@ -1,6 +1,6 @@
 """Every instruction set that PALO_CPP_ISA can choose here: the SIMD ones give equal bits, close to the reference.
 
-tests/cpp/test_simd_*.cpp try sizes, tails and values; here it is the way from Python and all threads at once.
+tests/cpp/test_simd_*.cpp test sizes, tails and values; here everything is called from Python, on several threads.
 """
 
 from __future__ import annotations

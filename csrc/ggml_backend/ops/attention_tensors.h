@@ -1,4 +1,4 @@
-// What ggml_flash_attn_ext puts into a node.
+// The tensors and parameters of a node that ggml_flash_attn_ext made.
 #pragma once
 
 #include <ggml.h>
@@ -37,7 +37,7 @@ struct AttentionTensors {
   float* out_row(int64_t query_index, int64_t head, int64_t stream) const {
     return static_cast<float*>(out.data) + ((stream * n_queries() + query_index) * n_head() + head) * head_size();
   }
-  // nullptr where nothing is hidden.
+  // nullptr if nothing is hidden.
   const uint8_t* mask_row(int64_t query_index, int64_t head, int64_t stream) const {
     return mask == nullptr ? nullptr : at(*mask, query_index, head % mask->ne[2], stream % mask->ne[3]);
   }

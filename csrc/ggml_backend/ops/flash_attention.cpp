@@ -8,8 +8,8 @@
 namespace palo::backend {
 namespace {
 
-// Up to so many queries (the answers of a batch) a head's cells are read once for each, as they lie in the cache. For
-// more they are unpacked first, for matrix products.
+// Up to this many queries (the answers of a batch) each query reads a head's cells as they are in the cache. For more
+// queries the cells are unpacked first, for matrix products.
 constexpr int64_t MAX_SINGLE_QUERIES = 16;
 
 // A row of f16 at every step of its dimensions 1 to 3.
@@ -36,7 +36,7 @@ int64_t n_single_tasks(const AttentionTensors& x) {
   return x.n_queries() * x.n_head() * x.n_streams();
 }
 
-// For single queries the weights of the cells, for each query of each head.
+// For single queries: the weights of the cells, for each query of each head.
 int64_t scratch_bytes(const ggml_tensor& node, int n_threads) {
   const AttentionTensors x(node);
   if (is_prompt(x)) return prompt_attention_bytes(x, n_threads);

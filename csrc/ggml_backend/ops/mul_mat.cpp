@@ -9,10 +9,10 @@
 namespace palo::backend {
 namespace {
 
-// Rows of x that are multiplied with a panel before the next panel comes: their quantized bytes stay in a second-level
-// cache of 1 MiB up to 4096 inputs, and a panel is read once for so many.
+// Rows of x that are multiplied with a panel before the next panel: for up to 4096 inputs their quantized bytes stay in
+// a second-level cache of 1 MiB, and a panel is read once for all of them.
 constexpr int64_t N_TILE_ROWS = 128;
-// Weights that a task reads at least: enough that fetching the next task costs nothing beside it.
+// Bytes of weights that a task reads at least: enough that fetching the next task costs next to nothing in comparison.
 constexpr int64_t TASK_BYTES = 64 << 10;
 constexpr int64_t N_QUANTIZE_ROWS = 16;
 constexpr int N_GROUP_MAX = 4;  // q, k and v; gate and up
@@ -43,7 +43,7 @@ struct InputRows {
   }
 };
 
-// Quantizes rows [begin, end), plane by plane, for rows of different planes are no fixed distance apart.
+// Quantizes rows [begin, end), plane by plane, because rows of different planes have no fixed distance.
 void quantize(uint8_t* out, const InputRows& x, const BlockKernels& kernels, int64_t begin, int64_t end) {
   const int64_t row_bytes = kernels.row_bytes(x.n_in), ldx = x.nb1 / static_cast<int64_t>(sizeof(float));
   while (begin < end) {
@@ -53,7 +53,7 @@ void quantize(uint8_t* out, const InputRows& x, const BlockKernels& kernels, int
   }
 }
 
-// One product cut into tasks: tiles of rows, and in each, runs of panels. The cut depends on shapes alone.
+// One product split into tasks: tiles of rows and, in each, runs of panels. The split depends only on shapes.
 struct Product {
   PackedMatrix w;
   const uint8_t* panels;
@@ -87,7 +87,7 @@ struct Product {
   }
 };
 
-// Products that share their quantized input: their tasks in one row.
+// Products that share their quantized input; their tasks are numbered consecutively.
 struct Group {
   std::array<Product, N_GROUP_MAX> products;
   int n_products;

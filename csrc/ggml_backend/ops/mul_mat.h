@@ -1,4 +1,4 @@
-// ggml's MUL_MAT with weights that lie packed in our buffers.
+// ggml's MUL_MAT with packed weights in our buffers.
 #pragma once
 
 #include <ggml.h>

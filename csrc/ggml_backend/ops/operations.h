@@ -1,5 +1,5 @@
-// What the backend can compute: one table. An operation is asked whether it takes a node, and then plans the node's
-// work as phases of independent tasks.
+// The operations that the backend can compute. Each of them decides whether it supports a node, and then plans the
+// node's work as phases of independent tasks.
 #pragma once
 
 #include <ggml.h>
@@ -25,10 +25,11 @@ struct Plan {
   const float* angles = nullptr;
 
   void begin();
-  // Appends a phase. One of a single task joins the phase before if that has a single one too: no thread waits between.
+  // Appends a phase. A phase of a single task is merged into the previous one if that has a single task too, so that no
+  // thread waits between them.
   void add(Phase phase);
-  // Appends one phase that calls body(r) for each r in [0, n_rows), n_values being the size of a row. A task is as many
-  // rows as have TASK_VALUES: then fetching the next task costs little.
+  // Appends one phase that calls body(r) for each r in [0, n_rows), n_values being the size of a row. A task has about
+  // TASK_VALUES, so that fetching the next task costs little in comparison.
   template <typename Body>
   void add_rows(int64_t n_rows, int64_t n_values, const Body& body) {
     const int64_t n_task_rows = std::max<int64_t>(1, TASK_VALUES / n_values);
@@ -37,7 +38,7 @@ struct Plan {
            for (int64_t r = task * n_task_rows; r < end; ++r) body(r);
          }});
   }
-  // Memory for n floats that stays as it is until the graph is done.
+  // Memory for n floats that keeps its contents until the graph is done.
   float* table(int64_t n);
 
  private:
@@ -50,14 +51,15 @@ struct Plan {
 struct Operation {
   ggml_op op;
 
-  // Whether `node` is of a shape and in memory that `plan` takes. Called for every node of every graph: cheap.
+  // Whether `plan` supports the shape and the memory of `node`. Called for every node of every graph, so it must be
+  // cheap.
   bool (*supports)(const ggml_tensor& node);
 
   // Bytes of Plan::scratch that `plan` needs for these nodes.
   int64_t (*scratch_bytes)(const ggml_tensor& node, int n_threads);
 
-  // Appends the phases of nodes[0] and of as many nodes behind it as can run together with it; returns how many.
-  // nodes[0, n_nodes) are all of this operation.
+  // Appends the phases of nodes[0] and of as many nodes after it as can run together with it; returns how many nodes
+  // these are. nodes[0, n_nodes) are all of this operation.
   int (*plan)(Plan& plan, ggml_tensor* const* nodes, int n_nodes);
 };
 

@@ -14,7 +14,7 @@ namespace {
 constexpr int64_t N_TASK_QUERIES = 64;
 // Cells that are unpacked together.
 constexpr int64_t N_UNPACKED_CELLS = 128;
-// Panels of so many bytes stand in memory at a time: the heads go through in groups.
+// Bytes of panels that are in memory at a time: the heads are processed in groups.
 constexpr int64_t GROUP_BYTES = 8 << 20;
 constexpr uint16_t HALF_MINUS_INFINITY = 0xFC00;
 
@@ -22,7 +22,7 @@ int64_t round_up(int64_t n, int64_t step) {
   return (n + step - 1) / step * step;
 }
 
-// Heads [begin, end) of the keys and values, all streams counted, whose panels are made and used together.
+// Heads [begin, end) of the keys and values, all streams counted, whose panels are packed and used together.
 //   key panels: weights of a product query -> scores, [n_cells outputs, head_size inputs];
 //   value panels: of the product weights -> out, [head_size outputs, n_cells inputs].
 struct HeadGroup {
@@ -87,7 +87,8 @@ struct HeadGroup {
     return n_seen;
   }
 
-  // A block of queries of one head. The last blocks see most cells, so they come first: no thread ends late with one.
+  // A block of queries of one head. The last blocks see the most cells, so they run first, and no thread is left with
+  // one at the end.
   void attend(int64_t task) const {
     const KernelTable& kernels = kernels_in_use();
     const int64_t n_sharing = x.n_head() / x.n_head_kv(), n_heads = (end - begin) * n_sharing;

@@ -1,4 +1,5 @@
-// Attention of many queries at once, a prompt's: keys and values unpacked to f32 panels, then matrix products.
+// Attention of many queries at once, as in prefill: keys and values are unpacked to f32 panels, then multiplied as
+// matrices.
 #pragma once
 
 #include "ggml_backend/ops/attention_tensors.h"

@@ -1,4 +1,4 @@
-// Rotary position embedding of neighbouring pairs (GGML_ROPE_TYPE_NORMAL), the kind that LLaMA has.
+// Rotary position embedding of neighbouring pairs (GGML_ROPE_TYPE_NORMAL), which LLaMA uses.
 #include "ggml_backend/ops/rope.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// The steps that look at one row at a time: RMS norm, products and sums of elements, SwiGLU.
+// Operations on one row at a time: RMS norm, products and sums of elements, SwiGLU.
 #include "ggml_backend/ops/row_steps.h"
 
 #include <cstring>
@@ -17,7 +17,7 @@ float* row(const ggml_tensor& tensor, int64_t r) {
   return static_cast<float*>(tensor.data) + r * tensor.ne[0];
 }
 
-// b's row beside row r of the result: its own, or the only one that there is.
+// The row of b that belongs to row r of the result: row r, or b's only row.
 const float* other_row(const ggml_tensor& b, int64_t r) {
   return row(b, ggml_nrows(&b) == 1 ? 0 : r);
 }
@@ -42,7 +42,7 @@ int plan_rms_norm(Plan& plan, ggml_tensor* const* nodes, int) {
   });
 }
 
-// a of the result's shape, b of the same one or a single row of it.
+// a has the result's shape, b the same shape or a single row of it.
 bool supports_pair(const ggml_tensor& node) {
   const ggml_tensor *a = node.src[0], *b = node.src[1];
   if (!is_dense(&node) || !is_dense(a) || !is_dense(b)) return false;
@@ -63,7 +63,7 @@ int plan_add(Plan& plan, ggml_tensor* const* nodes, int) {
   });
 }
 
-// With the gate in a tensor of its own, as LLaMA has it.
+// Only with the gate in a tensor of its own, as in LLaMA.
 bool supports_swiglu(const ggml_tensor& node) {
   return ggml_get_glu_op(&node) == GGML_GLU_OP_SWIGLU && is_dense(&node) && is_dense(node.src[0]) &&
          is_dense(node.src[1]) && ggml_are_same_shape(node.src[0], node.src[1]);

@@ -1,4 +1,4 @@
-// The steps that look at one row at a time (f32, dense).
+// Operations on one row at a time (f32, dense).
 #pragma once
 
 #include "ggml_backend/ops/operations.h"

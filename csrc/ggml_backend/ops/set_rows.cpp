@@ -6,7 +6,7 @@
 namespace palo::backend {
 namespace {
 
-// Shorter rows are single values of a transposed cache: ggml's own loop does these as well.
+// Shorter rows are single values of a transposed cache: ggml's own loop is as fast for them.
 constexpr int64_t MIN_ROW = 16;
 
 bool is_plane(const ggml_tensor& tensor) {

@@ -1,4 +1,4 @@
-// Products with f16 weights (block_kernels.h: "F16"): f32 arithmetic, activations as they come.
+// Products with f16 weights (block_kernels.h: "F16"): f32 arithmetic, activations unchanged.
 #pragma once
 
 #include "kernels/simd/block_product.h"
@@ -24,7 +24,7 @@ struct F16Product {
   int64_t n_in, ldx, ldo;
 };
 
-// Where the weights of input i stand: f16 in the panel, or f32 in a piece of F16_SUM inputs.
+// The weights of input i: f16 in the panel, or f32 in a piece of F16_SUM inputs.
 struct F16Panel {
   const uint8_t* at;
   PALO_INLINE Floats weights(int64_t i, int64_t v) const {

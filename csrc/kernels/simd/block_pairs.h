@@ -7,7 +7,7 @@
 namespace palo::PALO_SIMD_ISA {
 namespace {
 
-// multiply_quads for bytes of up to five bits. Of larger ones so few sums fit that widening them later wins nothing.
+// multiply_quads for bytes of up to five bits. Of larger ones so few sums fit that widening them later gains nothing.
 template <typename Block, int64_t ROWS>
   requires(Block::MAX_BYTE < 32)
 PALO_INLINE void multiply_quads(Ints sums[ROWS][PANEL_VECTORS], const uint8_t* x, const BlockPiece<Block>& piece,

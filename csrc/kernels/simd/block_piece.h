@@ -10,7 +10,7 @@ constexpr int64_t BLOCK_PIECE_GROUPS = 16;  // 16 KiB of bytes
 constexpr int64_t GROUP_QUADS = BLOCK_GROUP / 4;
 constexpr int64_t QUAD_BYTES = BLOCK_PANEL_WIDTH * 4;  // of a panel's outputs
 
-// A piece of a panel, unpacked: what Block::quad and Block::scales give.
+// A piece of a panel, unpacked: the results of Block::quad and Block::scales.
 template <typename Block>
 struct alignas(64) BlockPiece {
   uint8_t quads[BLOCK_PIECE_GROUPS * GROUP_QUADS * QUAD_BYTES];

@@ -2,7 +2,7 @@
 //
 // Few rows: weights go from the panel through registers into the dot products, once, at the speed of memory. More rows:
 // BLOCK_PIECE_GROUPS groups of a panel are unpacked to bytes and f32 scales on the stack, where they stay in the
-// first-level cache while all rows pass.
+// first-level cache while all rows are multiplied.
 #pragma once
 
 #include "kernels/simd/block_piece.h"
@@ -13,9 +13,9 @@
 namespace palo::PALO_SIMD_ISA {
 namespace {
 
-constexpr int64_t DIRECT_ROWS = 4;  // up to so many rows without unpacking
+constexpr int64_t DIRECT_ROWS = 4;  // up to this many rows are multiplied without unpacking
 constexpr int64_t BLOCK_TILE_ROWS = Q8_ROWS;
-constexpr int64_t BLOCK_PASS_ROWS = 192;  // rows whose piece stays in the second-level cache while all panels pass
+constexpr int64_t BLOCK_PASS_ROWS = 192;  // rows whose piece stays in the second-level cache for all panels
 constexpr int64_t CHUNK_OUTPUTS = 512;    // outputs of a pass that share that piece
 constexpr int64_t CACHED_ROW_BYTES = 256 << 10;
 constexpr int64_t PREFETCH_BYTES = 8192;  // 4 KiB leave Q6_K at 40 instead of 50 GB/s, 16 KiB are no better
@@ -36,8 +36,8 @@ PALO_INLINE Floats load_outputs(const float* out, int64_t n) {
   return n >= LANES ? load(out) : n > 0 ? load_first(out, n) : set(0.0f);
 }
 
-// acc[r] += products of one run of inputs that share a scale of weights. `acc` is what the block's runs sum up to, or
-// where a block is one run (block_kernels.h: "The order") the total itself.
+// acc[r] += products of one run of inputs that share a scale of weights. `acc` is the sum of the block's runs or, if a
+// block is one run (block_kernels.h: "The order"), the total itself.
 template <typename Block>
 PALO_INLINE void add_run(Floats& acc, Ints sums, Floats scale, const uint8_t* x) {
   if constexpr (Block::N_GROUPS == 1) {
@@ -70,8 +70,8 @@ PALO_INLINE void add_direct_group(Floats acc[ROWS][BLOCK_VECTORS], const uint8_t
   }
 }
 
-// Asks for the bytes that are read PREFETCH_BYTES later: left to itself the processor fetches what a K type's many
-// instructions per byte leave it time to see. Beyond the last panel it asks for nothing that is used.
+// Prefetches the bytes that are read PREFETCH_BYTES later: a K type takes so many instructions per byte that the
+// processor alone does not look far enough ahead. What is prefetched beyond the last panel is not used.
 template <typename Block>
 PALO_INLINE void prefetch_group(const uint8_t* block, int64_t g) {
   constexpr int64_t N_LINES = (Block::N_BYTES / 64 + Block::N_GROUPS - 1) / Block::N_GROUPS;
@@ -152,7 +152,7 @@ PALO_INLINE void add_unpacked_group(Floats acc[ROWS][PANEL_VECTORS], const uint8
   }
 }
 
-// Lines of the piece to come, asked for while this one is multiplied.
+// Lines of the next piece, prefetched while this one is multiplied.
 struct Ahead {
   const uint8_t* at;
   int64_t lines_per_group;
@@ -216,8 +216,8 @@ void multiply_unpacked_rows(int64_t n_rows, float* out, const uint8_t* x, const 
   }
 }
 
-// n_blocks from block `b_begin` on of n_rows rows x one panel, whose n_blocks stand at `blocks`; `next`: those of the
-// piece to come.
+// n_blocks from block `b_begin` on of n_rows rows x one panel; `blocks` points to these blocks, `next` to those of the
+// next piece.
 template <typename Block>
 void multiply_piece(float* out, const uint8_t* x, const uint8_t* blocks, const uint8_t* next, int64_t b_begin,
                     int64_t n_blocks, int64_t n_rows, int64_t n_cols, const BlockProduct& product) {

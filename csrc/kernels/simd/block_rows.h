@@ -1,7 +1,7 @@
 // Activations for the block types: int8 with a scale per block of weights (block_kernels.h: "The order").
 //
-// A group of a quantized row: int8 [BLOCK_GROUP], f32 scale, then what makes up for the weights' offset or minimums:
-// for each scale of weights in the group the int32 that its sums start with, -OFFSET * (sum of its inputs); or, where
+// A group of a quantized row: int8 [BLOCK_GROUP], f32 scale, then the correction for the weights' offset or minimums:
+// for each scale of weights in the group the int32 that its sums start from, -OFFSET * (sum of its inputs); or, where
 // the type has minimums, the sum of the group's inputs as f32. A row is padded to 64 bytes with zeros.
 #pragma once
 
@@ -22,7 +22,7 @@ int64_t block_row_bytes(int64_t n_in) {
   return (n_in / BLOCK_GROUP * ROW_GROUP_BYTES<Block> + 63) / 64 * 64;
 }
 
-// Inputs that share a scale: block_kernels.h says why.
+// Inputs that share a scale: see block_kernels.h.
 template <typename Block>
 constexpr int64_t SCALE_INPUTS = Block::LAYOUT.size;
 
@@ -38,7 +38,7 @@ struct InputScale {
   float scale, inverse;
 };
 
-// Of n inputs, a multiple of 16.
+// The scale of SCALE_INPUTS inputs.
 template <typename Block>
 PALO_INLINE InputScale input_scale(const float* x) {
   Floats largest = set(0.0f);

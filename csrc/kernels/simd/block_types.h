@@ -1,7 +1,7 @@
-// The block types as 16 lanes see them (block_layout.h: how they lie in a panel).
+// The block types in terms of 16 lanes (block_layout.h: their layout in a panel).
 //
-// Each type says, of one block of a panel: quad(g, t, v), the weights of inputs 4 t to 4 t + 3 of group g of 32, for
-// the 16 outputs of vector v, as bytes q + OFFSET of 16 lanes; and scales(), what BlockScales holds. Products of f16
+// Each type defines for one block of a panel: quad(g, t, v), the weights of inputs 4 t to 4 t + 3 of group g of 32, for
+// the 16 outputs of vector v, as bytes q + OFFSET of 16 lanes; and scales(), which fills BlockScales. Products of f16
 // scales and six-bit ones are exact in f32.
 #pragma once
 
@@ -16,7 +16,7 @@ static_assert(BLOCK_VECTORS == 2);
 constexpr int32_t LOW_NIBBLES = 0x0F0F0F0F;
 
 // f32, of 32 outputs each: scales [n_groups][N_SCALES]; where the type has minimums, mins [n_groups], -dmin * m; and
-// where it HAS_FACTOR, the block's factor, which multiplies scales that are whole numbers.
+// where it HAS_FACTOR, the block's factor, which multiplies scales that are integers.
 struct BlockScales {
   float *scales, *mins, *factor;
 };
@@ -27,9 +27,9 @@ struct BlockBase {
   static constexpr BlockType BLOCK_TYPE = TYPE;
   static constexpr int64_t N_GROUPS = LAYOUT.size / BLOCK_GROUP;
   static constexpr int64_t N_BYTES = LAYOUT.n_bytes * BLOCK_PANEL_WIDTH;
-  static constexpr int64_t MAX_BYTE = 15;  // of those that quad() gives
+  static constexpr int64_t MAX_BYTE = 15;  // the largest that quad() returns
   static constexpr int64_t N_SCALES = 1;   // per group
-  static constexpr int32_t OFFSET = 0;     // what the bytes have more than the weights
+  static constexpr int32_t OFFSET = 0;     // bytes are weights plus this
   static constexpr bool HAS_MINS = false;
   static constexpr bool HAS_FACTOR = false;
   static constexpr bool IS_SIGNED = false;  // bytes for add_signed_quad
@@ -64,7 +64,7 @@ struct BlockQ8_0 : BlockBase<BlockType::Q8_0> {
   }
 };
 
-// Scales of Q4_K and Q5_K: words 0 to 2 hold 8 scales and 8 minimums of six bits. Those of the first four groups lie in
+// Scales of Q4_K and Q5_K: words 0 to 2 hold 8 scales and 8 minimums of six bits. Those of the first four groups are
 // the low six bits of words 0 and 1; the others have their low four bits in word 2, the upper two on top of words 0, 1.
 template <typename Block>
 PALO_INLINE void unpack_k_scales(BlockScales out, const uint8_t* block) {

@@ -8,12 +8,13 @@
 namespace palo::PALO_SIMD_ISA {
 namespace {
 
-// A score that only minus infinity in the mask can give, and the weight of a hidden cell.
+// The score of a hidden cell. Any score below LOWEST_SCORE counts as hidden.
 constexpr float HIDDEN_SCORE = -__builtin_huge_valf();
 constexpr float LOWEST_SCORE = -1e38f;
 constexpr uint16_t HALF_MINUS_INFINITY = 0xFC00;
 
-// Cells whose lines are asked for ahead: rows of one head lie a whole layer's width apart, which no hardware foresees.
+// Cells are prefetched this far ahead: rows of one head are a whole layer's width apart, which no hardware prefetcher
+// predicts.
 constexpr int64_t CELLS_AHEAD = 8;
 constexpr int64_t LINE_BYTES = 64;
 

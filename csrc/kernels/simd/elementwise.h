@@ -1,4 +1,4 @@
-// Kernels that look at one element at a time, and softmax (kernel_table.h).
+// Elementwise kernels, and softmax (kernel_table.h).
 #pragma once
 
 #include "kernels/simd/math.h"
@@ -28,7 +28,7 @@ void gelu_erf(float* x, int64_t n) {
 void relu(float* x, int64_t n) {
   for_each(x, n, [](Floats v) { return where_negative(v, set(0.0f), v); });
 }
-// clamp(x + 3, 0, 6) / 6; NaN stays, since min and max give their second argument for it.
+// clamp(x + 3, 0, 6) / 6; NaN stays, since min and max return their second argument for it.
 PALO_INLINE Floats hardsigmoid_of(Floats x) {
   return min(set(6.0f), max(set(0.0f), x + set(3.0f))) * set(1.0f / 6.0f);
 }

@@ -16,7 +16,7 @@ N_ITERATIONS = 600
 def fit(x: np.ndarray, f: np.ndarray, weight: np.ndarray, degree: int) -> tuple[np.ndarray, float]:
     """Polynomial p that makes the largest weight * |p - f| small, and that error.
 
-    Lawson 1961: least squares, each point weighted anew by the error it was left with.
+    Lawson 1961: least squares, each point reweighted by its remaining error.
     """
     scale = np.abs(x).max()
     powers = np.vander(x / scale, degree + 1, increasing=True)

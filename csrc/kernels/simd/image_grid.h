@@ -4,7 +4,7 @@
 namespace palo::PALO_SIMD_ISA {
 namespace {
 
-// Input [height, width, n_channels] and output row of a depthwise convolution.
+// A depthwise convolution of `in` [height, width, n_channels].
 struct Convolution {
   const float* in;
   const float* weight;
@@ -88,7 +88,7 @@ void average_pool2x2(float* out, const float* in, int64_t y_begin, int64_t y_end
   }
 }
 
-// Sums of 16 columns with what each addition lost carried along (Kahan): as exact as sums in double.
+// Sums of 16 columns with the rounding error of each addition carried along (Kahan): as exact as sums in double.
 PALO_INLINE Floats mean_of_columns(const float* x, int64_t n, int64_t n_rows, int64_t n_cols) {
   Floats sum = set(0.0f), lost = set(0.0f);
   for (int64_t r = 0; r < n_rows; ++r) {

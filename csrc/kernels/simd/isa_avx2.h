@@ -1,5 +1,5 @@
-// AVX2 and FMA without a dot product of bytes: activations are kept as int16, weights are widened when they are
-// loaded, vpmaddwd adds pairs. 135 GOP/s on one Zen 3 core at 2.45 GHz, where vpmaddubsw with moved signs reached 105.
+// AVX2 and FMA without a dot product of bytes: activations are kept as int16, weights are widened when they are loaded,
+// vpmaddwd adds pairs. 135 GOP/s on one Zen 3 core at 2.45 GHz, where vpmaddubsw with moved signs reached 105.
 #pragma once
 
 #include "kernels/simd/lanes_avx2.h"
@@ -47,8 +47,8 @@ PALO_INLINE Ints move_signed(Ints w) {
   return w;
 }
 
-// Sums of 16 bits of neighbouring products: vpmaddubsw makes them, and vpmaddwd with ones widens them once for as many
-// as fit, two instructions per 32 products where widening each takes three.
+// Sums of 16 bits of neighbouring products: vpmaddubsw computes them, and one vpmaddwd with ones widens as many as fit,
+// which takes two instructions per 32 products instead of three.
 #define PALO_HAS_PAIRS
 struct Pairs {
   __m256i low, high;

@@ -121,7 +121,7 @@ constexpr int64_t PANEL_VECTORS = 2;
 constexpr int64_t Q8_ROWS = 6;
 constexpr int64_t Q8_STEP = 4;  // inputs per dot product of a lane
 constexpr int64_t Q8_INPUT_BYTES = 1;
-// Weights are stored as q + 128, the instruction's unsigned side; a row carries what this adds to its sums.
+// Weights are stored as q + 128, the instruction's unsigned operand; a row stores the correction for it.
 constexpr int32_t Q8_WEIGHT_OFFSET = 128;
 constexpr bool Q8_SUMS_IN_REGISTERS = true;
 
@@ -189,7 +189,7 @@ PALO_INLINE void store_halves(uint8_t* p, Floats x) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x.all, _MM_FROUND_TO_NEAREST_INT));
 }
 
-// What signed weights are moved by to become the instruction's unsigned side.
+// What is added to signed weights to make them the instruction's unsigned operand.
 constexpr int32_t SIGNED_OFFSET = 128;
 PALO_INLINE Ints move_signed(Ints w) {
   return {_mm512_xor_si512(w.all, _mm512_set1_epi8(-128))};
@@ -204,7 +204,7 @@ PALO_INLINE Quad load_quad(const uint8_t* p) {
 PALO_INLINE void add_quad(Ints& sums, Ints w, Quad x) {
   add_dot(sums, w, x);
 }
-// The same for weights that move_signed gave.
+// The same for weights that move_signed returned.
 PALO_INLINE void add_signed_quad(Ints& sums, Ints w, Quad x) {
   add_dot(sums, w, x);
 }

@@ -12,7 +12,7 @@ constexpr int64_t PANEL_VECTORS = 1;
 constexpr int64_t Q8_ROWS = 6;
 constexpr int64_t Q8_STEP = 4;
 constexpr int64_t Q8_INPUT_BYTES = 1;
-// Weights are stored as q + 128, the instruction's unsigned side; a row carries what this adds to its sums.
+// Weights are stored as q + 128, the instruction's unsigned operand; a row stores the correction for it.
 constexpr int32_t Q8_WEIGHT_OFFSET = 128;
 constexpr bool Q8_SUMS_IN_REGISTERS = false;
 
@@ -42,7 +42,7 @@ PALO_INLINE void store_q8_weights(uint8_t* p, const Ints q[Q8_STEP]) {
   store_quads(p, q);
 }
 
-// What signed weights are moved by to become the instruction's unsigned side.
+// What is added to signed weights to make them the instruction's unsigned operand.
 constexpr int32_t SIGNED_OFFSET = 128;
 PALO_INLINE Ints move_signed(Ints w) {
   const __m256i top = _mm256_set1_epi8(-128);
@@ -52,7 +52,7 @@ PALO_INLINE Ints move_signed(Ints w) {
 PALO_INLINE void add_quad(Ints& sums, Ints w, Quad x) {
   add_dot(sums, w, x);
 }
-// The same for weights that move_signed gave.
+// The same for weights that move_signed returned.
 PALO_INLINE void add_signed_quad(Ints& sums, Ints w, Quad x) {
   add_dot(sums, w, x);
 }

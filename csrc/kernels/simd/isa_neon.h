@@ -59,7 +59,7 @@ PALO_INLINE Floats operator/(Floats a, Floats b) {
 PALO_INLINE Floats fma(Floats a, Floats b, Floats c) {
   return for_parts([&](int i) { return vfmaq_f32(c.part[i], a.part[i], b.part[i]); });
 }
-// a > b ? a : b, so b where one is NaN: x86's rule, which Arm's own maximum differs from for NaN and -0.
+// a > b ? a : b, so b where one is NaN: x86's rule, from which Arm's own maximum differs for NaN and -0.
 PALO_INLINE float32x4_t larger(float32x4_t a, float32x4_t b) {
   return vbslq_f32(vcgtq_f32(a, b), a, b);
 }
@@ -144,7 +144,7 @@ PALO_INLINE Q8Weights load_q8_weights(const uint8_t* p) {
   const int8_t* at = reinterpret_cast<const int8_t*>(p);
   return {{vld1q_s8(at), vld1q_s8(at + 16), vld1q_s8(at + 32), vld1q_s8(at + 48)}};
 }
-// The quad in the lowest lane: sdot takes it from there for all lanes, no copy is made.
+// The quad in the lowest lane: sdot reads it from there for all lanes, without a copy.
 PALO_INLINE Q8Input load_q8_input(const uint8_t* p) {
   uint32_t quad;
   __builtin_memcpy(&quad, p, sizeof(quad));

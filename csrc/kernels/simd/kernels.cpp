@@ -1,9 +1,9 @@
-// The kernels of one instruction set: compiled once per set, with PALO_SIMD_ISA its name (also the namespace that
-// everything here lies in) and PALO_SIMD_HEADER the file with its 16 virtual lanes.
+// The kernels of one instruction set: compiled once per set, with PALO_SIMD_ISA its name (also the namespace of
+// everything here) and PALO_SIMD_HEADER the file with its 16 virtual lanes.
 //
 // All sets have the same lanes and the same order of operations, fma only where it is written (-ffp-contract=off), so
-// they give equal bits. Nothing inline of the standard library is used: compiled with wide instructions it could be the
-// copy that the linker keeps for the whole program.
+// they give equal bits. No inline function of the standard library is used: its copy, compiled here with wide
+// instructions, could be the one that the linker keeps for the whole program.
 #include <cstdint>
 
 #include "kernels/block_kernels.h"
@@ -12,14 +12,14 @@
 #define PALO_INLINE [[maybe_unused, gnu::always_inline]] inline
 #define PALO_INLINE_LAMBDA __attribute__((always_inline))
 
-// GCC 12 copies and spills the sums of a tile unless each is pinned where it was made: 105 instead of 135 GOP/s for
+// GCC 12 copies and spills the sums of a tile unless each is pinned where it is computed: 105 instead of 135 GOP/s for
 // AVX2's int8 tile. Clang does not need it.
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__)
 #define PALO_KEEP_IN_REGISTER(value) asm("" : "+v"(value))
 #else
 #define PALO_KEEP_IN_REGISTER(value) static_cast<void>(0)
 #endif
-// Where 16 registers do not hold two sets of sums, says which of them waits in memory.
+// Where 16 registers cannot hold two sets of sums, keeps this one in memory.
 #define PALO_KEEP_IN_MEMORY(value) asm volatile("" : "+m"(value))
 
 namespace palo::PALO_SIMD_ISA {

@@ -15,7 +15,7 @@ struct Ints {
   __m256i low, high;
 };
 
-// Ones for as many lanes as a partial load or store takes, read from the middle.
+// Masks of partial loads and stores: as many ones as lanes, read from the middle.
 alignas(64) constexpr int32_t MASKS[32] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
 
 PALO_INLINE __m256i mask_of(int64_t n) {

@@ -1,5 +1,5 @@
-// The 16 virtual lanes as plain loops, for any machine: what the tests hold the other instruction sets against, bit for
-// bit, where the instructions of those are to be tried and not the arithmetic that all share.
+// The 16 virtual lanes as plain loops, for any machine. The tests compare the other instruction sets with them bit for
+// bit, which tests their instructions and not the arithmetic that all share.
 #pragma once
 
 #include <cmath>
@@ -91,7 +91,7 @@ PALO_INLINE Ints operator+(Ints a, Ints b) {
   for (int64_t i = 0; i < LANES; ++i) a.lane[i] += b.lane[i];
   return a;
 }
-// What is no int32 becomes the smallest one, as on x86: defined, and nobody's result.
+// A value outside the range of int32 becomes the smallest one, as on x86: defined, but no result depends on it.
 PALO_INLINE Ints round_to_ints(Floats x) {
   Ints out;
   for (int64_t i = 0; i < LANES; ++i) {

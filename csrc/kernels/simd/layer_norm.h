@@ -1,8 +1,8 @@
-// Layer normalisation, to floats and to int8 (kernel_table.h: layer_norm, layer_norm_q8).
+// Layer normalization, to floats and to int8 (kernel_table.h: layer_norm, layer_norm_q8).
 //
-// Sums are f32 in 16 lanes. The variance is taken around a first mean and the mean corrected by what remains: with
-// d = x - m (exact but for d's last bit), mean = m + mean(d) and variance = mean(d^2) - mean(d)^2. So the digits that a
-// large mean costs a sum in f32 are not lost.
+// Sums are f32 in 16 lanes. The variance is computed around a first mean, which is then corrected by the remainder:
+// with d = x - m (exact but for d's last bit), mean = m + mean(d) and variance = mean(d^2) - mean(d)^2. So no digits
+// are lost to a large mean, as they would be in a plain f32 sum.
 #pragma once
 
 #include "kernels/simd/quantize.h"
@@ -53,8 +53,8 @@ PALO_INLINE Norm norm_of_row(const float* x, int64_t n_cols, float eps) {
   return {shift, set(rest), set(1.0f / square_root((variance < 0.0f ? 0.0f : variance) + eps))};
 }
 
-// y = the normalised columns [c, c + 64) of row x, zeros after the last column.
-PALO_INLINE void normalise_group(Floats y[GROUP_VECTORS], const Norm& norm, const float* x, const float* weight,
+// y = the normalized columns [c, c + 64) of row x, zeros after the last column.
+PALO_INLINE void normalize_group(Floats y[GROUP_VECTORS], const Norm& norm, const float* x, const float* weight,
                                  const float* bias, int64_t c, int64_t n_cols) {
   Floats w[GROUP_VECTORS], b[GROUP_VECTORS];
   load_deviations(y, x + c, n_cols - c, norm.shift);
@@ -70,7 +70,7 @@ void layer_norm(float* out, const float* x, const float* weight, const float* bi
     const Norm norm = norm_of_row(row, n_cols, eps);
     for (int64_t c = 0; c < n_cols; c += Q8_GROUP) {
       Floats y[GROUP_VECTORS];
-      normalise_group(y, norm, row, weight, bias, c, n_cols);
+      normalize_group(y, norm, row, weight, bias, c, n_cols);
       store_group(out + r * n_cols + c, y, n_cols - c);
     }
   }
@@ -84,7 +84,7 @@ void layer_norm_q8(uint8_t* out, const float* x, const float* weight, const floa
     const Norm norm = norm_of_row(row, n_cols, eps);
     for (int64_t g = 0; g < n_groups; ++g) {
       Floats y[GROUP_VECTORS];
-      normalise_group(y, norm, row, weight, bias, g * Q8_GROUP, n_cols);
+      normalize_group(y, norm, row, weight, bias, g * Q8_GROUP, n_cols);
       quantize_group(out + (r * n_groups + g) * Q8_ROW_GROUP_BYTES, y);
     }
   }

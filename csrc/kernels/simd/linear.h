@@ -6,11 +6,10 @@ namespace {
 
 constexpr int64_t PANEL_WIDTH = PANEL_VECTORS * LANES;
 // Each block of inputs is summed from zero and then added: shorter sums round less, and a panel's part, 16 KiB per 16
-// outputs, stays in the first-level cache while all rows pass.
+// outputs, stays in the first-level cache while all rows are multiplied.
 constexpr int64_t DEPTH_BLOCK = 256;
 
-// The panel [n_in, PANEL_WIDTH] is the transpose of w; four inputs of each output are read together where inputs are
-// side by side, whole vectors where outputs are.
+// The panel [n_in, PANEL_WIDTH] is the transpose of w, copied in whole vectors where the outputs are contiguous.
 void pack_panel(float* panel, const float* w, int64_t n_out, int64_t n_in, int64_t stride_out, int64_t stride_in) {
   if (stride_out == 1) {
     for (int64_t i = 0; i < n_in; ++i) {
@@ -30,7 +29,7 @@ void pack_panel(float* panel, const float* w, int64_t n_out, int64_t n_in, int64
 }
 
 // out[r, o] (+)= sum of `depth` products, for ROWS rows and the n_cols first outputs of a panel; the first block of
-// inputs starts from the bias (nullptr: zero), the others from what is there.
+// inputs starts from the bias (nullptr: zero), the others from the sums in `out`.
 template <int64_t ROWS>
 void multiply_tile(float* out, const float* x, const float* panel, const float* bias, bool is_first, int64_t n_cols,
                    int64_t depth, int64_t ldo, int64_t ldx) {
@@ -59,7 +58,7 @@ void multiply_tile(float* out, const float* x, const float* panel, const float* 
   }
 }
 
-// Finds the instance of multiply_tile for n_rows in [1, ROWS].
+// Calls the instance of multiply_tile for n_rows, at most ROWS.
 template <int64_t ROWS>
 PALO_INLINE void multiply_rows(int64_t n_rows, float* out, const float* x, const float* panel, const float* bias,
                                bool is_first, int64_t n_cols, int64_t depth, int64_t ldo, int64_t ldx) {

@@ -6,8 +6,9 @@
 namespace palo::PALO_SIMD_ISA {
 namespace {
 
-// Groups that are multiplied before the next tile of rows has its turn: the panel's part, 17 KiB per 16 outputs, stays
-// in the first-level cache while all rows pass. Sums wait in `out` meanwhile: exact, so that no result depends on it.
+// Number of groups that are multiplied before the next tile of rows: the panel's part, 17 KiB per 16 outputs, stays in
+// the first-level cache while all rows are multiplied. Sums are kept in `out` meanwhile, which is exact, so no result
+// depends on this number.
 constexpr int64_t Q8_BLOCK_GROUPS = 16;
 
 // What all tiles of one call share.
@@ -92,7 +93,7 @@ void multiply_q8_tile(float* out, const uint8_t* x, const uint8_t* panel, const 
   }
 }
 
-// Tiles of fewer rows than Q8_ROWS, for the last rows: finds the instance of n_rows.
+// Tiles of fewer rows than Q8_ROWS, for the last rows: calls the instance for n_rows.
 template <int64_t ROWS>
 void multiply_last_rows(int64_t n_rows, float* out, const uint8_t* x, const uint8_t* panel, const float* bias,
                         int64_t n_cols, int64_t g_begin, int64_t g_end, const Q8Product& product) {

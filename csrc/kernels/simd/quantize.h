@@ -1,8 +1,8 @@
 // Activations and weights to int8, one scale per Q8_GROUP inputs (kernel_table.h: "The int8 path").
 //
 // A group of a quantized row: [Q8_GROUP] inputs of Q8_INPUT_BYTES, f32 scale and, where weights have an offset, the
-// int32 that the group's sums start with: -offset * (sum of the inputs). Groups follow each other, so that pieces of a
-// row can be quantized apart. A group of a panel: [Q8_GROUP / Q8_STEP][Q8_WIDTH][Q8_STEP] weights as bytes, [Q8_WIDTH]
+// int32 that the group's sums start from: -offset * (sum of the inputs). Groups are contiguous, so that pieces of a row
+// can be quantized separately. A group of a panel: [Q8_GROUP / Q8_STEP][Q8_WIDTH][Q8_STEP] weights as bytes, [Q8_WIDTH]
 // f32 scales.
 #pragma once
 
@@ -104,7 +104,7 @@ PALO_INLINE void pack_output(uint8_t* panel, const float* w, int64_t output, int
   __builtin_memcpy(panel + Q8_WEIGHT_BYTES + output * 4, &scale, 4);
 }
 
-// LANES outputs side by side in memory, n of them there; inputs lie `stride` apart, n_in of them there.
+// LANES outputs, contiguous in memory, of which n exist; inputs are `stride` apart, and n_in of them exist.
 PALO_INLINE void pack_lanes(uint8_t* panel, const float* w, int64_t output, int64_t n, int64_t n_in, int64_t stride) {
   const int64_t n_inputs = n_in < Q8_GROUP ? n_in : Q8_GROUP;
   Floats absmax = set(0.0f);
@@ -112,7 +112,7 @@ PALO_INLINE void pack_lanes(uint8_t* panel, const float* w, int64_t output, int6
     const float* p = w + k * stride;
     absmax = max(absolute(n == LANES ? load(p) : load_first(p, n)), absmax);
   }
-  // A lane that counts as zero has scale 0 and, since its values over 1 round to 0, zeros.
+  // A lane that counts as zeros has scale and inverse 0, so its values become zeros.
   const Floats not_zero = absmax - set(Q8_SMALLEST);
   const Floats inverse = where_negative(not_zero, set(0.0f), set(127.0f) / absmax);
   const Floats scale = where_negative(not_zero, set(0.0f), absmax / set(127.0f));

@@ -50,7 +50,7 @@ void swiglu(float* out, const float* gate, const float* up, int64_t n) {
   for_each_pair(out, gate, up, n, [](Floats g, Floats u) { return g / (set(1.0f) + exponential(set(0.0f) - g)) * u; });
 }
 
-// Left to the compiler, which finds the shuffles; without fma its order of operations is the only one.
+// Left to the compiler, which finds the shuffles; without fma only one order of operations is possible.
 void rotate_pairs(float* out, const float* x, const float* cosines, const float* sines, int64_t n_pairs) {
   for (int64_t i = 0; i < n_pairs; ++i) {
     const float first = x[2 * i], second = x[2 * i + 1];

@@ -25,11 +25,12 @@ int64_t size_of(const auto& array, size_t dimension) {
 void check_equal(const char* what, int64_t expected, int64_t got) {
   if (expected == got) return;
   throw std::invalid_argument(std::string(what) + ": expected " + std::to_string(expected) + ", got " +
-                              std::to_string(got));
+                              std::to_string(got) + "; pass arrays whose shapes agree");
 }
 
 void check_not_empty(const auto& array) {
-  if (array.size() == 0) throw std::invalid_argument("array: expected values, got an empty one");
+  if (array.size() != 0) return;
+  throw std::invalid_argument("array: expected values, got an empty one; pass at least one value");
 }
 
 Buffer copy_of(const Vector& values) {
@@ -56,7 +57,8 @@ struct Machine {
 Precision to_precision(const std::string& name) {
   if (name == "float") return Precision::FLOAT;
   if (name == "int8") return Precision::INT8;
-  throw std::invalid_argument("precision: expected int8 or float, got " + name);
+  throw std::invalid_argument("precision: expected int8 or float, got \"" + name +
+                              "\"; no other precision is implemented");
 }
 
 Linear pack(const Matrix& weight, const Vector& bias, Precision precision) {
@@ -128,7 +130,8 @@ NumpyArray run_softmax(const Matrix& x, float scale) {
 NumpyArray run_attention(const Matrix& qkv, int64_t n_head, int n_threads, const std::string& precision) {
   check_not_empty(qkv);
   if (n_head < 1 || size_of(qkv, 1) % (3 * n_head) != 0) {
-    throw std::invalid_argument("n_head: expected a divisor of a third of the columns");
+    throw std::invalid_argument("n_head: expected a divisor of a third of the columns, got " + std::to_string(n_head) +
+                                "; qkv has 3 * n_head * head_size columns");
   }
   const int64_t n_tokens = size_of(qkv, 0);
   const AttentionSizes sizes{.n_images = 1,
@@ -161,7 +164,10 @@ NumpyArray run_depthwise_conv3x3(const Grid& x, const Matrix& weight, const Vect
   check_equal("rows of weight", 9, size_of(weight, 0));
   check_equal("columns of weight", size_of(x, 2), size_of(weight, 1));
   if (bias.size() != 0) check_equal("bias", size_of(x, 2), size_of(bias, 0));
-  if (stride < 1 || stride > 2) throw std::invalid_argument("stride: expected 1 or 2");
+  if (stride < 1 || stride > 2) {
+    throw std::invalid_argument("stride: expected 1 or 2, got " + std::to_string(stride) +
+                                "; no other stride is implemented");
+  }
   const size_t step = static_cast<size_t>(stride);
   NumpyArray out = new_array({(x.shape(0) + step - 1) / step, (x.shape(1) + step - 1) / step, x.shape(2)});
   kernels().depthwise_conv3x3(out.data(), x.data(), weight.data(), bias.size() == 0 ? nullptr : bias.data(), 0,
