@@ -66,6 +66,7 @@ EXCEPTIONS = {
     ("cli.doctor", "ggml.backend"): "type of --backend",
     ("cli.options", "decoding.options"): "type of the options that it collects",
     ("cli.page", "vision.image"): "draws small pictures",
+    ("cli.path_quoting", "vision.image_bytes"): "reads the URI of a local file",
 }
 
 

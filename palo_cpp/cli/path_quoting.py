@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import re
 import shlex
-import sys
-import urllib.parse
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
+
+from palo_cpp.vision.image_bytes import local_path
 
 # Names that end so are taken for images, also those of formats that an error has to name.
 _EXTENSIONS = "avif|bmp|cr2|dng|gif|hei[cf]|ico|jfif|jp2|jpe?g|jxl|mpo|nef|p[bgp]m|pdf|png|psd|qoi|svg|tga|tiff?|webp"
@@ -69,21 +68,6 @@ def expanded(text: str) -> str:
     return text
 
 
-def local_path(text: str) -> Path | None:
-    """The path of a file URI, as file managers drop it; None for any other text, and for files of another host."""
-    scheme, _, rest = text.partition(":")
-    if scheme.lower() != "file" or not rest.startswith("/"):
-        return None
-    host, path = "", rest
-    if rest.startswith("//"):
-        host, slash, path = rest[2:].partition("/")
-        path = slash + path
-    decoded = os.fsdecode(urllib.parse.unquote_to_bytes(path))
-    if sys.platform == "win32":
-        return Path(f"//{host}{decoded}" if host not in ("", "localhost") else decoded.lstrip("/"))
-    return Path(decoded) if host in ("", "localhost") and decoded else None
-
-
 def words_at(line: str, start: int, limit: int) -> Iterator[tuple[int, str]]:
     """Read quoted or escaped text in all ways.
 
@@ -129,3 +113,4 @@ def _shell_words(line: str, start: int, limit: int, escape: str, escaped_quotes:
     for cut in sorted(cuts, reverse=True)[:N_ENDS_MAX]:
         if line.startswith(word[cut:], end - len(word) + cut):
             yield end - len(word) + cut, word[:cut]
+            yield end - len(word) + cut, word[:cut].replace(f"{escape}$", "$")  # between double quotes

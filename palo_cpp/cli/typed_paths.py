@@ -35,7 +35,7 @@ _ANCHORED_START = re.compile(
 _BARE_START = re.compile(rf"{_BEFORE}\S")
 _DATA_URI = re.compile(r"data:image/\S+", re.IGNORECASE)
 _OTHER_URI = re.compile(r"\b(?!file:)[a-z][a-z0-9+.-]+://\S+", re.IGNORECASE)
-_TOKEN = re.compile(r"""(?:&\s+)?(?:'[^\n]*?'|"[^\n]*?")(?=[\s.,;:!?)]|$)|(?:\\\s|\S)+""")
+_TOKEN = re.compile(r"""(?:&\s+)?(?:'[^\n]*?'|"(?:\\[^\n]|[^\\\n])*?")(?=[\s.,;:!?)]|$)|(?:\\\s|\S)+""")
 # A line without any of these has no path in it.
 _PATH_SIGN = re.compile(r"[/\\]|\.\w")
 # Bounds on the work for long text that somebody pastes: the length of a path, of a name with spaces, and starts tried.
