@@ -12,6 +12,7 @@ import click
 from palo_cpp.cli.console import AnswerWriter, Status, notice, warn
 from palo_cpp.cli.interrupt import InterruptWatch
 from palo_cpp.cli.log import shown_stages
+from palo_cpp.cli.plain import is_plain
 from palo_cpp.languages.detection import detect_language
 from palo_cpp.languages.languages import LANGUAGES
 
@@ -126,6 +127,8 @@ def _language_warning(answer: Answer) -> list[str]:
 def timings_line(answer: Answer) -> str:
     """What an answer cost, on one line."""
     timings = answer.timings
+    if is_plain():
+        return f"The answer took {timings.first_token_s + timings.decode_s:.1f} s."
     n_new = timings.n_prompt_tokens - timings.n_cached_tokens
     stages = [
         f"{timings.early_s:.2f} s beforehand" if timings.early_s >= 0.005 else "",

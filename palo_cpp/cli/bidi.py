@@ -19,6 +19,8 @@ import os
 from collections.abc import Mapping
 from typing import Literal
 
+from palo_cpp.cli.plain import is_plain
+
 BidiChoice = Literal["auto", "visual", "off"]
 
 # The first version with paragraph directions, 0.58.
@@ -50,6 +52,8 @@ def terminal_bidi(choice: BidiChoice, environ: Mapping[str, str] = os.environ) -
     """
     if choice != "auto":
         return Bidi.VISUAL if choice == "visual" else Bidi.PLAIN
+    if is_plain(environ):
+        return Bidi.PLAIN
     term = environ.get("TERM", "")
     if any(map(environ.get, _MULTIPLEXERS)) or term.startswith(("tmux", "screen")):
         return Bidi.ISOLATES

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar
 
 from palo_cpp.cli.bidi import Bidi, BidiChoice, terminal_bidi
+from palo_cpp.cli.plain import is_plain
 
 if TYPE_CHECKING:
     from palo_cpp.cli.visual_order import VisualRows
@@ -92,12 +93,7 @@ def notice(text: str) -> None:
 
 
 def _dim(text: str) -> str:
-    return text if os.environ.get("NO_COLOR") or is_dumb() else f"\x1b[2m{text}\x1b[0m"
-
-
-def is_dumb() -> bool:
-    """Whether the terminal knows no control sequences."""
-    return os.environ.get("TERM") == "dumb"
+    return text if os.environ.get("NO_COLOR") or is_plain() else f"\x1b[2m{text}\x1b[0m"
 
 
 class Status:
@@ -116,7 +112,7 @@ class Status:
 
     def show(self, text: str) -> None:
         """Replace the line."""
-        if is_terminal(sys.stderr) and not is_dumb():
+        if is_terminal(sys.stderr) and not is_plain():
             sys.stderr.write(f"{_ERASE_LINE}{_dim(text + ' …')}")
             sys.stderr.flush()
             self._shown = True

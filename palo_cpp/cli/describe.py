@@ -12,7 +12,7 @@ from palo_cpp.cli import open_model
 from palo_cpp.cli.answering import AnswerPrinter, direction_for, to_json, to_object, warn_about_all
 from palo_cpp.cli.arguments import image_from
 from palo_cpp.cli.bidi import terminal_bidi
-from palo_cpp.cli.console import AnswerWriter, Status, is_dumb, is_terminal
+from palo_cpp.cli.console import AnswerWriter, Status, is_terminal
 from palo_cpp.cli.group import EXIT_FAILED, print_error
 from palo_cpp.cli.log import shown_stages
 from palo_cpp.cli.options import (
@@ -27,6 +27,7 @@ from palo_cpp.cli.options import (
     timings_option,
     to_codes,
 )
+from palo_cpp.cli.plain import is_plain
 from palo_cpp.errors import PaloError
 from palo_cpp.languages.languages import LANGUAGES
 
@@ -213,7 +214,7 @@ class _Describing:
 
     def _print_table(self, image: str, answers: dict[str, Answer]) -> bool:
         """Print a table if stdout is a terminal that can show one; return whether it was."""
-        if len(answers) == 1 or not is_terminal(sys.stdout) or is_dumb():
+        if len(answers) == 1 or not is_terminal(sys.stdout) or is_plain():
             return False
         from palo_cpp.cli.answer_table import can_tabulate, print_table
 

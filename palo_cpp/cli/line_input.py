@@ -11,9 +11,10 @@ from pathlib import Path
 from types import ModuleType
 
 from palo_cpp.cli.console import is_terminal
+from palo_cpp.cli.plain import is_plain
 
-PROMPT = ">>> "
-CONTINUED_PROMPT = "... "
+PROMPT, CONTINUED_PROMPT = ">>> ", "... "
+PLAIN_PROMPT, PLAIN_CONTINUED_PROMPT = "Question: ", "More: "  # a screen reader says what each sign is called
 QUOTES = '"""'
 HISTORY_LENGTH = 1000
 # glibc and musl, glibc before 2.35 where it was installed, macOS.
@@ -46,6 +47,9 @@ class LineInput:
         self._is_command = is_command
         self._complete = complete
         self._pasted: deque[str] = deque()
+        self._prompt, self._continued_prompt = (
+            (PLAIN_PROMPT, PLAIN_CONTINUED_PROMPT) if is_plain() else (PROMPT, CONTINUED_PROMPT)
+        )
         self._edits = self.is_interactive and is_terminal(sys.stdout)
         self._readline = _load_readline() if self._edits else None
         self._history = history_file()
@@ -74,7 +78,7 @@ class LineInput:
         Raises:
             KeyboardInterrupt: Ctrl-C at the prompt.
         """
-        line = self._pasted.popleft() if self._pasted else self._line(PROMPT)
+        line = self._pasted.popleft() if self._pasted else self._line(self._prompt)
         self.number = self._n_lines
         if line is None:
             return None
@@ -86,7 +90,7 @@ class LineInput:
             return lines[0].strip()
         text = line.lstrip()[len(QUOTES) :]
         while not text.rstrip().endswith(QUOTES):
-            more = self._line(CONTINUED_PROMPT)
+            more = self._line(self._continued_prompt)
             if more is None:
                 return text.strip()
             text += "\n" + more
@@ -103,7 +107,7 @@ class LineInput:
             return None
         readline.set_startup_hook(lambda: readline.insert_text(" ".join(text.split())))
         try:
-            return (self._line(PROMPT) or "").strip()
+            return (self._line(self._prompt) or "").strip()
         except KeyboardInterrupt:
             return ""
         finally:

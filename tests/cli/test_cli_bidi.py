@@ -45,6 +45,8 @@ def terminal(monkeypatch, **says):
         ({"TERM": "alacritty"}, Bidi.VISUAL),
         ({"TERM": "foot-extra"}, Bidi.VISUAL),
         ({"TERM": "linux"}, Bidi.VISUAL),
+        ({"TERM": "dumb"}, Bidi.PLAIN),
+        ({"TERM": "xterm", "XTERM_VERSION": "XTerm(379)", "PALO_CPP_PLAIN": "1"}, Bidi.PLAIN),
         # Started from within an xterm, whose variable they inherited; ordered twice, text would be backwards.
         ({"XTERM_VERSION": "XTerm(379)", "VTE_VERSION": "7006"}, Bidi.DIRECTION),
         ({"XTERM_VERSION": "XTerm(379)", "MLTERM": "3.9.0"}, Bidi.PLAIN),

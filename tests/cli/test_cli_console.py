@@ -116,12 +116,17 @@ def test_no_status_where_nobody_looks(monkeypatch, stream):
     assert stream is None or stream.getvalue() == ""
 
 
-def test_no_status_on_a_dumb_terminal(monkeypatch):
+@pytest.mark.parametrize(("name", "value"), [("TERM", "dumb"), ("PALO_CPP_PLAIN", "1")])
+def test_no_status_and_no_marks_where_plain_text_is_wanted(monkeypatch, name, value):
     stderr = terminal(monkeypatch, "stderr")
-    monkeypatch.setenv("TERM", "dumb")
+    terminal(monkeypatch, "stdout")
+    monkeypatch.delenv("TMUX", raising=False)
+    monkeypatch.setenv(name, value)
     with Status() as status:
         status.show("one")
-    assert stderr.getvalue() == ""
+    notice("two")
+    assert stderr.getvalue() == "two\n"
+    assert written("rtl", "سلا", "م") == "سلام\n"
 
 
 def test_a_closed_stream_is_no_terminal():

@@ -276,6 +276,21 @@ def test_three_pasted_lines_with_a_path_in_the_middle(photos, tmp_path, n_column
 
 
 @in_a_terminal
+@pytest.mark.parametrize("plain", [{"TERM": "dumb"}, {"PALO_CPP_PLAIN": "1"}])
+def test_a_screen_reader_hears_words_only(photos, tmp_path, plain):
+    with Terminal("--lang", "ur", XDG_STATE_HOME=str(tmp_path), **plain) as terminal:
+        shown = terminal.read_until("Question: ")
+        terminal.type(f"{photos[0]} یہ کیا ہے؟\r")
+        shown += terminal.read_until("The answer took 2.0 s.")
+        terminal.type('"""ایک\r')
+        terminal.read_until("More: ")
+        terminal.type('دو"""\r/bye\r')
+        assert terminal.process.wait(20) == 0
+    assert ANSWERS["ur"] in shown
+    assert not set("…>\u2067\u2069") & set(shown) and "\x1b[2K" not in shown and "\x1b[2m" not in shown
+
+
+@in_a_terminal
 def test_pasted_commands_are_run_line_by_line(photos, tmp_path):
     with Terminal(XDG_STATE_HOME=str(tmp_path)) as terminal:
         terminal.read_until(">>> ")
