@@ -114,10 +114,11 @@ def command(
         status.show("loading the model")
         with open_model.open_palo(model) as palo:
             codes = [describing.attempt(palo, image, alone=len(images) == 1) for image in images]
-            if page_file is not None:
-                _write_page(page_file, describing.images, palo.name)
-    if as_json:
+            name = palo.name
+    if as_json:  # before the page, which may find no room
         click.echo(to_json({"images": [_as_object(image) for image in describing.images]}))
+    if page_file is not None:
+        _write_page(page_file, describing.images, name)
     return max(codes)
 
 
@@ -128,7 +129,28 @@ def _write_page(file: str, images: list[DescribedImage], model: str) -> None:
     if file == STDOUT:
         click.echo(text, nl=False)
     else:
-        Path(file).write_text(text, encoding="utf-8", newline="\n")
+        _write_file(Path(file), text.encode("utf-8"))
+
+
+def _write_file(path: Path, data: bytes) -> None:
+    """Write a page whole or not at all; a device or a pipe takes it as it comes.
+
+    Raises:
+        PaloError: it cannot be written; an older file is as it was.
+    """
+    from palo_cpp.partial_files import partial_files
+
+    if path.exists() and not path.is_file():
+        try:
+            path.write_bytes(data)
+        except OSError as error:
+            raise PaloError(f"{path}: could not write the page: {error.strerror}; choose another file") from error
+        return
+    path = path.resolve()  # a link stays one
+    with partial_files(path.parent, len(data)) as files:
+        unfinished = files.new(path.name)
+        unfinished.write_bytes(data)
+        files.publish({unfinished: path.name})
 
 
 def _as_object(image: DescribedImage) -> dict[str, object]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import json
+import os
 import re
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import fake_palo
 import PIL.Image
@@ -159,6 +162,43 @@ def test_an_image_from_stdin(photo):
     with open(photo, "rb") as file:  # noqa: PTH123  # click's runner wants bytes
         result = run("-", "--lang", "en,ur", "--html", "-", input=file.read())
     assert len(Page(result.stdout).all("img")) == 1
+
+
+def test_a_full_disk_leaves_the_older_page(monkeypatch, photo, tmp_path):
+    file = tmp_path / "page.html"
+    file.write_text("older")
+
+    def write_bytes(self, data):
+        with self.open("wb") as unfinished:
+            unfinished.write(data[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    result = run(photo, "--json", "--html", file)
+    assert result.exit_code == 1 and json.loads(result.stdout)["images"][0]["answers"]
+    assert f"palo-cpp: error: {tmp_path}: cannot write (No space left on device)" in result.stderr
+    assert file.read_text() == "older" and not [path for path in tmp_path.iterdir() if "partial" in path.name]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a device of Linux")
+def test_a_device_that_takes_nothing_is_named(photo):
+    result = run(photo, "--html", "/dev/full")
+    assert (result.exit_code, result.stdout) == (1, f"{ANSWERS['en']}\n")
+    assert "/dev/full: could not write the page: No space left on device" in result.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no named pipes in folders there")
+def test_a_link_stays_a_link_and_a_pipe_a_pipe(photo, tmp_path):
+    link = tmp_path / "link.html"
+    link.symlink_to(tmp_path / "page.html")
+    run(photo, "--html", link)
+    assert link.is_symlink() and ANSWERS["en"] in (tmp_path / "page.html").read_text(encoding="utf-8")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    run(photo, "--html", pipe)
+    assert pipe.is_fifo() and os.read(reader, 15) == b"<!doctype html>"
+    os.close(reader)
 
 
 @pytest.mark.parametrize("arguments", [["--json", "--html", "-"], ["--html", "no/such/folder/a.html"], ["--html", "."]])
