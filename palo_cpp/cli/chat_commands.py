@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import click
 
-from palo_cpp.cli.console import notice
+from palo_cpp.cli.console import notice, terminal_width
 from palo_cpp.cli.path_quoting import unquoted
 from palo_cpp.cli.session_saving import file_summary
 from palo_cpp.cli.typed_paths import split_paths
@@ -148,7 +149,8 @@ def _load(running: RunningChat, argument: str) -> None:
 
 
 def _help(_running: RunningChat, _argument: str) -> None:
-    _show(f"{commands_help()}\n{OTHER_HELP}")
+    width = terminal_width()
+    _show("\n".join([commands_help(width), *(textwrap.fill(line, width) for line in OTHER_HELP)]))
 
 
 def _leave(running: RunningChat, _argument: str) -> None:
@@ -177,10 +179,11 @@ COMMANDS = (
     ChatCommand("/help", "", "show this help", _help, aliases=("/?",)),
     ChatCommand("/bye", "", "leave (also Ctrl-D)", _leave, aliases=("/exit", "/quit")),
 )
-OTHER_HELP = """\
-A path typed or dropped anywhere in a line does the same as /add, and the rest of the line is the question.
-Tab completes commands and paths. Three quotation marks (\""") begin and end a question of several lines.
-Ctrl-C stops an answer."""
+OTHER_HELP = (
+    "A path typed or dropped anywhere in a line does the same as /add; the rest of the line is the question.",
+    'Tab completes commands and paths. Three quotation marks (""") begin and end a question of several lines.',
+    "Ctrl-C stops an answer.",
+)
 
 _BY_NAME = {name: command for command in COMMANDS for name in (command.name, *command.aliases)}
 
@@ -195,8 +198,12 @@ def find_command(line: str) -> tuple[ChatCommand, str] | None:
     return (command, "".join(rest).strip()) if command else None
 
 
-def commands_help() -> str:
-    """The table of commands, a line for each."""
-    lines = [f"{command.name} {command.argument}".rstrip() for command in COMMANDS]
-    width = max(map(len, lines)) + 3
-    return "\n".join(f"{line:<{width}}{command.summary}" for line, command in zip(lines, COMMANDS, strict=True))
+def commands_help(width: int | None = None) -> str:
+    """The table of commands, a line for each; if `width` columns are too few for it, with summaries below names."""
+    names = [f"{command.name} {command.argument}".rstrip() for command in COMMANDS]
+    summaries = [command.summary for command in COMMANDS]
+    n_before = max(map(len, names)) + 3
+    if width is None or width >= n_before + max(map(len, summaries)):
+        return "\n".join(f"{name:<{n_before}}{summary}" for name, summary in zip(names, summaries, strict=True))
+    indented = [textwrap.fill(summary, width, initial_indent="  ", subsequent_indent="  ") for summary in summaries]
+    return "\n".join(f"{name}\n{summary}" for name, summary in zip(names, indented, strict=True))

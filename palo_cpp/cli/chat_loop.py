@@ -68,6 +68,7 @@ class ChatLoop:
         self._open = ExitStack()
         self._names: list[str] = []
         self._unasked: list[str] = []
+        self._save_error = ""
         self._exit_code = 0
         self._was_stopped = False
 
@@ -115,8 +116,11 @@ class ChatLoop:
         self.chat.lang = self.language
         try:
             self.saver.save_changes(self.chat, is_leaving=is_leaving)
+            self._save_error = ""
         except PaloError as error:
-            print_error(str(error))
+            if str(error) != self._save_error:  # said once, not after each answer
+                print_error(str(error))
+            self._save_error = str(error)
             self._exit_code = self._exit_code or EXIT_FAILED
 
     def switch_to(self, path: Path) -> None:

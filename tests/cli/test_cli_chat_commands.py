@@ -41,6 +41,14 @@ def test_both_help_texts_come_from_the_table():
 
 
 @pytest.mark.usefixtures("typed")
+def test_help_on_a_narrow_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    lines = chat("photo.jpg", text="/help\n").stderr.partition("/image PATH")[2].splitlines()
+    assert all(len(line) <= 40 for line in lines[:-1])
+    assert "/context" in lines and "  show how many more words fit before" in lines
+
+
+@pytest.mark.usefixtures("typed")
 def test_every_command_that_wants_an_argument_says_so():
     for command in ("/image", "/add"):
         assert f"usage: {command} PATH" in chat("photo.jpg", text=f"{command}\n").stderr
