@@ -67,7 +67,7 @@ def command(
     printer = AnswerPrinter(as_json, show_timings, bidi)
     with Status() as status:
         status.show("loading the model")
-        with open_model.open_palo(model) as palo:
+        with open_model.open_palo(model, picture) as palo:
             status.show("reading the image")
             stream = palo.chat(picture, lang=language).stream(text, **sampling.given())
             answer = printer.print_pieces(stream, direction_for(language, text), status)

@@ -87,7 +87,7 @@ class ChatLoop:
         self.lines = lines
         with Status() as status:
             status.show("loading the model")
-            self._palo = self._open.enter_context(open_model.open_palo(self._model))
+            self._palo = self._open.enter_context(open_model.open_palo(self._model, *images))
             self.chat = self._open.enter_context(self.saver.begin(self._palo))
             status.show("reading the image")
             self._open_images(images)

@@ -266,7 +266,15 @@ def image_formats() -> list[Finding]:
     from PIL import features
 
     advice = "pip install --upgrade pillow"
-    return [_format(features.check(codec), name, advice) for codec, name in _CODECS.items()]
+    return [*(_format(features.check(codec), name, advice) for codec, name in _CODECS.items()), _heic()]
+
+
+def _heic() -> Finding:
+    from palo_cpp.vision.heif import has_heif_reader
+
+    if has_heif_reader():
+        return Finding("HEIC", "can be read")
+    return Finding("HEIC", "cannot be read; phones take such photos", advice='pip install "palo-cpp[heif]"')
 
 
 _CODECS = {"jpg": "JPEG", "zlib": "PNG", "webp": "WebP", "avif": "AVIF", "libtiff": "TIFF (compressed)"}

@@ -10,14 +10,18 @@ if TYPE_CHECKING:
     from palo_cpp import Palo
 
 
-def open_palo(options: ModelOptions) -> Palo:
-    """Load the model that the options name.
+def open_palo(options: ModelOptions, *images: str | bytes) -> Palo:
+    """Load the model that the options name, for images that are looked at first: loading takes seconds.
 
     Raises:
+        ImageError: one of the images is not there, or is no image.
         PaloError: it does not exist, is damaged, or would not fit into memory.
     """
     from palo_cpp import Palo
+    from palo_cpp.vision.image import check_image
 
+    for image in images:
+        check_image(image)
     return Palo(
         options.model,
         n_ctx=options.n_ctx,

@@ -58,9 +58,10 @@ def load_model(model: str | Path, choices: Choices) -> LoadedModel:
         ArgumentError: a number out of range, or a draft model that does not go with the model.
     """
     files = find_model(model)
-    if notice := files.family.notice(files.text):
+    loaded = load_files(files, choices)
+    if notice := files.family.notice(files.text):  # last: it would only distract from an error
         logger.warning("%s", notice)
-    return load_files(files, choices)
+    return loaded
 
 
 def load_files(files: ModelFiles, choices: Choices) -> LoadedModel:

@@ -107,7 +107,7 @@ def test_an_unknown_language_is_answered_with_the_ten():
 @pytest.mark.parametrize("error", [ModelNotFoundError("model x: gone; look"), OutOfMemoryError("memory: too small")])
 @pytest.mark.parametrize("name", ANSWERING)
 def test_an_error_of_ours_is_one_line_and_exit_code_1(monkeypatch, name, error):
-    def fail(_options):
+    def fail(*_):
         raise error
 
     monkeypatch.setattr(open_model, "open_palo", fail)
@@ -115,7 +115,7 @@ def test_an_error_of_ours_is_one_line_and_exit_code_1(monkeypatch, name, error):
     assert (result.exit_code, result.stdout, result.stderr) == (1, "", f"palo-cpp: error: {error}\n")
 
 
-def fail_unexpectedly(_options):
+def fail_unexpectedly(*_):
     raise RuntimeError("the bits\nfell out")
 
 

@@ -119,3 +119,11 @@ def test_without_stdin_and_stderr(arguments):
     assert done.returncode == 0
     assert done.stdout.strip()
     assert "palo-cpp" not in done.stdout
+
+
+@pytest.mark.parametrize("command", ["ask", "chat"])
+def test_an_image_that_is_not_there_is_refused_before_a_model_is_loaded(command, tmp_path):
+    missing = tmp_path / "چھوٹا.jpg"
+    done = run([command, missing], stdout=subprocess.PIPE)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"palo-cpp: error: {missing}: no such file\n"  # and no notice about the demo

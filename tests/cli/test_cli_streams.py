@@ -21,7 +21,7 @@ def palo(monkeypatch):
 def test_stdout_is_utf8_whatever_the_locale():
     code = (
         "import sys; sys.path.insert(0, sys.argv.pop(1)); import fake_palo; from palo_cpp.cli import main, open_model;"
-        "open_model.open_palo = lambda _: fake_palo.FakePalo(); main()"
+        "open_model.open_palo = lambda *_: fake_palo.FakePalo(); main()"
     )
     env = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
     arguments = [
@@ -70,7 +70,7 @@ def test_help_imports_nothing_heavy():
 def test_a_reader_that_leaves_is_no_failure_to_talk_about():
     code = (
         "import sys; sys.path.insert(0, sys.argv.pop(1)); import fake_palo; from palo_cpp.cli import main, open_model;"
-        "open_model.open_palo = lambda _: fake_palo.FakePalo(pieces=['many words '] * 100_000); main()"
+        "open_model.open_palo = lambda *_: fake_palo.FakePalo(pieces=['many words '] * 100_000); main()"
     )
     arguments = [sys.executable, "-c", code, str(Path(__file__).parents[1] / "support"), "ask", "photo.jpg"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -190,7 +190,7 @@ def install(monkeypatch: Any) -> FakePalo:
         monkeypatch.delenv(name)
     fake = FakePalo()
 
-    def open_palo(options: Any) -> FakePalo:
+    def open_palo(options: Any, *_: Any) -> FakePalo:
         fake.options = options
         return fake
 

@@ -20,7 +20,8 @@ class Terminal:
     CODE = (
         "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); sys.path.insert(0, sys.argv.pop(1));"
         "import os, time, fake_palo; from palo_cpp.cli import main, open_model; pause_s = float(os.environ['PAUSE_S']);"
-        "fake = fake_palo.FakePalo(during=lambda n: time.sleep(pause_s)); open_model.open_palo = lambda _: fake; main()"
+        "fake = fake_palo.FakePalo(during=lambda n: time.sleep(pause_s)); open_model.open_palo = lambda *_: fake;"
+        "main()"
     )
 
     def __init__(self, *arguments, n_columns=120, **env):
