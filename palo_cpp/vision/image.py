@@ -151,22 +151,24 @@ def preprocess(
         ImageError: The image has no pixels.
     """
     square = square_pixels(image, image_size=image_size, mean=mean, mode=mode)
-    return normalize(square, mean=mean, std=std, mode=mode, original_size=image.size)
+    values = normalize(square, mean=mean, std=std)
+    return Pixels(values, image.size, mode, content_hash_of(square, mode), square)
 
 
-def normalize(
-    square: NDArray[np.uint8], *, mean: Sequence[float], std: Sequence[float], mode: str, original_size: tuple[int, int]
-) -> Pixels:
-    """The second half of `preprocess`.
+def normalize(square: NDArray[np.uint8], *, mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
+    """The second half of `preprocess`, rounded where transformers' `rescale` and `normalize` round.
 
     Args:
-        square: What `square_pixels` returned.
+        square: What `square_pixels` returned, uint8 [S, S, 3].
         mean: As in `preprocess`.
         std: As in `preprocess`.
-        mode: How the image was made square: "pad" or "crop".
-        original_size: Width and height that it had before.
+
+    Returns:
+        float32 [3, S, S].
     """
-    return Pixels(_normalize(square, mean, std), original_size, mode, content_hash_of(square, mode), square)
+    scaled = (square.astype(np.float64) * (1 / 255)).astype(np.float32)
+    normalized = (scaled - np.array(mean, dtype=np.float32)) / np.array(std, dtype=np.float32)
+    return np.ascontiguousarray(normalized.transpose(2, 0, 1))
 
 
 def content_hash_of(square: NDArray[np.uint8], mode: str) -> str:
@@ -384,10 +386,3 @@ def _resample(image: PIL.Image.Image, size: tuple[int, int]) -> PIL.Image.Image:
     import PIL.Image
 
     return image.resize(size, PIL.Image.Resampling.BICUBIC)
-
-
-def _normalize(pixels: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
-    """uint8 [S, S, 3] -> float32 [3, S, S], rounded where transformers' `rescale` and `normalize` round."""
-    scaled = (pixels.astype(np.float64) * (1 / 255)).astype(np.float32)
-    normalized = (scaled - np.array(mean, dtype=np.float32)) / np.array(std, dtype=np.float32)
-    return np.ascontiguousarray(normalized.transpose(2, 0, 1))

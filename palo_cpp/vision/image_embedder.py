@@ -168,10 +168,7 @@ class ImageEmbedder:
     def _pixels(self, image: ImageSegment) -> NDArray[np.float32]:
         if image.square is None:
             raise ArgumentError("image: expected one with its pixels, got one without; open it with this model")
-        info = self._encoder.info
-        return normalize(
-            image.square, mean=info.image_mean, std=info.image_std, mode=image.preprocess, original_size=image.size
-        ).values
+        return normalize(image.square, mean=self._encoder.info.image_mean, std=self._encoder.info.image_std)
 
     def _encode(self, image: ImageSegment) -> NDArray[np.float32]:
         pixels = self._pixels(image)
