@@ -92,10 +92,11 @@ def _remove_if_empty(folders: list[Path]) -> None:
 
 def _check_room(folder: Path, n_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
-    if free < n_bytes + _MARGIN_BYTES:
+    n_bytes += _MARGIN_BYTES
+    if free < n_bytes:
         gib = 1024**3
         raise PaloError(
-            f"{folder}: expected {n_bytes / gib:.1f} GiB of free space, got {free / gib:.1f} GiB; "
+            f"{folder}: expected {n_bytes / gib:.2f} GiB of free space, got {free / gib:.1f} GiB; "
             "free some or choose another folder"
         )
 

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -178,6 +179,14 @@ def test_a_full_disk_leaves_the_older_page(monkeypatch, photo, tmp_path):
     assert result.exit_code == 1 and json.loads(result.stdout)["images"][0]["answers"]
     assert f"palo-cpp: error: {tmp_path}: cannot write (No space left on device)" in result.stderr
     assert file.read_text() == "older" and not [path for path in tmp_path.iterdir() if "partial" in path.name]
+
+
+def test_no_room_for_a_page_is_a_number_that_is_not_zero(monkeypatch, photo, tmp_path):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
+    result = run(photo, "--html", tmp_path / "page.html")
+    assert result.exit_code == 1 and list(tmp_path.glob("*.html")) == []
+    assert "expected 0.02 GiB of free space, got 0.0 GiB" in result.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a device of Linux")
