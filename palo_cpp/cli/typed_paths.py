@@ -173,6 +173,8 @@ def _name_at(line: str, token: re.Match[str], limit: int) -> tuple[str, int]:
     text = text.lstrip("([{<" + _OPENING)
     if extension := EXTENSION.search(text):
         name = text[: extension.end()]
+        if not _ANCHOR.match(name):  # a sentence may run up to it without a space
+            name = re.split("[。、，！？；：।؟،؛]", name)[-1]
         return (name if _has_stem(name) else ""), token.end()
     if _OTHER_URI.match(text) or not _looks_like_path(text, is_first=is_first):
         return "", token.end()

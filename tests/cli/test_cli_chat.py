@@ -195,6 +195,15 @@ def test_ctrl_c_at_the_prompt_says_how_to_leave(monkeypatch, palo):
     assert [asked["question"] for asked in palo.asked] == ["What?"]
 
 
+def test_without_readline_lines_are_read_all_the_same(monkeypatch):
+    monkeypatch.setitem(sys.modules, "readline", None)  # as on Windows
+    assert line_input._load_readline() is None
+    monkeypatch.setattr(line_input, "is_terminal", lambda _: True)
+    monkeypatch.setattr("builtins.input", lambda _prompt: "One?\ntwo?")
+    with line_input.LineInput() as lines:
+        assert lines.read() == "One?\ntwo?" and lines.edit("three") is None
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="other environment variables there")
 def test_history_goes_into_the_state_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))

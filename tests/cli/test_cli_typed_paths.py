@@ -162,7 +162,7 @@ def test_an_image_wherever_it_is_typed(line, images, question):
         ("none.jpg what?", ["none.jpg"]),
         ("What is in none.jpg?", ["none.jpg"]),
         ("*.jpg", ["*.jpg"]),
-        ("これは何ですか？none.jpg", ["これは何ですか？none.jpg"]),
+        ("これは何ですか？none.jpg", ["none.jpg"]),
         (r"C:\none.jpg what?", [r"C:\none.jpg"]),
         (r"& 'C:\no such.jpg' what?", [r"C:\no such.jpg"]),
         (r"\\server\share\none", [r"\\server\share\none"]),
