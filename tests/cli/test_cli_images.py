@@ -126,6 +126,14 @@ def test_of_two_images_one_missing_opens_none(palo, photos):
     assert NO_IMAGE not in result.stderr and palo.n_cleared == 0
 
 
+def test_of_two_images_one_unreadable_opens_none(palo, photos):
+    palo.unreadable = photos[1]
+    result = chat(text=f"'{photos[0]}' '{photos[1]}' which?\nWhat?\n")
+    assert result.exit_code == 1 and questions(palo) == ["What?"] and NO_IMAGE in result.stderr
+    chat("photo.jpg", text=f"One?\n/image '{photos[0]}' '{photos[1]}'\nTwo?\n")
+    assert palo.n_cleared == 0
+
+
 @pytest.mark.usefixtures("typed")
 def test_a_question_may_name_the_open_image(palo):
     chat("photos/photo.jpg", text="Is photo.jpg blurred?\n")
@@ -263,8 +271,10 @@ def paste(text):
 @in_a_terminal
 @pytest.mark.parametrize("n_columns", [40, 120])
 def test_three_pasted_lines_with_a_path_in_the_middle(photos, tmp_path, n_columns):
-    with Terminal("--json", n_columns=n_columns, XDG_STATE_HOME=str(tmp_path)) as terminal:
-        terminal.read_until(">>> ")
+    (tmp_path / "inputrc").write_text("set enable-bracketed-paste off\n")  # as some versions of Python set it
+    environment = {"XDG_STATE_HOME": str(tmp_path), "INPUTRC": str(tmp_path / "inputrc")}
+    with Terminal("--json", n_columns=n_columns, **environment) as terminal:
+        assert "\x1b[?2004h" in terminal.read_until(">>> ")  # asks the terminal to mark what is pasted
         terminal.type(paste(f"यह क्या है?\r'{photos[1]}'\rएक शब्द में।") + "\r")
         terminal.read_until("میری بلی.png is open.")
         terminal.read_until('"images": [{')  # not []

@@ -42,6 +42,7 @@ class FakePalo:
         during: called before each piece, with its number; may raise or send a signal.
         asked: one dictionary for each question.
         images: every image that was opened.
+        unreadable: an image that cannot be, beside missing.jpg.
     """
 
     pieces: list[str] | None = None
@@ -49,6 +50,7 @@ class FakePalo:
     during: Any = None
     asked: list[dict[str, Any]] = field(default_factory=list)
     images: list[Any] = field(default_factory=list)
+    unreadable: str = ""
     options: Any = None
     is_closed: bool = False
     n_cleared: int = 0
@@ -65,8 +67,8 @@ class FakePalo:
         self.is_closed = True
 
     def open_image(self, image: Any) -> None:
-        if image == "missing.jpg":
-            raise ImageError("missing.jpg: expected an image, got no file there; check the path")
+        if image in ("missing.jpg", self.unreadable):
+            raise ImageError(f"{image}: expected an image, got no file there; check the path")
         self.images.append(image)
 
     def chat(self, image: Any = None, *, lang: str | None = None) -> FakeChat:
