@@ -63,6 +63,8 @@ EXCEPTIONS = {
     ("cli.diagnosis", "_core"): "shows what is loaded and what this CPU offers",
     ("cli.loading_trial", "_core"): "tries to load it",
     ("cli.diagnosis", "ggml"): "the same",
+    ("cli.diagnosis", "vision.heif"): "shows whether HEIC can be read",
+    ("cli.open_model", "vision.image"): "looks at the images before a model is loaded",
     ("cli.doctor", "ggml.backend"): "type of --backend",
     ("cli.options", "decoding.options"): "type of the options that it collects",
     ("cli.page", "vision.image"): "draws small pictures",
