@@ -1,31 +1,37 @@
-"""`tokenizer.model` (SentencePiece) and its JSON files -> the token table of GGUF.
+"""The vocabulary as GGUF stores it, from either of the files that a LLaMA tokenizer comes in.
 
-Which ids a GGUF tokenizer gives depends on pieces, scores and types; rules are those of llama.cpp's
-conversion/base.py, `_create_vocab_sentencepiece`. Where they fall short of SentencePiece it is said.
+Which ids a GGUF tokenizer gives depends on tokens, scores and types; rules are those of llama.cpp's
+conversion/base.py, `_create_vocab_sentencepiece`.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from palo_cpp.errors import ModelFormatError
 
-from .json_file import read_json_if_any
-
 # gguf.TokenType; SentencePiece's ModelProto.SentencePiece.Type uses the same numbers.
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
-_MAX_MODEL_BYTES = 256 * 1024**2
 _ADDED_SCORE, _PADDING_SCORE = -1000.0, -10000.0  # upstream's; llama.cpp never merges to such tokens
-_MODEL_TYPES = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
 
 
 @dataclass(frozen=True)
 class TokenTable:
-    """The vocabulary as GGUF stores it: one entry of each list for each row of the embedding matrix."""
+    """The vocabulary as GGUF stores it: one entry of each list for each row of the embedding matrix.
+
+    Attributes:
+        tokens: their text, a space as "\u2581".
+        scores: llama.cpp merges first what has the highest.
+        types: numbers of gguf.TokenType.
+        bos_id: of `<s>`.
+        eos_id: of `</s>`.
+        unk_id: of `<unk>`.
+        add_space_prefix: a space comes before the first word of a text.
+        legacy: it comes before the first word after a special token too.
+        warnings: where llama.cpp may give other ids, one sentence each.
+    """
 
     tokens: list[bytes]
     scores: list[float]
@@ -38,174 +44,53 @@ class TokenTable:
     warnings: list[str]
 
 
-def read_tokenizer(folder: Path, n_vocab: int) -> TokenTable:
-    """Read a LLaMA tokenizer.
-
-    Args:
-        folder: holds tokenizer.model, and may hold added_tokens.json and tokenizer_config.json.
-        n_vocab: rows of the embedding matrix; rows beyond the pieces become unused tokens.
-
-    Raises:
-        ModelFormatError: damaged, or a kind of SentencePiece model that llama.cpp would tokenise differently.
-    """
-    path = folder / "tokenizer.model"
-    model = _parse_model(path)
-    table = _Rows(path, n_vocab)
-    for i, (piece, score, kind) in enumerate(model.pieces):
-        table.put(i, piece, score, kind)
-    config = read_json_if_any(folder / "tokenizer_config.json")
-    values: dict[str, Any] = config.values if config else {}
-    _add_tokens(table, folder, values, len(model.pieces))
-    prefix = values.get("add_prefix_space")
-    return TokenTable(
-        tokens=table.tokens,
-        scores=table.scores,
-        types=table.types,
-        bos_id=_special_id(path, "bos", model.bos_id, n_vocab),
-        eos_id=_special_id(path, "eos", model.eos_id, n_vocab),
-        unk_id=_special_id(path, "unk", model.unk_id, n_vocab),
-        add_space_prefix=prefix if isinstance(prefix, bool) else model.add_dummy_prefix,
-        # transformers' own default, when the flag is not given: LlamaTokenizer of 4.31 warns and takes the old way.
-        legacy=bool(values.get("legacy", True) if values.get("legacy") is not None else True),
-        warnings=table.warnings + model.warnings(path),
-    )
-
-
-class _Rows:
-    """The three columns of the table, all unused at first."""
+class TokenRows:
+    """The three columns of the table while they are filled; every row is unused at first."""
 
     def __init__(self, path: Path, n_vocab: int) -> None:
+        """Make `n_vocab` unused rows; `path` is named in complaints."""
         self._path, self._n_vocab = path, n_vocab
         self.tokens = [f"[PAD{i}]".encode() for i in range(n_vocab)]
         self.scores = [_PADDING_SCORE] * n_vocab
         self.types = [UNUSED] * n_vocab
-        self.warnings: list[str] = []
+        self._without_row: list[str] = []
 
-    def put(self, token_id: Any, text: bytes, score: float, kind: int) -> None:
+    def put(self, token_id: Any, text: bytes | str, score: float, kind: int) -> None:
         """Set one row; ids without a row in the embedding matrix are left out, as upstream does."""
+        shown = repr(text if isinstance(text, str) else text.decode("utf-8", "replace"))
         if type(token_id) is not int or token_id < 0:
-            raise ModelFormatError(f"{self._path.parent}: token {text!r}: expected an id, got {token_id!r}")
+            raise ModelFormatError(f"{self._path.parent}: token {shown}: expected an id, got {token_id!r}")
         if token_id >= self._n_vocab:
-            self.warnings.append(f"{self._path.parent}: token {token_id} {text!r} has no row in the embedding matrix")
+            self._without_row.append(f"{token_id} {shown}")
             return
-        self.tokens[token_id], self.scores[token_id], self.types[token_id] = text, score, kind
+        try:
+            self.tokens[token_id] = text.encode() if isinstance(text, str) else text
+        except UnicodeEncodeError:  # JSON can escape half a surrogate pair
+            raise ModelFormatError(
+                f"{self._path.parent}: token {shown}: expected Unicode text, got half a character"
+            ) from None
+        self.scores[token_id], self.types[token_id] = score, kind
 
+    @property
+    def warnings(self) -> list[str]:
+        """Which tokens were left out, in one sentence."""
+        n = len(self._without_row)
+        if not n:
+            return []
+        what = f"token {self._without_row[0]} has" if n == 1 else f"{n} tokens (as {self._without_row[0]}) have"
+        return [f"{self._path.parent}: {what} no row in the embedding matrix"]
 
-def _add_tokens(table: _Rows, folder: Path, config: dict[str, Any], n_pieces: int) -> None:
-    added = read_json_if_any(folder / "added_tokens.json")
-    for text, token_id in (added.values if added else {}).items():
-        table.put(token_id, text.encode(), _ADDED_SCORE, USER_DEFINED)
-    decoder = config.get("added_tokens_decoder")
-    for key, entry in (decoder if isinstance(decoder, dict) else {}).items():
-        if not key.isdecimal() or not isinstance(entry, dict) or not isinstance(entry.get("content"), str):
-            raise ModelFormatError(f"{folder / 'tokenizer_config.json'}: added_tokens_decoder: damaged entry {key!r}")
-        if int(key) < n_pieces and _is_special_piece(table, int(key)):
-            continue  # <unk>, <s>, </s>: SentencePiece's own types say more than "special"
+    def put_added(self, token_id: Any, text: str, *, special: bool) -> None:
+        """Set the row of a token that was added to the trained vocabulary; the vocabulary's own types say more."""
+        has_row = type(token_id) is int and 0 <= token_id < self._n_vocab
+        if has_row and self.types[token_id] in (UNKNOWN, CONTROL, BYTE):
+            return
         # Spaces are pieces' "\u2581" in the JSON, but llama.cpp looks for added tokens in the plain text.
-        content = entry["content"] if entry.get("special") else entry["content"].replace("\u2581", " ")
-        table.put(int(key), content.encode(), _ADDED_SCORE, CONTROL if entry.get("special") else USER_DEFINED)
+        content = text if special else text.replace("\u2581", " ")
+        self.put(token_id, content, _ADDED_SCORE, CONTROL if special else USER_DEFINED)
 
-
-def _is_special_piece(table: _Rows, token_id: int) -> bool:
-    return token_id < len(table.types) and table.types[token_id] in (UNKNOWN, CONTROL, BYTE)
-
-
-def _special_id(path: Path, name: str, token_id: int, n_vocab: int) -> int:
-    if not 0 <= token_id < n_vocab:
-        raise ModelFormatError(f"{path}: {name}: expected a token id below {n_vocab}, got {token_id}")
-    return token_id
-
-
-@dataclass(frozen=True)
-class _Model:
-    """What is needed of SentencePiece's ModelProto (google/sentencepiece, src/sentencepiece_model.proto)."""
-
-    pieces: list[tuple[bytes, float, int]]
-    kind: str
-    bos_id: int
-    eos_id: int
-    unk_id: int
-    add_dummy_prefix: bool
-    remove_extra_whitespaces: bool
-    normalizer: str
-
-    def warnings(self, path: Path) -> list[str]:
-        """What llama.cpp's tokenizer would do differently."""
-        found = []
-        if self.normalizer not in ("", "identity"):
-            found.append(
-                f"{path}: normalises with {self.normalizer}, llama.cpp does not: unusual text may split otherwise"
-            )
-        if self.remove_extra_whitespaces:
-            found.append(f"{path}: removes repeated spaces, llama.cpp does not: such text may split otherwise")
-        return found
-
-
-def _parse_model(path: Path) -> _Model:
-    """Read the model file; the sentencepiece package does not tell the types and the trainer's kind."""
-    if path.stat().st_size > _MAX_MODEL_BYTES:
-        raise ModelFormatError(f"{path}: expected a SentencePiece model, got {path.stat().st_size} bytes")
-    try:
-        model = _model(path.read_bytes())
-    except (ValueError, IndexError, struct.error, UnicodeError, TypeError) as error:
-        raise ModelFormatError(f"{path}: damaged SentencePiece model ({error}); fetch it again") from None
-    if model.kind != "bpe" or not model.pieces:
-        raise ModelFormatError(f"{path}: expected a SentencePiece model of kind bpe (LLaMA), got {model.kind}")
-    return model
-
-
-def _model(data: bytes) -> _Model:
-    pieces, trainer, normalizer = [], dict[int, Any](), dict[int, Any]()
-    for field, value in _fields(data):
-        if field == 1:
-            piece = dict(_fields(value))
-            pieces.append(
-                (bytes(piece[1]), struct.unpack("<f", piece[2])[0] if 2 in piece else 0.0, piece.get(3, NORMAL))
-            )
-        elif field == 2:
-            trainer = dict(_fields(value))
-        elif field == 3:
-            normalizer = dict(_fields(value))
-    if any(kind not in range(NORMAL, BYTE + 1) for _, _, kind in pieces):
-        raise ValueError("unknown type of piece")
-    return _Model(
-        pieces=pieces,
-        kind=_MODEL_TYPES.get(trainer.get(3, 1), "unknown"),
-        unk_id=_id_of(pieces, UNKNOWN, b"<unk>"),
-        bos_id=_id_of(pieces, CONTROL, bytes(trainer.get(46, b"<s>"))),
-        eos_id=_id_of(pieces, CONTROL, bytes(trainer.get(47, b"</s>"))),
-        add_dummy_prefix=bool(normalizer.get(3, 1)),
-        remove_extra_whitespaces=bool(normalizer.get(4, 1)),
-        normalizer=bytes(normalizer.get(1, b"")).decode(),
-    )
-
-
-def _id_of(pieces: list[tuple[bytes, float, int]], kind: int, text: bytes) -> int:
-    return next((i for i, piece in enumerate(pieces) if piece[2] == kind and (piece[0] == text or kind == UNKNOWN)), -1)
-
-
-def _fields(data: bytes | memoryview) -> Iterator[tuple[int, Any]]:
-    """The fields of a protocol buffer message: number and value (https://protobuf.dev/programming-guides/encoding)."""
-    view, at = memoryview(data), 0
-    while at < len(view):
-        key, at = _varint(view, at)
-        if key & 7 == 0:
-            value, at = _varint(view, at)
-            yield key >> 3, value
-            continue
-        n, at = {1: (8, at), 5: (4, at)}.get(key & 7) or _varint(view, at)
-        if key & 7 not in (1, 2, 5) or at + n > len(view):
-            raise ValueError("the file ends inside a field")
-        yield key >> 3, view[at : at + n]
-        at += n
-
-
-def _varint(view: memoryview, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = view[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise ValueError("an endless number")
+    def checked_id(self, name: str, token_id: Any) -> int:
+        """The id of a special token, which must have a row."""
+        if type(token_id) is not int or not 0 <= token_id < self._n_vocab:
+            raise ModelFormatError(f"{self._path}: {name}: expected a token id below {self._n_vocab}, got {token_id!r}")
+        return token_id

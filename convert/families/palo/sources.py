@@ -19,7 +19,8 @@ from ...checkpoint import CheckpointFolder, Tensors, renamed
 from ...json_file import Config
 from ...lora import merge_lora
 from ...stored_tensor import to_float32
-from ...token_table import TokenTable, read_tokenizer
+from ...token_table import TokenTable
+from ...tokenizer import read_tokenizer
 from ..family import Companions, OutputFile
 from .files import MMPROJ, TEXT, add_mmproj_keys, add_text_keys
 from .names import canonical_name, drop_reason
@@ -41,7 +42,7 @@ class PaloCheckpoint:
         vision: sizes of the tower.
         projector: kind and widths of the projector.
         tensors: canonical names -> tensors of decoder, tower and projector.
-        tokenizer_folder: where tokenizer.model lies.
+        tokenizer_folder: where the tokenizer lies.
         tokens: the vocabulary.
         preprocess: `pad` or `crop`.
         warnings: what the user should know, one sentence each.
@@ -118,7 +119,7 @@ def open_source(checkpoint: CheckpointFolder, companions: Companions) -> PaloChe
             adapter or a lone projector.
     """
     warnings: list[str] = []
-    config, tensors, tokenizer_folder = _checkpoint(checkpoint, companions.base, warnings)
+    config, tensors, folders = _checkpoint(checkpoint, companions.base, warnings)
     _check_config(config)
     tower = _tower(checkpoint, config, companions.vision_tower)
     tensors = _with_tower(tensors, config, tower, warnings)
@@ -132,7 +133,7 @@ def open_source(checkpoint: CheckpointFolder, companions: Companions) -> PaloChe
     projector = read_projector(config, vision.n_embd, text.n_embd)
     for warning in warnings:
         _log.warning("%s", warning)
-    tokens = read_tokenizer(tokenizer_folder, text.n_vocab)
+    tokens, tokenizer_folder = read_tokenizer(folders, text.n_vocab)
     return PaloCheckpoint(
         folder=checkpoint.path,
         config=config,
@@ -147,12 +148,12 @@ def open_source(checkpoint: CheckpointFolder, companions: Companions) -> PaloChe
     )
 
 
-def _checkpoint(folder: CheckpointFolder, base: Path | None, warnings: list[str]) -> tuple[Config, Tensors, Path]:
-    """Config, weights without tower and LoRA applied, and the tokenizer's folder."""
+def _checkpoint(folder: CheckpointFolder, base: Path | None, warnings: list[str]) -> tuple[Config, Tensors, list[Path]]:
+    """Config, weights without tower and LoRA applied, and folders that may hold the tokenizer."""
     if folder.adapter is None and folder.has_weights:
         if base is not None:
             warnings.append(f"--base {base} is not needed: {folder.path} holds a whole checkpoint")
-        return folder.config, _whole(folder), _tokenizer_folder(folder, None)
+        return folder.config, _whole(folder), [folder.path]
     if folder.adapter is None and not folder.has_tensors("mm_projector"):
         raise ModelNotFoundError(
             f"{folder.path}: no weights; expected a checkpoint, a LoRA adapter or mm_projector.bin"
@@ -162,7 +163,7 @@ def _checkpoint(folder: CheckpointFolder, base: Path | None, warnings: list[str]
     trained = trained or folder.tensors("mm_projector") or {}
     tensors = renamed(base_folder.weights, canonical_name) | renamed(trained, canonical_name)
     _inherit_sizes(folder.config, base_folder.config)
-    return folder.config, tensors, _tokenizer_folder(folder, base_folder)
+    return folder.config, tensors, [folder.path, base_folder.path]
 
 
 def _whole(folder: CheckpointFolder) -> Tensors:
@@ -202,13 +203,6 @@ def _base(folder: CheckpointFolder, given: Path | None) -> CheckpointFolder:
     raise ModelNotFoundError(
         f"{folder.path}: {what} needs its base model {name}; download it and pass its folder with --base"
     )
-
-
-def _tokenizer_folder(folder: CheckpointFolder, base: CheckpointFolder | None) -> Path:
-    for candidate in (folder, base):
-        if candidate is not None and candidate.holds("tokenizer.model"):
-            return candidate.path
-    raise ModelNotFoundError(f"{folder.path}: no tokenizer.model; copy it there from the base model")
 
 
 def _check_config(config: Config) -> None:
