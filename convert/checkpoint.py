@@ -10,12 +10,12 @@ from typing import Any
 from palo_cpp.errors import ModelFormatError, ModelNotFoundError
 
 from .json_file import Config, read_json, read_json_if_any
-from .restricted_pickle import read_torch_archive
-from .safetensors_file import read_safetensors
 from .stored_tensor import SourceTensor, StoredTensor
+from .weight_files import has_weights, read_tensor_file, read_weights
 
-_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # in this order: safetensors win where both are given
 _SUFFIXES = (".safetensors", ".bin")
+# torch's DistributedDataParallel and DataParallel, compile, FSDP, activation checkpointing; DeepSpeed under Lightning
+_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"}
 Tensors = dict[str, SourceTensor]
 
 
@@ -49,24 +49,12 @@ class CheckpointFolder:
     @property
     def has_weights(self) -> bool:
         """Whether the folder holds a main checkpoint (not only an adapter or a projector)."""
-        return any(self.holds(name) or self.holds(f"{name}.index.json") for name in _WEIGHT_FILES)
+        return has_weights(self.path)
 
     @cached_property
     def weights(self) -> dict[str, StoredTensor]:
-        """The tensors of the main checkpoint.
-
-        Raises:
-            ModelNotFoundError: no weights, or a shard is missing.
-            ModelFormatError: a file is damaged, or the index and the shards disagree.
-        """
-        for name in _WEIGHT_FILES:
-            if self.holds(f"{name}.index.json"):
-                return _read_shards(self.path / f"{name}.index.json")
-            if self.holds(name):
-                return read_tensor_file(self.path / name)
-        raise ModelNotFoundError(
-            f"{self.path}: no weights; expected model.safetensors or pytorch_model.bin, or their index"
-        )
+        """The tensors of the main checkpoint; see `weight_files.read_weights`."""
+        return read_weights(self.path)
 
     def has_tensors(self, stem: str) -> bool:
         """Whether there is a further file of weights, `stem`.safetensors or .bin."""
@@ -95,9 +83,32 @@ class CheckpointFolder:
         return CheckpointFolder(path) if path.is_dir() and (path / "config.json").is_file() else None
 
 
-def read_tensor_file(path: Path) -> dict[str, StoredTensor]:
-    """List the tensors of one file, a safetensors file or a PyTorch pickle by its ending."""
-    return read_safetensors(path) if path.suffix == ".safetensors" else read_torch_archive(path)
+def base_folder(folder: CheckpointFolder, given: Path | None) -> CheckpointFolder:
+    """The base model of a LoRA adapter, or of what else was trained over one.
+
+    Args:
+        folder: of the adapter.
+        given: the folder that the user names, if any; else the one that the adapter names counts, where it is there.
+
+    Raises:
+        ModelNotFoundError: it is not there; the message names it and says how to pass it.
+    """
+    if given is not None:
+        return CheckpointFolder(given, "--base must name the folder of the base model")
+    adapter = folder.adapter
+    named = adapter.get("base_model_name_or_path") if adapter else folder.config.get("_name_or_path")
+    if (found := folder.named(named)) is not None and found.path.resolve() != folder.path.resolve():
+        return found
+    what = "a LoRA adapter" if adapter else "a lone projector"
+    name = named or "(unnamed)"
+    raise ModelNotFoundError(
+        f"{folder.path}: {what} needs its base model {name}; download it and pass its folder with --base"
+    )
+
+
+def unwrapped(name: str) -> str:
+    """A tensor's name without what trainers wrap modules in: `module.` (DDP), `_orig_mod.` (torch.compile), ..."""
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
 def renamed(tensors: dict[str, StoredTensor], canonical_name: Callable[[str], str]) -> Tensors:
@@ -108,36 +119,7 @@ def renamed(tensors: dict[str, StoredTensor], canonical_name: Callable[[str], st
     """
     found: Tensors = {}
     for name, tensor in tensors.items():
-        if (canonical := canonical_name(name)) in found:
+        if (canonical := canonical_name(unwrapped(name))) in found:
             raise ModelFormatError(f"{tensor.path}: {found[canonical].name} and {name} are the same tensor")
         found[canonical] = tensor
     return found
-
-
-def _read_shards(index: Path) -> dict[str, StoredTensor]:
-    weight_map = read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(isinstance(v, str) for v in weight_map.values()):
-        raise ModelFormatError(f"{index}: expected a weight_map of tensor names to file names")
-    tensors: dict[str, StoredTensor] = {}
-    for file_name in dict.fromkeys(weight_map.values()):
-        for name, tensor in read_tensor_file(_shard(index, file_name)).items():
-            if name in tensors:
-                raise ModelFormatError(f"{index}: tensor {name} is in two shards")
-            tensors[name] = tensor
-    if absent := sorted(set(weight_map) - set(tensors)):
-        raise ModelFormatError(f"{index}: the shards lack {_listed(absent)}; fetch them again")
-    return tensors
-
-
-def _shard(index: Path, file_name: str) -> Path:
-    if Path(file_name).name != file_name or file_name in ("", ".", ".."):
-        raise ModelFormatError(f"{index}: a shard {file_name[:80]!r} outside the folder")
-    path = index.parent / file_name
-    if not path.is_file():
-        raise ModelNotFoundError(f"{path}: no such file, but {index.name} names it; fetch it")
-    return path
-
-
-def _listed(names: list[str], limit: int = 8) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

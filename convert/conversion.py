@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from palo_cpp.errors import ArgumentError
 from palo_cpp.partial_files import partial_files
 
-from .checkpoint import CheckpointFolder
+from .checkpoint import CheckpointFolder, base_folder
 from .families import Companions, Model, family_of
 from .file_types import FILE_TYPES
 from .gguf_output import PairHash, set_pair_id, write_tensors
+from .json_file import Config
 from .model_card import ModelCard, model_card
 from .plan import Plan, PlannedFile, make_plan
 from .progress import ProgressCallback, ProgressCounter
@@ -57,7 +58,7 @@ def convert_checkpoint(
 ) -> Conversion:
     """See `palo_cpp.convert.convert`, which this does; `types` are those of the files by their role."""
     checkpoint = CheckpointFolder(folder)
-    family = family_of(checkpoint.config)
+    family = family_of(_deciding_config(checkpoint, companions))
     model = family.open(checkpoint, companions)
     card = model_card(folder, model.config, name, family.published)
     plan = make_plan(folder, card.name, model, types)
@@ -65,6 +66,13 @@ def convert_checkpoint(
     if not dry_run:
         _write(model, card, plan, output, progress)
     return Conversion(plan, {file.role: output / file.file_name for file in plan.files})
+
+
+def _deciding_config(checkpoint: CheckpointFolder, companions: Companions) -> Config:
+    """The config.json that names the model; PEFT's adapters have none of their own."""
+    if checkpoint.adapter is None or checkpoint.holds("config.json"):
+        return checkpoint.config
+    return base_folder(checkpoint, companions.base).config
 
 
 def _check_output(model: Model, output: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from palo_cpp.errors import ModelFormatError
 
-from .checkpoint import Tensors
+from .checkpoint import Tensors, unwrapped
 from .json_file import Config
 from .stored_tensor import LoraTensor, SourceTensor, StoredTensor
 
@@ -33,13 +33,16 @@ def merge_lora(
     """
     scale = _scale(config)
     pairs: dict[str, dict[str, SourceTensor]] = {}
+    merged = dict(tensors)
     for name, tensor in adapter.items():
+        if _is_whole_module(name, config):
+            merged[canonical_name(unwrapped(name))] = tensor
+            continue
         weight, half = _half(config.path, name)
-        halves = pairs.setdefault(canonical_name(weight), {})
+        halves = pairs.setdefault(canonical_name(unwrapped(weight)), {})
         if half in halves:
             raise ModelFormatError(f"{config.path}: {halves[half].name} and {name} are the same tensor")
         halves[half] = tensor
-    merged = dict(tensors)
     for weight, halves in pairs.items():
         if weight not in tensors or set(halves) != {"A", "B"}:
             raise ModelFormatError(f"{config.path}: the update of {weight} lacks its weight, its A or its B")
@@ -48,9 +51,14 @@ def merge_lora(
     return merged
 
 
+def _is_whole_module(name: str, config: Config) -> bool:
+    """Whether the tensor is of a module that was trained whole, beside the updates (`modules_to_save`)."""
+    return ".lora_" not in name and any(f".{module}." in f".{name}" for module in config.names("modules_to_save"))
+
+
 def _scale(config: Config) -> float:
     """Alpha / r, or alpha / sqrt(r) for rank-stabilised LoRA (arXiv 2312.03732)."""
-    for key in ("use_dora", "fan_in_fan_out", "rank_pattern", "alpha_pattern", "lora_bias", "modules_to_save"):
+    for key in ("use_dora", "fan_in_fan_out", "rank_pattern", "alpha_pattern", "lora_bias"):
         if config.get(key):
             raise ModelFormatError(f"{config.path}: {key}: expected plain LoRA, got {config.get(key)!r}")
     if config.get("bias", "none") != "none" or config.get("peft_type", "LORA") != "LORA":

@@ -11,6 +11,7 @@ from palo_cpp.errors import ArgumentError, ModelFormatError
 
 from .families import Model, OutputFile
 from .file_types import DIRECT_TYPES, FILE_TYPES, UNQUANTIZED
+from .listing import listed
 from .stored_tensor import SourceTensor, n_elements
 from .tensor_spec import TensorSpec
 
@@ -248,7 +249,7 @@ def _check_tensors(folder: Path, model: Model) -> None:
     ]
     left = [name for name in got if name not in expected and model.drop_reason(name) is None]
     groups = (("missing", missing), ("wrong shape", wrong), ("left over", left))
-    problems = [f"{len(names)} {what}: {', '.join(names)}" for what, names in groups if names]
+    problems = [f"{len(names)} {what}: {listed(names)}" for what, names in groups if names]
     if problems:
         raise ModelFormatError(f"{folder}: the tensors do not fit config.json: {'; '.join(problems)}")
 

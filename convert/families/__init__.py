@@ -23,7 +23,12 @@ def family_of(config: Config) -> Family:
         if family.recognizes(config):
             return family
     known = ", ".join(name for family in FAMILIES for name in family.model_types)
-    raise ModelFormatError(f"{config.path}: model_type: expected one of {known}, got {config.get('model_type')!r}")
+    architectures = ", ".join(config.names("architectures"))[:200]
+    named = f" ({architectures})" if architectures else ""
+    raise ModelFormatError(
+        f"{config.path}: model_type: expected one of {known}, got {config.get('model_type')!r}{named}; "
+        f"only {' and '.join(family.name for family in FAMILIES)} can be converted"
+    )
 
 
 def file_kinds() -> dict[str, FileKind]:

@@ -8,6 +8,14 @@ from ..family import Companions, FileKind, Model
 from .files import MMPROJ, TEXT
 from .sources import open_source
 
+_ARCHITECTURES = (
+    "PaloForCausalLM",
+    "LlavaLlamaForCausalLM",
+    "LlavaForConditionalGeneration",
+    "MobileLlamaForCausalLM",
+    "LlamaForCausalLM",
+)
+
 
 class _Palo:
     """The family, as `families.family.Family` describes one."""
@@ -18,8 +26,10 @@ class _Palo:
     kinds: tuple[FileKind, ...] = (TEXT, MMPROJ)
 
     def recognizes(self, config: Config) -> bool:
-        """By `model_type`; a config.json without one, as an adapter's may be, is LLaVA's."""
-        return config.get("model_type", "llava") in self.model_types
+        """By `model_type`, or else `architectures`; a config.json with neither, as an adapter's may be, is LLaVA's."""
+        if (model_type := config.get("model_type")) is not None:
+            return model_type in self.model_types
+        return all(name in _ARCHITECTURES for name in config.names("architectures"))
 
     def open(self, folder: CheckpointFolder, companions: Companions) -> Model:
         """See `Family.open`."""

@@ -143,7 +143,7 @@ def text_sizes(config: Config) -> TextSizes:
         rms_norm_eps=config.number("rms_norm_eps", 1e-6),
         rope_theta=_rope_theta(config),
         rope_factor=_rope_factor(config),
-        tied_embeddings=bool(config.get("tie_word_embeddings", False)),
+        tied_embeddings=config.flag("tie_word_embeddings", False),
         n_ctx_tuned=_n_ctx_tuned(config),
     )
 

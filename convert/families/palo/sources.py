@@ -15,7 +15,7 @@ import numpy as np
 from palo_cpp.errors import ModelFormatError, ModelNotFoundError
 from palo_cpp.languages.languages import LANGUAGES
 
-from ...checkpoint import CheckpointFolder, Tensors, renamed
+from ...checkpoint import CheckpointFolder, Tensors, base_folder, renamed
 from ...json_file import Config
 from ...lora import merge_lora
 from ...stored_tensor import to_float32
@@ -158,12 +158,11 @@ def _checkpoint(folder: CheckpointFolder, base: Path | None, warnings: list[str]
         raise ModelNotFoundError(
             f"{folder.path}: no weights; expected a checkpoint, a LoRA adapter or mm_projector.bin"
         )
-    base_folder = _base(folder, base)
+    under = base_folder(folder, base)
     trained = folder.tensors("non_lora_trainables") if folder.adapter else None
     trained = trained or folder.tensors("mm_projector") or {}
-    tensors = renamed(base_folder.weights, canonical_name) | renamed(trained, canonical_name)
-    _inherit_sizes(folder.config, base_folder.config)
-    return folder.config, tensors, [folder.path, base_folder.path]
+    tensors = renamed(under.weights, canonical_name) | renamed(trained, canonical_name)
+    return _config(folder, under), tensors, [folder.path, under.path]
 
 
 def _whole(folder: CheckpointFolder) -> Tensors:
@@ -185,24 +184,11 @@ def _merged(folder: CheckpointFolder, tensors: Tensors) -> Tensors:
     return merge_lora(tensors, adapter, folder.adapter, canonical_name)
 
 
-def _inherit_sizes(config: Config, base: Config) -> None:
-    """An adapter's config.json may leave the decoder's sizes to its base model."""
-    for key, value in base.values.items():
-        config.values.setdefault(key, value)
-
-
-def _base(folder: CheckpointFolder, given: Path | None) -> CheckpointFolder:
-    if given is not None:
-        return CheckpointFolder(given, "--base must name the folder of the base model")
-    adapter = folder.adapter
-    named = adapter.get("base_model_name_or_path") if adapter else folder.config.get("_name_or_path")
-    if (found := folder.named(named)) is not None and found.path.resolve() != folder.path.resolve():
-        return found
-    what = "a LoRA adapter" if adapter else "a lone projector"
-    name = named or "(unnamed)"
-    raise ModelNotFoundError(
-        f"{folder.path}: {what} needs its base model {name}; download it and pass its folder with --base"
-    )
+def _config(folder: CheckpointFolder, base: CheckpointFolder) -> Config:
+    """The adapter's config.json over the base's. An adapter may have none; it is not named after its base."""
+    if folder.holds("config.json"):
+        return Config(folder.config.path, base.config.values | folder.config.values)
+    return Config(base.config.path, {key: value for key, value in base.config.values.items() if key != "_name_or_path"})
 
 
 def _check_config(config: Config) -> None:
