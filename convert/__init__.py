@@ -1,4 +1,4 @@
-"""Checkpoints of PALO, LLaVA-1.5 and MobileVLM -> GGUF files; quantize and describe such files.
+"""Checkpoints of PALO, LLaVA-1.5 and MobileVLM, also as transformers writes them -> GGUF files; quantize, describe.
 
 Needs no torch and runs nothing that a checkpoint says. Importing this package is cheap: what does the work is imported
 by the functions.

@@ -57,7 +57,7 @@ def _is_whole_module(name: str, config: Config) -> bool:
 
 
 def _scale(config: Config) -> float:
-    """Alpha / r, or alpha / sqrt(r) for rank-stabilised LoRA (arXiv 2312.03732)."""
+    """Alpha / r, or alpha / sqrt(r) for rank-stabilized LoRA (arXiv 2312.03732)."""
     for key in ("use_dora", "fan_in_fan_out", "rank_pattern", "alpha_pattern", "lora_bias"):
         if config.get(key):
             raise ModelFormatError(f"{config.path}: {key}: expected plain LoRA, got {config.get(key)!r}")

@@ -81,7 +81,7 @@ class _Model:
         found = []
         if self.normalizer not in ("", "identity"):
             found.append(
-                f"{path}: normalises with {self.normalizer}, llama.cpp does not: unusual text may split otherwise"
+                f"{path}: normalizes with {self.normalizer}, llama.cpp does not: unusual text may split otherwise"
             )
         if self.remove_extra_whitespaces:
             found.append(f"{path}: removes repeated spaces, llama.cpp does not: such text may split otherwise")

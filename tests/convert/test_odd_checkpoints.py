@@ -10,11 +10,12 @@ from typing import Any
 
 import checkpoints
 import pytest
-from converted_files import edit_config
+from converted_files import edit_config, keys, read_gguf
+from native_checkpoint import write_native_checkpoint
 from palo_cpp.convert import convert
 from palo_cpp.convert.json_file import Config
 
-from palo_cpp.errors import ModelFormatError, ModelNotFoundError
+from palo_cpp.errors import ModelFormatError, ModelNotFoundError, PaloError
 
 
 def contents(source: Path, output: Path) -> tuple[bytes, bytes]:
@@ -221,8 +222,56 @@ def test_a_config_without_a_model_type_may_name_its_architecture(tmp_path, expec
     assert contents(source, tmp_path / "out") == expected
 
 
+def test_quantized_weights_are_named(tmp_path):
+    source = write_native_checkpoint(tmp_path / "llava")
+    edit_config(source, quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
+    with pytest.raises(ModelFormatError, match="quantization_config: expected unquantized weights, got 'bitsandbytes'"):
+        convert(source, tmp_path / "out")
+    lora = checkpoints.write_checkpoint(tmp_path / "lora", lora=True)
+    edit_config(lora, quantization_config={"load_in_4bit": True})  # QLoRA: the base's own files are not quantized
+    assert convert(lora, tmp_path / "out").model_path.is_file()
+
+
 def test_a_list_of_tensors_that_do_not_fit_stays_short(tmp_path):
     source = checkpoints.write_checkpoint(tmp_path / "source")
     edit_config(source, num_hidden_layers=40)
     with pytest.raises(ModelFormatError, match=r"342 missing: model\.layers\.2\..* and 322 more"):
         convert(source, tmp_path / "out")
+
+
+def test_another_vision_tower_is_named(tmp_path):
+    source = checkpoints.write_checkpoint(tmp_path / "source", clip_inside=False)
+    config = json.loads((source / "vision_tower" / "config.json").read_text())
+    (source / "vision_tower" / "config.json").write_text(json.dumps(config | {"model_type": "siglip"}))
+    with pytest.raises(ModelFormatError, match="model_type: expected clip or clip_vision_model, got 'siglip'"):
+        convert(source, tmp_path / "out")
+
+
+def test_a_tower_that_transformers_5_saved(tmp_path):
+    """`CLIPVisionModel` has no `vision_model.` in its names there, and its config may leave out what is a default."""
+    source = checkpoints.write_checkpoint(tmp_path / "source", clip_inside=False, clip_text_half=False)
+    plain = read_gguf(convert(source, tmp_path / "plain").mmproj_path)
+    tower = source / "vision_tower"
+    content = (tower / "model.safetensors").read_bytes()
+    n_header = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + n_header])
+    renamed = json.dumps({name.removeprefix("vision_model."): entry for name, entry in header.items()}).encode()
+    (tower / "model.safetensors").write_bytes(len(renamed).to_bytes(8, "little") + renamed + content[8 + n_header :])
+    config = json.loads((tower / "config.json").read_text())
+    left_out: dict[str, Any] = {"layer_norm_eps": 1e-5, "hidden_act": "quick_gelu", "num_channels": 3}
+    assert all(config.pop(key) == value for key, value in left_out.items())
+    (tower / "config.json").write_text(json.dumps(config))
+    done = convert(source, tmp_path / "out")
+    found = read_gguf(done.mmproj_path)
+    assert found.keys() == plain.keys() and all((found[name] == plain[name]).all() for name in plain)
+    assert keys(done.mmproj_path)["clip.vision.attention.layer_norm_epsilon"] == pytest.approx(1e-5)
+
+
+def test_a_folder_of_another_kind_is_one_sentence(tmp_path):
+    (tmp_path / "empty").mkdir()
+    native = write_native_checkpoint(tmp_path / "native")
+    (native / "model.safetensors").unlink()
+    for folder in (tmp_path / "empty", native, tmp_path / "nothing"):
+        with pytest.raises(PaloError) as caught:
+            convert(folder, tmp_path / "out")
+        assert "\n" not in str(caught.value) and str(folder) in str(caught.value)

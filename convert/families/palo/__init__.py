@@ -6,7 +6,7 @@ from ...checkpoint import CheckpointFolder
 from ...json_file import Config
 from ..family import Companions, FileKind, Model
 from .files import MMPROJ, TEXT
-from .sources import open_source
+from .model import open_checkpoint
 
 _ARCHITECTURES = (
     "PaloForCausalLM",
@@ -33,7 +33,7 @@ class _Palo:
 
     def open(self, folder: CheckpointFolder, companions: Companions) -> Model:
         """See `Family.open`."""
-        return open_source(folder, companions)
+        return open_checkpoint(folder, companions)
 
 
 PALO = _Palo()

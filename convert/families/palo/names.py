@@ -6,17 +6,29 @@ import re
 
 from .sizes import VisionSizes
 
-# (what the layouts put before the canonical name, what stands there instead)
+# (how a name begins, what stands there instead), tried in this order, each once
 _PREFIXES = (
-    ("base_model.model.model.", "model."),  # PEFT wraps the model in two more
-    ("base_model.model.", ""),
+    ("base_model.model.", ""),  # PEFT wraps the model in two more
     ("base_model.", ""),
     ("model.model.", "model."),
-    ("model.vision_tower.vision_tower.", ""),
-    ("vision_tower.vision_tower.", ""),
-    ("model.vision_tower.", ""),
-    ("vision_tower.", ""),
+    ("model.lm_head.", "lm_head."),
+    # transformers' LlavaForConditionalGeneration; since 4.52 all but lm_head is inside `model` in memory, but not in
+    # the files that it saves, and since 5 the tower is no more inside a `vision_model`.
+    ("model.language_model.", "language_model."),
+    ("language_model.model.", "model."),
+    ("language_model.lm_head.", "lm_head."),
+    ("language_model.", "model."),
+    ("model.multi_modal_projector.", "multi_modal_projector."),
+    ("multi_modal_projector.linear_1.", "mm_projector.0."),
+    ("multi_modal_projector.linear_2.", "mm_projector.2."),
     ("model.mm_projector.", "mm_projector."),
+    ("model.vision_tower.", "vision_tower."),
+    ("vision_tower.vision_tower.", "vision_tower."),
+    ("vision_tower.", ""),
+    ("embeddings.", "vision_model.embeddings."),
+    ("pre_layrnorm.", "vision_model.pre_layrnorm."),
+    ("encoder.", "vision_model.encoder."),
+    ("post_layernorm.", "vision_model.post_layernorm."),
 )
 _DROPPED = (
     (r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq", "computed from rope_theta"),
@@ -30,7 +42,7 @@ _VISION_LAYER = re.compile(r"vision_model\.encoder\.layers\.(\d+)\.[a-z0-9_.]+")
 
 
 def canonical_name(name: str) -> str:
-    """Strip what the layouts put before a tensor's name; the rows are tried in order, each once."""
+    """Replace what the layouts put before a tensor's name."""
     for prefix, replacement in _PREFIXES:
         if name.startswith(prefix):
             name = replacement + name[len(prefix) :]

@@ -15,6 +15,7 @@ from palo_cpp.errors import ModelFormatError
 from palo_cpp.families.palo.image_tokens import n_image_tokens
 
 from ...json_file import Config
+from .llava_config import CLIP_DEFAULTS, check
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # openai/clip-vit-large-patch14-336, preprocessor_config.json
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -186,8 +187,7 @@ def vision_sizes(tower: Config, select_layer: Any, preprocessor: Config | None) 
         select_layer: `mm_vision_select_layer`: -2 is the output of the last layer but one.
         preprocessor: `preprocessor_config.json` of the tower, for mean and standard deviation of the pixels.
     """
-    inner = tower.get("vision_config")
-    config = Config(tower.path, inner) if isinstance(inner, dict) else tower
+    config = _clip_vision_config(tower)
     n_layer, n_embd, n_head = (config.size(k) for k in ("num_hidden_layers", "hidden_size", "num_attention_heads"))
     image_size, patch_size = config.size("image_size"), config.size("patch_size")
     if n_embd % n_head or image_size % patch_size:
@@ -209,6 +209,14 @@ def vision_sizes(tower: Config, select_layer: Any, preprocessor: Config | None) 
         image_mean=_three_numbers(preprocessor, "image_mean", CLIP_MEAN),
         image_std=_three_numbers(preprocessor, "image_std", CLIP_STD),
     )
+
+
+def _clip_vision_config(tower: Config) -> Config:
+    """The vision half, with the sizes that transformers leaves out because they are its defaults."""
+    check(tower, (("model_type", None, (None, "clip", "clip_vision_model")),))
+    half = tower.part("vision_config") if "vision_config" in tower.values else tower
+    is_transformers = half is not tower or tower.get("model_type") == "clip_vision_model"
+    return Config(tower.path, {**(CLIP_DEFAULTS if is_transformers else {}), **half.values})
 
 
 def _select_layer(path: Path, value: Any, n_layer: int) -> int:
