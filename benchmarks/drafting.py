@@ -26,7 +26,7 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
-from nano.evaluation import held_out_questions
+from nano.scoring import held_out_questions
 from palo_cpp import Palo
 from palo_cpp.bench.noise import describe_machine
 from palo_cpp.bench.random_blocks import random_tensor

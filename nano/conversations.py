@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import PIL.Image
 
-from nano.asking import Exchange, asked_across, exchange, in_other_words
+from nano.exchanges import Exchange, asked_across, exchange, in_other_words
 from nano.meaning import TASKS
 from nano.other_pictures import render_other
 from nano.questions import GRAMMARS

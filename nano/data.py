@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nano.asking import Exchange
 from nano.conversations import CODES, Picture, conversation, make_picture, reading
+from nano.exchanges import Exchange
 from nano.labels import NUMBER, PatchLabels, patch_labels
 from nano.model import Sizes
 from nano.tokenizer import NanoTokenizer

@@ -18,12 +18,12 @@ import click
 import torch
 
 from nano.data import Batch, Batches, Recipe
-from nano.evaluation import Question, Score, fidelity, held_out_questions, score, table_row, task_row
 from nano.export import NAME, export, load_run
-from nano.learning import answer_logits, read
+from nano.losses import answer_logits, read
 from nano.model import Nano
-from nano.run import TOKENIZER
+from nano.scoring import Question, Score, fidelity, held_out_questions, score, table_row, task_row
 from nano.tokenizer import NanoTokenizer
+from nano.training_run import TOKENIZER
 from palo_cpp.families.palo.prompt import prompt_segments
 from palo_cpp.segments import ImageSegment, TextSegment, Turn
 

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 
 from nano.data import IMAGE_MEAN, IMAGE_STD
 from nano.model import Nano, Sizes
-from nano.run import TOKENIZER, checkpoint_of
 from nano.stages import ALL
+from nano.training_run import TOKENIZER, checkpoint_of
 
 NAME = "PALO-Nano"
 _DTYPES = {"f32": torch.float32, "f16": torch.float16}

@@ -16,7 +16,7 @@ from itertools import islice
 import click
 
 from nano.conversations import CODES, TEST, Picture, ask_something, make_picture
-from nano.evaluation import Question, Score, fidelity, score, table_row
+from nano.scoring import Question, Score, fidelity, score, table_row
 from palo_cpp import Palo
 from palo_cpp.decoding.options import LANG_MODES
 

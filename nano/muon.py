@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from nano.team import ALONE, Team
+from nano.processes import ALONE, Team
 
 # Newton-Schulz coefficients that push singular values near 1 in five steps.
 _A, _B, _C = 3.4445, -4.7750, 2.0315

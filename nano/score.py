@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import click
 
-from nano.evaluation import Score, fidelity, held_out_questions, score, table_row, task_row
+from nano.scoring import Score, fidelity, held_out_questions, score, table_row, task_row
 from palo_cpp import Palo
 
 

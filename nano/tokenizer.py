@@ -16,8 +16,8 @@ from typing import Any
 
 import sentencepiece
 
-from nano.asking import exchange
 from nano.conversations import CODES, TRAINING, conversation, make_picture
+from nano.exchanges import exchange
 from nano.meaning import TASKS
 from nano.questions import GRAMMARS
 from palo_cpp.families.palo.prompt import SYSTEM

@@ -20,12 +20,12 @@ from nano import tokenizer as nano_tokenizer
 from nano.conversations import CODES, VALIDATION
 from nano.data import Batch, Batches
 from nano.labels import FIELDS
-from nano.learning import apply_gradients, backward, exact_answers, fields_seen
+from nano.losses import apply_gradients, backward, exact_answers, fields_seen
 from nano.model import Sizes
-from nano.run import TOKENIZER, Plan, StageRun, borrow_tower, checkpoint_of
+from nano.processes import Team
 from nano.stages import DECODER, PLANS, STAGES, TOWER
-from nano.team import Team
 from nano.tokenizer import NanoTokenizer
+from nano.training_run import TOKENIZER, Plan, StageRun, borrow_tower, checkpoint_of
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Models do not survive `os.fork`: the threads that compute stay in the parent, and a child would hang.
 
 That holds for every model of the process, also for one that the child would load itself: OpenMP's team, on which
-llama.cpp computes, is one for the whole process (GCC's bug 58378).
+llama.cpp computes, is one for the whole process (GCC's bug 58378). The vision encoder alone has threads of its own,
+which a child starts again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a side of the comparison can do; `ours` and `peer` do the same work on the same inputs."""
+"""What a side of the comparison can do; `palo_side` and `llama_side` do the same work on the same inputs."""
 
 from __future__ import annotations
 

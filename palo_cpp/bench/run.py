@@ -15,8 +15,8 @@ import numpy as np
 from palo_cpp.bench.contestant import N_WRITTEN, Setup
 from palo_cpp.bench.fidelity import compare, compare_logits
 from palo_cpp.bench.figures import BenchReport, SideTimes
+from palo_cpp.bench.llama_side import unsupported
 from palo_cpp.bench.noise import Noise, describe_machine, watched_noise
-from palo_cpp.bench.peer import unsupported
 from palo_cpp.bench.worker import N_TOKENS_AFTER, N_TOKENS_BEFORE, N_TOKENS_LOGITS
 from palo_cpp.bench.worker_process import WorkerProcess
 from palo_cpp.errors import ArgumentError

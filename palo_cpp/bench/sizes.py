@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from palo_cpp.convert.model_sizes import CLIP_MEAN, CLIP_STD, Projector, TextSizes, VisionSizes
+from palo_cpp.convert.families.palo.sizes import CLIP_MEAN, CLIP_STD, Projector, TextSizes, VisionSizes
 from palo_cpp.errors import ArgumentError
 
 STUB_SUFFIX = "-stub"

@@ -13,8 +13,9 @@ from palo_cpp.bench.random_blocks import n_bytes, random_tensor
 from palo_cpp.bench.sizes import STUB_SUFFIX, ModelSizes
 from palo_cpp.bench.synthetic_keys import mmproj_keys, text_keys
 from palo_cpp.bench.text_types import TypeOf, check_text_type, text_type
+from palo_cpp.convert.families.palo.tensor_rows import projector_specs, text_specs, vision_specs
 from palo_cpp.convert.plan import output_type
-from palo_cpp.convert.tensor_names import TensorSpec, projector_specs, text_specs, vision_specs
+from palo_cpp.convert.tensor_spec import TensorSpec
 from palo_cpp.errors import ArgumentError
 from palo_cpp.partial_files import partial_files
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from palo_cpp.convert.tensor_names import TensorSpec
+from palo_cpp.convert.tensor_spec import TensorSpec
 from palo_cpp.errors import ArgumentError
 
 # outtype -> (number in llama.h's enum llama_ftype, type of most matrices)

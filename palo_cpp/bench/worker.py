@@ -150,10 +150,10 @@ def peak_rss_bytes() -> int | None:
 def make_contestant(side: str, setup: Setup) -> Contestant:
     """The side by its name; the other one's code is never imported."""
     if side == "llama_cpp":
-        from palo_cpp.bench.peer import LlamaCpp
+        from palo_cpp.bench.llama_side import LlamaCpp
 
         return LlamaCpp(setup)
-    from palo_cpp.bench.ours import PaloCpp
+    from palo_cpp.bench.palo_side import PaloCpp
 
     return PaloCpp(setup)
 

@@ -13,7 +13,7 @@ from palo_cpp.cli.options import debug_option, json_option, option
 from palo_cpp.cli.progress import TensorProgress
 
 if TYPE_CHECKING:
-    from palo_cpp.convert.palo_to_gguf import Conversion
+    from palo_cpp.convert.conversion import Conversion
 
 
 EXAMPLES = """\b

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from palo_cpp.errors import ArgumentError, ModelFormatError, OutOfMemoryError, PaloError
-from palo_cpp.forked import process_guard
 from palo_cpp.ggml.gguf_header import GgufHeader, read_header
 
 _logger = logging.getLogger(__name__)
@@ -96,8 +95,6 @@ class VisionEncoder:
         if precision not in ("int8", "float"):
             raise ArgumentError(f"vision precision: expected 'int8' or 'float', got {precision!r}")
         self.precision: Precision = precision
-        self._guard = process_guard()
-        self._guard.check("vision encoder")
         path = Path(path)
         core = _load_core()
         header = read_header(path)
@@ -176,7 +173,6 @@ class VisionEncoder:
         return (3, self.info.image_size, self.info.image_size)
 
     def _open(self) -> Any:
-        self._guard.check("vision encoder")
         if self._encoder is None:
             raise PaloError("vision encoder: expected an open one, got one that was closed; load the model again")
         return self._encoder

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from palo_cpp.convert.model_sizes import Projector
+from palo_cpp.convert.families.palo.sizes import Projector
 
 from palo_cpp.bench import run as bench_run
 from palo_cpp.bench import sizes as bench_sizes

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from palo_cpp.bench.contestant import Setup
-from palo_cpp.bench.peer import unsupported
+from palo_cpp.bench.llama_side import unsupported
 from palo_cpp.bench.worker_process import WorkerProcess
 from palo_cpp.cli import palo_cpp
 from palo_cpp.errors import PaloError

@@ -14,8 +14,8 @@ import stock_llama
 from click.testing import CliRunner
 from gguf.quants import dequantize
 from palo_cpp.convert import quantize
-from palo_cpp.convert.model_sizes import Projector
-from palo_cpp.convert.tensor_names import text_specs, vision_specs
+from palo_cpp.convert.families.palo.sizes import Projector
+from palo_cpp.convert.families.palo.tensor_rows import text_specs, vision_specs
 
 from palo_cpp.bench import sizes as bench_sizes
 from palo_cpp.bench import synthetic

@@ -100,7 +100,6 @@ def test_a_transformation_must_give_the_files_shape_in_f32(tmp_path, echo, fold)
 # --- imports --------------------------------------------------------------------------------------------------------
 
 CONVERT = Path(palo_cpp.convert.__file__).parent
-FORMER_NAMES = {"model_sizes.py", "tensor_names.py", "palo_to_gguf.py"}
 ALLOWED = {"errors", "partial_files", "machine", "child_process", "ggml", "languages", "families"}
 
 
@@ -127,5 +126,4 @@ def test_convert_imports_only_what_lies_below_it():
 
 def test_the_pipeline_knows_no_family():
     for path in CONVERT.glob("*.py"):
-        if path.name not in FORMER_NAMES:
-            assert not any("families.palo" in name for name in imported(path)), path
+        assert not any("families.palo" in name for name in imported(path)), path

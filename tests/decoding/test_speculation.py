@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 import palo_cpp.decoding.speculation.steps
-from nano.evaluation import held_out_questions
+from nano.scoring import held_out_questions
 from palo_cpp import Palo
 from palo_cpp.chat.prompt_run import PromptRun
 from palo_cpp.decoding.speculation.counts import Followers, Guess, Guesser

@@ -14,10 +14,10 @@ from palo_cpp.convert import convert
 
 import palo_cpp.decoding.speculation
 import palo_cpp.models.draft_model
-from nano.evaluation import held_out_questions
+from nano.scoring import held_out_questions
 from palo_cpp import Palo
 from palo_cpp.bench.contestant import Setup
-from palo_cpp.bench.ours import PaloCpp
+from palo_cpp.bench.palo_side import PaloCpp
 from palo_cpp.cli import palo_cpp as command
 from palo_cpp.decoding.speculation.step_times import StepTimes
 from palo_cpp.errors import ArgumentError, ModelFormatError, OutOfMemoryError
@@ -288,7 +288,7 @@ def test_two_models_that_would_not_fit_together(monkeypatch):
 
 def test_bench_writes_with_it(monkeypatch):
     files, drafts = find_model("nano"), []
-    monkeypatch.setattr("palo_cpp.bench.ours.N_WRITTEN", 2)
+    monkeypatch.setattr("palo_cpp.bench.palo_side.N_WRITTEN", 2)
     for draft in (None, "nano"):
         bench = PaloCpp(Setup(files.text.path, files.mmproj.path, 1, 512, backend="palo", draft=draft))
         bench.prepare()

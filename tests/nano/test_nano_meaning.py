@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from nano.asking import exchange
 from nano.conversations import CODES, make_picture
+from nano.exchanges import exchange
 from nano.meaning import ASKED, FOUND, NOT_SAID, TASKS, Meaning
 from nano.questions import GRAMMARS
 from nano.scenes import make_scene

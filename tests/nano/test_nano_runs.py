@@ -13,12 +13,12 @@ from toy_nano import TOY, toy_plan
 
 from nano.conversations import VALIDATION, make_picture
 from nano.labels import patch_labels
-from nano.learning import Learner, apply_gradients
-from nano.run import TOKENIZER, StageRun, borrow_tower, checkpoint_of
+from nano.losses import Learner, apply_gradients
+from nano.processes import Team
 from nano.stages import ALL, DECODER, PROJECTOR, STAGES, TOWER
-from nano.team import Team
 from nano.train import Sitting, _batches, _validation, train_stage
 from nano.train import train as train_all
+from nano.training_run import TOKENIZER, StageRun, borrow_tower, checkpoint_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

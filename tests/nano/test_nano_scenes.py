@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nano.asking import exchange
 from nano.conversations import TEST, TRAINING, VALIDATION, ask_something, conversation, make_picture, reading
+from nano.exchanges import exchange
 from nano.labels import FIELDS, patch_labels
 from nano.meaning import TASKS
 from nano.other_pictures import render_other

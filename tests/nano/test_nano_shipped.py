@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from nano import score as nano_score
-from nano.evaluation import Score, accuracy, held_out_questions, score
 from nano.examples import held_out_scenes, readme_scene
 from nano.language_modes import ask_all, crossed_questions, report
 from nano.questions import GRAMMARS
+from nano.scoring import Score, accuracy, held_out_questions, score
 from palo_cpp import Palo
 from palo_cpp.languages.detection import detect_language
 from palo_cpp.languages.languages import LANGUAGES

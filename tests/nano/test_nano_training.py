@@ -16,13 +16,13 @@ from toy_nano import TOY, toy_plan
 
 from nano.conversations import CODES, conversation, make_picture
 from nano.data import NO_LABEL, Batches, Layout, Recipe
-from nano.evaluation import held_out_questions, score
 from nano.labels import FIELDS, NO_DRAWING, NUMBER, patch_labels
-from nano.learning import Learner, exact_answers, make_optimizer, train_step
+from nano.losses import Learner, exact_answers, make_optimizer, train_step
 from nano.model import Nano
 from nano.muon import Muon, orthogonal
+from nano.processes import Team
+from nano.scoring import held_out_questions, score
 from nano.stages import ALL, DECODER, PROJECTOR, STAGES, TOWER, Stage
-from nano.team import Team
 from palo_cpp.families.palo.prompt import prompt_segments
 from palo_cpp.segments import ImageSegment, Turn
 

@@ -1,8 +1,8 @@
 """The least Nano and the least plan to train it; needs torch."""
 
 from nano.model import Sizes
-from nano.run import Plan
 from nano.stages import STAGES, Stage
+from nano.training_run import Plan
 
 # Every part is there: a 4 x 4 grid, heads of 64.
 TOY = Sizes(

@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nano.asking import Exchange
 from nano.data import NO_LABEL, Batch
+from nano.exchanges import Exchange
 from nano.labels import COLOUR, FIELDS, KIND, NO_DRAWING, NUMBER
 from nano.meaning import ASKED, FOUND, NOT_SAID
 from nano.model import Nano, Sizes
 from nano.muon import Muon
+from nano.processes import ALONE, Team
 from nano.stages import ALL, DECODER, PROJECTOR, TOWER
-from nano.team import ALONE, Team
 
 # Share of each loss in a stage's sum.
 _WEIGHTS = {

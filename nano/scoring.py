@@ -7,8 +7,8 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from nano.asking import Exchange
 from nano.conversations import CODES, TEST, Picture, ask_something, make_picture
+from nano.exchanges import Exchange
 from palo_cpp.languages.detection import detect_language
 
 # As in the paper's table 1.

@@ -14,11 +14,11 @@ import torch
 
 from nano.conversations import CODES, TRAINING
 from nano.data import Recipe
-from nano.learning import Learner, make_optimizer
+from nano.losses import Learner, make_optimizer
 from nano.model import Sizes
 from nano.muon import Muon
+from nano.processes import ALONE, Team
 from nano.stages import DECODER, STAGES, STARTS_FROM, TOWER, TWO_CORES, Stage
-from nano.team import ALONE, Team
 
 CHECKPOINT, TOKENIZER, LOG = "checkpoint.pt", "tokenizer.model", "log.jsonl"
 _SEEDS = 2 * 10**7  # of pictures for each stage; no stage gets so far
