@@ -25,7 +25,7 @@ class ModelCard:
 
     Attributes:
         name: of the model, usable as a file name.
-        repository: `organisation/name` on the hub, or None.
+        repository: `ORGANIZATION/NAME` on the hub, or None.
         license: identifier as the hub spells it; `unknown` where the source says nothing.
     """
 

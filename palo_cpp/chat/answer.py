@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from palo_cpp.languages.languages import LANGUAGES
 
 FINISH_REASONS = ("stop", "stop_string", "repetition", "length", "context", "cancelled")
 
@@ -120,8 +123,21 @@ class Answer:
     language_detected: str | None = None
     language_ok: bool | None = None
 
+    @property
+    def n_images(self) -> int:
+        """Images that the model saw; 0 means that whatever the text says of a picture is made up."""
+        return len(self.inputs.images)
+
     def __str__(self) -> str:
         return self.text
+
+    def _repr_html_(self) -> str:
+        """The text in its own direction, for notebooks, with a note where no image was seen."""
+        code = self.language or self.language_detected
+        direction = LANGUAGES[code].direction if code else "auto"
+        note = "" if self.n_images else "<p><small>The model saw no image.</small></p>"
+        text = html.escape(self.text).replace("\n", "<br>")
+        return f'<p lang="{code or ""}" dir="{direction}">{text}</p>{note}'
 
     def to_dict(self) -> dict[str, Any]:
         """The answer as plain dictionaries, lists, texts and numbers, for JSON."""

@@ -36,12 +36,24 @@ def test_timings_tell_whether_an_image_was_encoded(loaded):
 
 def test_to_dict_is_json(loaded):
     import json
+from dataclasses import replace
 
     answer = Chat(loaded, "cat").ask("¿Qué?", max_tokens=3)
     told = json.loads(json.dumps(answer.to_dict()))
     assert told["token_ids"] == list(answer.token_ids)
     assert told["inputs"]["images"][0]["size"] == [30, 20]
     assert told["timings"]["n_generated"] == 3
+
+
+def test_a_notebook_shows_the_text_in_its_direction(loaded):
+    answer = replace(Chat(loaded, "cat").ask("What?", max_tokens=1), text="<b>یہ\nکیا", language="ur")
+    assert answer.n_images == 1
+    assert answer._repr_html_() == '<p lang="ur" dir="rtl">&lt;b&gt;یہ<br>کیا</p>'
+    unseen = replace(Chat(loaded).ask("What?", max_tokens=1), text="A cat.", language=None, language_detected=None)
+    assert unseen.n_images == 0
+    assert unseen._repr_html_() == (
+        '<p lang="" dir="auto">A cat.</p><p><small>The model saw no image.</small></p>'
+    )
 
 
 def test_stream_and_ask_agree(loaded):
