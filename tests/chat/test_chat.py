@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from made_up_images import IMAGE_NAMES, content_hash
 
@@ -36,7 +38,6 @@ def test_timings_tell_whether_an_image_was_encoded(loaded):
 
 def test_to_dict_is_json(loaded):
     import json
-from dataclasses import replace
 
     answer = Chat(loaded, "cat").ask("¿Qué?", max_tokens=3)
     told = json.loads(json.dumps(answer.to_dict()))
@@ -51,9 +52,7 @@ def test_a_notebook_shows_the_text_in_its_direction(loaded):
     assert answer._repr_html_() == '<p lang="ur" dir="rtl">&lt;b&gt;یہ<br>کیا</p>'
     unseen = replace(Chat(loaded).ask("What?", max_tokens=1), text="A cat.", language=None, language_detected=None)
     assert unseen.n_images == 0
-    assert unseen._repr_html_() == (
-        '<p lang="" dir="auto">A cat.</p><p><small>The model saw no image.</small></p>'
-    )
+    assert unseen._repr_html_() == ('<p lang="" dir="auto">A cat.</p><p><small>The model saw no image.</small></p>')
 
 
 def test_stream_and_ask_agree(loaded):
