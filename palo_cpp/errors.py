@@ -34,3 +34,7 @@ class SessionError(PaloError, ValueError):
 
 class OutOfMemoryError(PaloError, MemoryError):
     """The model would not fit into this machine's memory, so nothing was loaded."""
+
+
+class DownloadError(PaloError, OSError):
+    """A model could not be fetched from the hub, or what came is not what the hub promised."""

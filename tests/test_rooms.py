@@ -22,6 +22,7 @@ LEAVES = ("errors", "segments", "machine", "partial_files", "child_process", "fo
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "_core": (),
     **dict.fromkeys(LEAVES, ()),
+    "hub": (),
     "ggml": (),
     "languages": (),
     "llm": ("ggml",),
