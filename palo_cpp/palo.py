@@ -18,6 +18,7 @@ from palo_cpp.chat.save import load_transcript
 from palo_cpp.decoding.options import DEFAULT_LANG_MODE
 from palo_cpp.families.family import LoadOptions
 from palo_cpp.models.files import ModelFiles, find_model
+from palo_cpp.models.hub_models import HubOptions
 from palo_cpp.models.loading import Choices, load_model
 from palo_cpp.vision.embedding_cache import DEFAULT_DISK_MIB, DEFAULT_MEMORY_MIB, EmbeddingCache
 
@@ -57,12 +58,17 @@ class Palo:
         embedding_cache_dir: str | Path | None = None,
         embedding_cache_mib: float = DEFAULT_MEMORY_MIB,
         embedding_cache_disk_mib: float = DEFAULT_DISK_MIB,
+        local_files_only: bool = False,
+        download_root: str | Path | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
     ) -> None:
         """Load a model.
 
         Args:
-            model: "nano" (the demo that comes with the package), a folder that `palo-cpp convert` wrote, or one of the
-                two GGUF files in it.
+            model: "nano" (the demo that comes with the package), a folder that `palo-cpp convert` wrote, one of the
+                two GGUF files in it, or a repository of GGUF files on the hub, which is fetched where the cache lacks
+                it: `ORG/NAME`, or `ORG/NAME:Q8_0` for one of its types.
             n_ctx: tokens of context; 0 takes what the model was trained with, 4096 at most.
             n_threads: threads that compute; 0 takes the physical cores this process may use.
             preprocess: "pad" makes an image square by padding, "crop" by cutting off; None does what the model's
@@ -78,21 +84,28 @@ class Palo:
                 again, by no program that names the folder; None keeps them in memory only.
             embedding_cache_mib: memory for embeddings of earlier images; 0 keeps none.
             embedding_cache_disk_mib: the folder's size; the entries used least recently go first.
+            local_files_only: fetch nothing; HF_HUB_OFFLINE=1 does the same.
+            download_root: folder for what is fetched; None takes the hub's cache (HF_HUB_CACHE, HF_HOME).
+            revision: branch, tag or commit of the repository; None is `main`.
+            token: for gated and private repositories; None takes the one of HF_TOKEN or `hf auth login`.
 
         Raises:
             ModelNotFoundError: a file is not there.
+            DownloadError: it could not be fetched; what has arrived is kept for the next time.
             ModelFormatError: a file is damaged, or the two do not belong together.
             OutOfMemoryError: it would not fit into this machine's memory; nothing was loaded.
             ArgumentError: a number out of range, or a draft model that does not go with the model.
         """
+        hub = HubOptions(local_files_only, download_root, revision, token)
         choices = Choices(
             options=LoadOptions(n_ctx, n_threads, vision_precision, backend),
             preprocess=preprocess,
             speculation=speculation,
-            draft=None if draft is None else find_model(draft),
+            draft=None if draft is None else find_model(draft, hub),
             embeddings=EmbeddingCache(
                 embedding_cache_dir, memory_mib=embedding_cache_mib, disk_mib=embedding_cache_disk_mib
             ),
+            hub=hub,
         )
         self._model: LoadedModel = load_model(model, choices)
 

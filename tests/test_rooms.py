@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "vision": ("ggml", "_core"),
     "decoding": ("llm", "languages", "ggml"),
     "families": ("decoding", "llm", "vision", "languages", "ggml"),
-    "models": ("families", "decoding", "vision", "llm", "languages", "ggml"),
+    "models": ("hub", "families", "decoding", "vision", "llm", "languages", "ggml"),
     "chat": ("models", "families", "decoding", "vision", "llm", "languages"),
     "palo": ("chat", "models", "families", "decoding", "vision", "languages"),
     "": ("clone", "palo", "chat", "decoding.options"),
@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "backend": ("ggml.backend_library",),
     "convert": ("models.show", "families", "languages", "ggml"),
     "bench": ("", "palo", "chat.answer", "models", "languages"),
-    "cli": ("", "palo", "chat.answer", "models", "languages", "bench", "convert"),
+    "cli": ("", "palo", "hub", "chat.answer", "models", "languages", "bench", "convert"),
     "__main__": ("cli",),
 }
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 # Kept here, not imported, so that `--help` stays fast; a test compares.
 STAGES = ("encode", "projector", "load", "prefill", "decode", "first-token", "fidelity")
-PUBLISHED = ("mobile", "7b", "13b")
 
 EXAMPLES = """\b
 Examples:
@@ -194,6 +193,7 @@ def _files(
 ) -> tuple[Path, Path]:
     """The files of a model that is there."""
     from palo_cpp.models.files import find_model
+    from palo_cpp.models.names import PUBLISHED
 
     try:
         files = find_model(model)

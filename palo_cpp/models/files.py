@@ -10,12 +10,10 @@ from palo_cpp.errors import ArgumentError, ModelFormatError, ModelNotFoundError
 from palo_cpp.families.family import Family
 from palo_cpp.families.registry import family_of
 from palo_cpp.ggml.gguf_header import GgufHeader, read_header
+from palo_cpp.models.hub_models import CACHE_ONLY, HubOptions, hub_model
+from palo_cpp.models.names import NANO, NANO_FOLDER, hub_name
 
 MMPROJ_PREFIX = "mmproj-"
-# PALO-Nano, the demo that comes with the package (nano/ trains it).
-NANO = "nano"
-NANO_FOLDER = Path(__file__).parents[1] / "shipped" / NANO
-PUBLISHED = ("mobile", "7b", "13b")
 _CHECKPOINT_FILES = ("*.safetensors", "*.bin", "*.safetensors.index.json", "*.bin.index.json")
 
 
@@ -39,18 +37,20 @@ class ModelFiles:
         return str(self.text.metadata.get("general.name", self.text.path.stem))
 
 
-def find_model(model: str | Path) -> ModelFiles:
+def find_model(model: str | Path, hub: HubOptions = CACHE_ONLY) -> ModelFiles:
     """Find the pair of files that a model is made of, and check that they belong together.
 
     Args:
-        model: "nano" for the demo that comes with the package (a folder of that name is `./nano`), a folder, or either
-            of the two GGUF files.
+        model: "nano" for the demo that comes with the package (a folder of that name is `./nano`), a folder, either
+            of the two GGUF files, or a repository of the hub: `ORG/NAME`, `ORG/NAME:Q4_K_M`.
+        hub: how names of the hub are looked up; by default only in the cache.
 
     Returns:
         Headers of both.
 
     Raises:
         ModelNotFoundError: nothing there, or one of the two is missing.
+        DownloadError: it could not be fetched.
         ModelFormatError: a file is damaged, or the two were not made together.
         ArgumentError: several models, and nothing says which.
     """
@@ -61,7 +61,12 @@ def find_model(model: str | Path) -> ModelFiles:
         return model_files(*_pair_in(path))
     if path.is_file():
         return model_files(*_pair_of(read_header(path)))
-    raise _not_found(str(model))
+    if isinstance(model, str) and (name := hub_name(model)) is not None:
+        paths = hub_model(name, hub)
+        return model_files(read_header(paths.text), None if paths.mmproj is None else read_header(paths.mmproj))
+    raise ModelNotFoundError(
+        f"model {model}: expected a folder, a GGUF file or ORG/NAME on the hub, got nothing there; check the path"
+    )
 
 
 def model_path(model: str | Path) -> Path:
@@ -78,6 +83,8 @@ def model_files(text: GgufHeader, mmproj: GgufHeader | None) -> ModelFiles:
     family = family_of(text)
     if mmproj is not None:
         _check_pair(text, mmproj)
+    elif family.needs_mmproj:
+        raise _half_missing(text)
     return ModelFiles(family, text, mmproj if family.needs_mmproj else None)
 
 
@@ -97,16 +104,6 @@ def check_widths(files: ModelFiles, *, n_embd: int, n_embd_image: int) -> None:
             f"{files.mmproj.path.name}: expected image embeddings of width {n_embd} for {files.text.path.name}, got "
             f"{n_embd_image}; put the mmproj file of this model there"
         )
-
-
-def _not_found(name: str) -> ModelNotFoundError:
-    if name in PUBLISHED or (name.count("/") == 1 and name[0] not in "./~" and not name.endswith(".gguf")):
-        source = name if "/" in name else {"mobile": "MBZUAI/MobilePALO-1.7B"}.get(name, f"MBZUAI/PALO-{name.upper()}")
-        return ModelNotFoundError(
-            f"model {name}: expected a folder or a GGUF file, got a name, and names cannot be downloaded yet; download "
-            f"the checkpoint {source}, run `palo-cpp convert CHECKPOINT -o FOLDER` and give that folder"
-        )
-    return ModelNotFoundError(f"model {name}: expected a folder or a GGUF file, got nothing there; check the path")
 
 
 def _pair_in(folder: Path) -> tuple[GgufHeader, GgufHeader | None]:

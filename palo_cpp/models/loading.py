@@ -15,6 +15,7 @@ from palo_cpp.llm.language_model import LanguageModel
 from palo_cpp.machine import memory_available
 from palo_cpp.models.draft_model import DraftModel, check_draft, draft_memory
 from palo_cpp.models.files import ModelFiles, check_widths, find_model
+from palo_cpp.models.hub_models import CACHE_ONLY, HubOptions
 from palo_cpp.models.loaded_model import BeamPart, LoadedModel, PrefixModel
 from palo_cpp.models.memory import MemoryEstimate, check_memory_fits, estimate_memory
 from palo_cpp.vision.embedding_cache import EmbeddingCache, encoder_id
@@ -35,6 +36,7 @@ class Choices:
         speculation: decode a guessed token along with a chosen one where that saves time.
         draft: files of a smaller model that guesses.
         embeddings: keeps the embeddings of images.
+        hub: how names of the hub are looked up.
     """
 
     options: LoadOptions = field(default_factory=LoadOptions)
@@ -42,6 +44,7 @@ class Choices:
     speculation: bool = True
     draft: ModelFiles | None = None
     embeddings: EmbeddingCache = field(default_factory=EmbeddingCache)
+    hub: HubOptions = CACHE_ONLY
 
 
 def load_model(model: str | Path, choices: Choices) -> LoadedModel:
@@ -53,11 +56,12 @@ def load_model(model: str | Path, choices: Choices) -> LoadedModel:
 
     Raises:
         ModelNotFoundError: a file is not there.
+        DownloadError: it could not be fetched.
         ModelFormatError: a file is damaged, or the two do not belong together.
         OutOfMemoryError: it would not fit into this machine's memory; nothing was loaded.
         ArgumentError: a number out of range, or a draft model that does not go with the model.
     """
-    files = find_model(model)
+    files = find_model(model, choices.hub)
     loaded = load_files(files, choices)
     if notice := files.family.notice(files.text):  # last: it would only distract from an error
         logger.warning("%s", notice)

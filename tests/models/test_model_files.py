@@ -135,17 +135,19 @@ def test_an_empty_folder(tmp_path):
         find_model(tmp_path)
 
 
+@pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize(
     ("name", "source"),
     [
         ("mobile", "MBZUAI/MobilePALO-1.7B"),
         ("7b", "MBZUAI/PALO-7B"),
-        ("13b", "MBZUAI/PALO-13B"),
+        ("13b:q8_0", "MBZUAI/PALO-13B:Q8_0"),
         ("org/repo", "org/repo"),
     ],
 )
-def test_names_cannot_be_downloaded_yet(name, source):
-    with pytest.raises(ModelNotFoundError, match=f"checkpoint {source}, run `palo-cpp convert"):
+def test_a_name_that_was_not_pulled_yet(name, source):
+    expected = f"model {source}: expected its files in the cache, got none there.*run `palo-cpp pull {source}` first"
+    with pytest.raises(ModelNotFoundError, match=expected):
         find_model(name)
 
 

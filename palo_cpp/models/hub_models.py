@@ -1,0 +1,116 @@
+"""Models of the hub: what the cache has of them, and fetching what it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from palo_cpp.errors import ArgumentError, ModelNotFoundError
+from palo_cpp.hub.cache import DEFAULT_REVISION, CachedRepository
+from palo_cpp.hub.repository import DownloadCallback, Repository, fetch, open_repository
+from palo_cpp.hub.settings import cache_folder, is_offline
+from palo_cpp.models.file_choice import ChosenFiles, choose_files, has_gguf
+from palo_cpp.models.names import HubName
+
+
+@dataclass(frozen=True)
+class HubOptions:
+    """How a name of the hub is looked up.
+
+    Attributes:
+        local_files_only: take only what is in the cache.
+        download_root: folder of the cache; None is the hub's own.
+        revision: branch, tag or commit; None is `main`.
+        token: of the user; None takes the one of HF_TOKEN or `hf auth login`, False sends none.
+    """
+
+    local_files_only: bool = False
+    download_root: str | Path | None = None
+    revision: str | None = None
+    token: str | bool | None = None
+
+
+CACHE_ONLY = HubOptions(local_files_only=True)
+
+
+@dataclass(frozen=True)
+class ModelPaths:
+    """Where one model's files lie."""
+
+    text: Path
+    mmproj: Path | None
+
+
+def hub_model(name: HubName, options: HubOptions, progress: DownloadCallback | None = None) -> ModelPaths:
+    """The files of a model by its name; fetches what is missing, unless it must not.
+
+    Raises:
+        ModelNotFoundError: it is not in the cache and must not be fetched, or has no GGUF files.
+        DownloadError: the hub refuses or fails.
+        ArgumentError: the repository has no model of that type.
+    """
+    if (found := cached_model(name, options)) is not None:
+        return found
+    if options.local_files_only or is_offline():
+        raise not_here(name)
+    return fetch_model(open_model(name, options), name, progress)
+
+
+def not_here(name: HubName) -> ModelNotFoundError:
+    """The sentence for a model that must not be fetched now."""
+    reason = "HF_HUB_OFFLINE is set" if is_offline() else "nothing may be fetched here"
+    return ModelNotFoundError(
+        f"model {name}: expected its files in the cache, got none there, and {reason}; run `palo-cpp pull {name}` first"
+    )
+
+
+def open_model(name: HubName, options: HubOptions) -> Repository:
+    """List a model's repository on the hub.
+
+    Raises:
+        DownloadError: the hub refuses or fails.
+    """
+    root, revision = options.download_root, options.revision
+    return open_repository(name.repository, revision, download_root=root, token=options.token)
+
+
+def fetch_model(repository: Repository, name: HubName, progress: DownloadCallback | None = None) -> ModelPaths:
+    """Bring a model of a repository with GGUF files into the cache.
+
+    Raises:
+        ModelNotFoundError: it is a checkpoint.
+        DownloadError: the hub refuses or fails.
+    """
+    if not has_gguf(repository.files):
+        raise ModelNotFoundError(
+            f"model {name}: expected GGUF files, got a checkpoint; run `palo-cpp pull {name}`, which converts it"
+        )
+    chosen = choose_files(name.repository, repository.files, name.outtype)
+    fetch(repository, chosen.paths, progress)
+    return _paths(repository.cached, repository.commit, chosen)
+
+
+def _paths(cached: CachedRepository, commit: str, chosen: ChosenFiles) -> ModelPaths:
+    mmproj = None if chosen.mmproj is None else cached.path(commit, chosen.mmproj)
+    return ModelPaths(cached.path(commit, chosen.text), mmproj)
+
+
+def cached_model(name: HubName, options: HubOptions) -> ModelPaths | None:
+    """The model, where the cache has its files, whoever fetched them; None where it lacks one."""
+    cached = CachedRepository(cache_folder(options.download_root), name.repository)
+    commit = cached.commit(options.revision or DEFAULT_REVISION)
+    if commit is None:
+        return None
+    try:
+        chosen = choose_files(name.repository, files_in(cached.snapshot(commit)), name.outtype)
+    except (ModelNotFoundError, ArgumentError):
+        return None
+    return _paths(cached, commit, chosen)
+
+
+def files_in(snapshot: Path) -> Iterator[str]:
+    """Paths of the files that a snapshot has; links to contents that are gone do not count."""
+    for path in sorted(snapshot.rglob("*")):
+        if path.is_file():
+            yield path.relative_to(snapshot).as_posix()

@@ -1,0 +1,70 @@
+"""Names that stand for models: those of each family, and repositories of the hub."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from palo_cpp.hub.cache import is_repository_name
+
+# PALO-Nano, the demo that comes with the package (nano/ trains it).
+NANO = "nano"
+NANO_FOLDER = Path(__file__).parents[1] / "shipped" / NANO
+_CLIP = "openai/clip-vit-large-patch14-336"
+_OUTTYPE = re.compile(r"[A-Za-z0-9_-]{1,24}")
+
+
+@dataclass(frozen=True)
+class PublishedModel:
+    """A model that its authors published as a checkpoint.
+
+    Attributes:
+        family: it belongs to.
+        checkpoint: its repository.
+        vision_tower: repository of the vision tower, which the checkpoint may lack.
+    """
+
+    family: str
+    checkpoint: str
+    vision_tower: str
+
+
+PUBLISHED = {
+    "mobile": PublishedModel("palo", "MBZUAI/MobilePALO-1.7B", _CLIP),
+    "7b": PublishedModel("palo", "MBZUAI/PALO-7B", _CLIP),
+    "13b": PublishedModel("palo", "MBZUAI/PALO-13B", _CLIP),
+}
+
+
+@dataclass(frozen=True)
+class HubName:
+    """A repository of the hub, and which of its models.
+
+    Attributes:
+        repository: ORG/NAME.
+        outtype: type of the language model's weights, in capitals; None where the user does not say.
+    """
+
+    repository: str
+    outtype: str | None = None
+
+    def __str__(self) -> str:
+        return self.repository + (f":{self.outtype}" if self.outtype else "")
+
+
+def hub_name(model: str) -> HubName | None:
+    """The repository that `7b` or `ORG/NAME[:Q4_K_M]` names; None where a text has neither form."""
+    repository, colon, outtype = model.partition(":")
+    if repository in PUBLISHED:
+        repository = PUBLISHED[repository].checkpoint
+    if not is_repository_name(repository) or repository.endswith(".gguf"):
+        return None
+    if colon and not _OUTTYPE.fullmatch(outtype):
+        return None
+    return HubName(repository, outtype.upper() if colon else None)
+
+
+def published_as(repository: str) -> PublishedModel | None:
+    """What is known about a repository."""
+    return next((each for each in PUBLISHED.values() if each.checkpoint == repository), None)
