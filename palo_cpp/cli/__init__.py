@@ -16,6 +16,10 @@ COMMANDS = {
     "chat": "Talk about an image in the terminal.",
     "ask": "Ask one question about an image.",
     "describe": "Describe images, in one language or in several.",
+    "pull": "Fetch a model from the hub into the cache.",
+    "ls": "List the models that are here.",
+    "rm": "Remove a model from the cache.",
+    "verify": "Hash a model's files in the cache again.",
     "convert": "Turn a PALO, LLaVA or MobileVLM checkpoint into GGUF files.",
     "quantize": "Make a smaller copy of a GGUF file.",
     "show": "Summarize GGUF files.",
@@ -25,8 +29,8 @@ COMMANDS = {
 
 EXAMPLES = """\b
 Examples:
-  palo-cpp convert PALO-7B -o models --outtype q4_k_m
-  palo-cpp chat photo.jpg -m models --lang hi
+  palo-cpp pull 7b
+  palo-cpp chat photo.jpg -m 7b --lang hi
   palo-cpp ask photo.jpg "What is this?" --lang اردو
   cat photo.jpg | palo-cpp ask - --json
 """

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
+from palo_cpp.cli.console import is_terminal
 from palo_cpp.cli.options import ModelOptions
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ def open_palo(options: ModelOptions, *images: str | bytes) -> Palo:
 
     for image in images:
         check_image(image)
+    _offer_to_pull(options.model)
     return Palo(
         options.model,
         n_ctx=options.n_ctx,
@@ -31,4 +34,20 @@ def open_palo(options: ModelOptions, *images: str | bytes) -> Palo:
         backend=options.backend,
         draft=options.draft,
         embedding_cache_dir=options.embedding_cache,
+        local_files_only=True,
     )
+
+
+def _offer_to_pull(model: str) -> None:
+    """Fetch a model of the hub that is not here, if somebody is there and agrees."""
+    from palo_cpp.hub.settings import is_offline
+    from palo_cpp.models.files import model_path
+    from palo_cpp.models.hub_models import CACHE_ONLY, cached_model
+    from palo_cpp.models.names import hub_name
+
+    name = None if model_path(model).exists() else hub_name(model)
+    is_asked = is_terminal(sys.stdin) and is_terminal(sys.stderr) and not is_offline()
+    if name is not None and is_asked and cached_model(name, CACHE_ONLY) is None:
+        from palo_cpp.cli.pull import pull
+
+        pull(name)

@@ -86,8 +86,8 @@ model_option = option(
     env="MODEL",
     default="nano",
     show_default="nano, the demo, which knows simple drawings only",
-    metavar="PATH",
-    help="A folder that `palo-cpp convert` wrote, or the GGUF file of the language model in it.",
+    metavar="MODEL",
+    help="mobile, 7b, 13b, ORG/NAME[:TYPE] on the hub, a folder that `palo-cpp convert` wrote, or a GGUF file in it.",
 )
 
 backend_option = option(

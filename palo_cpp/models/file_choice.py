@@ -35,7 +35,7 @@ class ChosenFiles:
 
 def has_gguf(paths: Iterable[str]) -> bool:
     """Whether a repository has models in GGUF files."""
-    return bool(_texts(paths))
+    return bool(texts_in(paths))
 
 
 def outtype_of(path: str) -> str:
@@ -57,7 +57,7 @@ def choose_files(repository: str, paths: Iterable[str], outtype: str | None) -> 
         ArgumentError: none of that type.
     """
     paths = list(paths)
-    texts = _texts(paths)
+    texts = texts_in(paths)
     if not texts:
         raise ModelNotFoundError(f"{repository}: expected GGUF files, got none; name a repository that has them")
     text = _chosen_text(repository, texts, outtype)
@@ -77,7 +77,8 @@ def _chosen_text(repository: str, texts: list[str], outtype: str | None) -> str:
     raise ArgumentError(f"{repository}:{outtype}: expected one of {known}, got {outtype}; choose one of them")
 
 
-def _texts(paths: Iterable[str]) -> list[str]:
+def texts_in(paths: Iterable[str]) -> list[str]:
+    """The language models among the files of a repository."""
     return sorted(path for path in paths if _is_gguf(path) and not _is_mmproj(path))
 
 

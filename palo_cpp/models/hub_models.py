@@ -8,7 +8,7 @@ from pathlib import Path
 
 from palo_cpp.errors import ArgumentError, ModelNotFoundError
 from palo_cpp.hub.cache import DEFAULT_REVISION, CachedRepository
-from palo_cpp.hub.repository import DownloadCallback, Repository, fetch, open_repository
+from palo_cpp.hub.repository import DownloadCallback, FileInfo, Repository, fetch, open_repository
 from palo_cpp.hub.settings import cache_folder, is_offline
 from palo_cpp.models.file_choice import ChosenFiles, choose_files, has_gguf
 from palo_cpp.models.names import HubName
@@ -91,6 +91,11 @@ def fetch_model(repository: Repository, name: HubName, progress: DownloadCallbac
     return _paths(repository.cached, repository.commit, chosen)
 
 
+def plan_model(repository: Repository, name: HubName) -> list[FileInfo]:
+    """The files that `fetch_model` would fetch."""
+    return [repository.files[path] for path in choose_files(name.repository, repository.files, name.outtype).paths]
+
+
 def _paths(cached: CachedRepository, commit: str, chosen: ChosenFiles) -> ModelPaths:
     mmproj = None if chosen.mmproj is None else cached.path(commit, chosen.mmproj)
     return ModelPaths(cached.path(commit, chosen.text), mmproj)
@@ -98,15 +103,35 @@ def _paths(cached: CachedRepository, commit: str, chosen: ChosenFiles) -> ModelP
 
 def cached_model(name: HubName, options: HubOptions) -> ModelPaths | None:
     """The model, where the cache has its files, whoever fetched them; None where it lacks one."""
-    cached = CachedRepository(cache_folder(options.download_root), name.repository)
+    root = cache_folder(options.download_root)
+    cached = CachedRepository(root, name.repository)
     commit = cached.commit(options.revision or DEFAULT_REVISION)
-    if commit is None:
-        return None
+    found = None if commit is None else _model_in(cached.snapshot(commit), name)
+    return found or converted_model(root, name)
+
+
+def _model_in(folder: Path, name: HubName) -> ModelPaths | None:
     try:
-        chosen = choose_files(name.repository, files_in(cached.snapshot(commit)), name.outtype)
+        chosen = choose_files(name.repository, files_in(folder), name.outtype)
     except (ModelNotFoundError, ArgumentError):
         return None
-    return _paths(cached, commit, chosen)
+    return ModelPaths(folder / chosen.text, folder / chosen.mmproj if chosen.mmproj else None)
+
+
+def converted_folder(root: Path, repository: str) -> Path:
+    """Where the GGUF files lie that were made of a checkpoint: beside the hub's cache, which holds nothing else."""
+    return root.parent / "palo-cpp" / repository.replace("/", "--")
+
+
+def converted_model(root: Path, name: HubName) -> ModelPaths | None:
+    """A model that was made of a checkpoint; None where there is none of that type."""
+    return _model_in(converted_folder(root, name.repository), name)
+
+
+def converted_in(root: Path) -> list[tuple[str, Path]]:
+    """Repositories that were converted, with the folders of their GGUF files."""
+    folders = sorted(path for path in (root.parent / "palo-cpp").glob("*--*") if path.is_dir())
+    return [(folder.name.replace("--", "/"), folder) for folder in folders]
 
 
 def files_in(snapshot: Path) -> Iterator[str]:

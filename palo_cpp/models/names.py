@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from palo_cpp.errors import ArgumentError
 from palo_cpp.hub.cache import is_repository_name
 
 # PALO-Nano, the demo that comes with the package (nano/ trains it).
@@ -63,6 +64,18 @@ def hub_name(model: str) -> HubName | None:
     if colon and not _OUTTYPE.fullmatch(outtype):
         return None
     return HubName(repository, outtype.upper() if colon else None)
+
+
+def hub_name_or_error(model: str) -> HubName:
+    """The repository that a text names.
+
+    Raises:
+        ArgumentError: it names none.
+    """
+    if (name := hub_name(model)) is None:
+        names = ", ".join(PUBLISHED)
+        raise ArgumentError(f"model: expected {names} or ORG/NAME of the hub, got {model[:100]!r}; check the name")
+    return name
 
 
 def published_as(repository: str) -> PublishedModel | None:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from hub_fixtures import cache, hub, no_long_waits
+from hub_fixtures import cache, content, hub, no_long_waits
 
-__all__ = ["cache", "hub", "no_long_waits"]
+__all__ = ["cache", "content", "hub", "no_long_waits"]

@@ -1,0 +1,40 @@
+"""Which files of a checkpoint's repository its conversion needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+_SMALL = (
+    "config.json",
+    "adapter_config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "tokenizer.model",
+    "README.md",  # names the licence
+)
+_ADAPTER = ("adapter_model", "non_lora_trainables", "mm_projector")
+_INDEX = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+
+
+def configuration_files(paths: Iterable[str]) -> list[str]:
+    """Small files that say what else is needed."""
+    there = set(paths)
+    return [path for path in _SMALL if path in there]
+
+
+def weight_files(paths: Iterable[str]) -> list[str]:
+    """Weights at the top of the repository: safetensors where there are both forms, and adapters beside them."""
+    there = sorted(path for path in paths if "/" not in path)
+    shards = {ending: [p for p in there if _is_weight(p, ending)] for ending in (".safetensors", ".bin")}
+    main = shards[".safetensors"] or shards[".bin"]
+    index = [path for path in _INDEX if path in there and main and path.split(".")[1] in main[0]]
+    return [*_adapters(there), *index, *main]
+
+
+def _is_weight(path: str, ending: str) -> bool:
+    return path.startswith(("model", "pytorch_model")) and path.endswith(ending)
+
+
+def _adapters(paths: list[str]) -> list[str]:
+    by_stem = {stem: [p for p in paths if p in (f"{stem}.safetensors", f"{stem}.bin")] for stem in _ADAPTER}
+    return [found[-1] for found in by_stem.values() if found]  # .safetensors after .bin
