@@ -12,7 +12,7 @@ from hub_pulls import interrupt
 from huggingface_hub import constants, scan_cache_dir, snapshot_download
 from local_hub import Fault, LocalHub
 
-from palo_cpp.cli import downloading, opening
+from palo_cpp.cli import downloading, open_model
 from palo_cpp.cli import palo_cpp as group
 from palo_cpp.models.checkpoint_files import weight_files
 
@@ -138,7 +138,7 @@ def test_a_question_to_a_model_that_is_not_here_offers_it(hub, photo, monkeypatc
     done = run("ask", photo, "?", "-m", NAME)
     assert "run `palo-cpp pull org/small` first" in done.stderr
     assert hub.requests == []
-    monkeypatch.setattr(opening, "is_terminal", lambda _stream: True)
+    monkeypatch.setattr(open_model, "is_terminal", lambda _stream: True)
     monkeypatch.setattr(downloading, "is_terminal", lambda _stream: True)
     done = run("ask", photo, "?", "-m", NAME, "-n", "2", "-t", "1", input="y\n")
     assert done.exit_code == 0, done.output
