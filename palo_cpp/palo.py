@@ -76,12 +76,9 @@ class Palo:
             vision_precision: arithmetic of the vision encoder: "int8", or "float", slower and larger.
             backend: the language model's kernels: "auto" takes ours where a check of some milliseconds finds them
                 faster than llama.cpp's, "palo" takes them wherever they can compute, "cpu" leaves all to llama.cpp.
-            speculation: read a guessed token along with a chosen one where that saves time; the answers are the same.
-                Only where our kernels compute everything: with llama.cpp's, a row may depend on the others.
-            draft: a smaller model of the same family, named as `model` is, whose next token is the guess as long as
-                that saves time. It needs memory of its own, and the same vocabulary and vision tower.
-            embedding_cache_dir: a folder that keeps the embeddings of images, so that an image seen once is not encoded
-                again, by no program that names the folder; None keeps them in memory only.
+            speculation: decode a guessed token along with a chosen one where that saves time; the answers are the same.
+            draft: a smaller model with the same vocabulary and vision tower, whose next token is the guess.
+            embedding_cache_dir: a folder that keeps the embeddings of images for all programs that name it.
             embedding_cache_mib: memory for embeddings of earlier images; 0 keeps none.
             embedding_cache_disk_mib: the folder's size; the entries used least recently go first.
             local_files_only: fetch nothing; HF_HUB_OFFLINE=1 does the same.
