@@ -71,8 +71,7 @@ class Palo:
                 it: `ORG/NAME`, or `ORG/NAME:Q8_0` for one of its types.
             n_ctx: tokens of context; 0 takes what the model was trained with, 4096 at most.
             n_threads: threads that compute; 0 takes the physical cores this process may use.
-            preprocess: "pad" makes an image square by padding, "crop" by cutting off; None does what the model's
-                files say ("pad" where they say nothing).
+            preprocess: "pad" or "crop", how an image becomes square; None does what the model's files say.
             vision_precision: arithmetic of the vision encoder: "int8", or "float", slower and larger.
             backend: the language model's kernels: "auto" takes ours where a check of some milliseconds finds them
                 faster than llama.cpp's, "palo" takes them wherever they can compute, "cpu" leaves all to llama.cpp.
