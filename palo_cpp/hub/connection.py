@@ -42,6 +42,24 @@ class Reply:
     headers: http.client.HTTPMessage
     body: http.client.HTTPResponse
     is_endpoint: bool
+    n_read: int = 0
+
+    def read_some(self, n_bytes: int) -> bytes:
+        """What has arrived, so many bytes at most; b"" at the end, or where the connection was cut."""
+        piece = self.body.read1(n_bytes)
+        self.n_read += len(piece)
+        if self.n_read == self._length:
+            self.body.close()  # Python 3.11's read1 does not count, and the next request needs it closed
+        return piece
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the body was read to its end, so that the connection can be used again."""
+        return self.body.isclosed() and self.n_read == self._length
+
+    @property
+    def _length(self) -> int:
+        return int(self.headers.get("Content-Length") or -1)
 
 
 def origin_of(url: str) -> Origin:

@@ -218,7 +218,7 @@ def partials_in(folder: Path) -> list[tuple[BlobName, int]]:
 def _part_bytes(size: int) -> int:
     """Small files have one part; larger ones enough for all connections."""
     quarter = -(-size // _MOST_PARTS_AT_ONCE)
-    return max(1, min(size, max(1 << 20, min(_LARGEST_PART, quarter))))
+    return max(1, min(size, min(_LARGEST_PART, max(1 << 20, quarter))))
 
 
 def sync_folder(folder: Path) -> None:

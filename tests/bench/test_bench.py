@@ -26,6 +26,7 @@ from palo_cpp.cli import bench as cli_bench
 from palo_cpp.cli import palo_cpp
 from palo_cpp.errors import ArgumentError, ModelFormatError, ModelNotFoundError
 from palo_cpp.languages.languages import LANGUAGES
+from palo_cpp.models.names import PUBLISHED
 
 TINY_TEXT = replace(
     bench_sizes.MODELS["mobile"].text,
@@ -369,7 +370,7 @@ def test_a_plan_checks_itself():
 
 def test_the_command_line_names_the_stages_and_models_there_are():
     assert cli_bench.STAGES == STAGES
-    assert set(cli_bench.PUBLISHED) == set(bench_sizes.MODELS) - {"tiny"}
+    assert set(PUBLISHED) == set(bench_sizes.MODELS) - {"tiny"}
 
 
 def test_a_name_without_files_is_not_found():

@@ -94,7 +94,10 @@ def test_describe_in_all_languages(palo, photo, model_dir):
     [
         (["missing.jpg"], "missing.jpg"),
         ([__file__], "test_cli_real.py"),
-        (["PHOTO", "-m", "nowhere"], "model nowhere: expected a folder or a GGUF file"),
+        (
+            ["PHOTO", "-m", "nowhere"],
+            "model nowhere: expected a folder, a GGUF file or ORG/NAME on the hub, got nothing",
+        ),
         (["PHOTO", "-c", "16"], "at most 15 tokens"),
     ],
 )

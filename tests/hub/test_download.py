@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 import subprocess
 import sys
@@ -75,6 +76,16 @@ def test_ranges_come_over_several_connections(hub, repository):
     asked = [request.headers.get("range") for request in hub.requests if request.server == "store"]
     assert len(asked) == 4
     assert all(asked)
+
+
+def test_connections_are_kept(hub, repository, content, monkeypatch):
+    monkeypatch.setattr("palo_cpp.hub.partial_blob._LARGEST_PART", 1 << 18)
+    monkeypatch.setattr("palo_cpp.hub.download.N_CONNECTIONS", 1)
+    opened, connect = [], http.client.HTTPConnection.connect
+    monkeypatch.setattr(http.client.HTTPConnection, "connect", lambda self: (opened.append(self.host), connect(self)))
+    assert pull(LARGE)[0].read_bytes() == content
+    assert len([request for request in hub.requests if request.server == "store"]) > 3
+    assert opened.count("localhost") == 1
 
 
 # ---- what does not come
