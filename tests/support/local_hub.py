@@ -142,8 +142,7 @@ class LocalHub:
                 self.hub, self.role = hub, role
                 super().__init__(*args)
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
+        server = _Server(("127.0.0.1", 0), Handler)
         Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return server
 
@@ -192,6 +191,13 @@ def local_hub() -> Iterator[LocalHub]:
         yield hub
     finally:
         hub.close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_args: Any) -> None:
+        """A client that was killed resets its connection; a mistake in here shows in its test."""
 
 
 class _Refusal(Exception):
