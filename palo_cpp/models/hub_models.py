@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from palo_cpp.errors import ArgumentError, ModelNotFoundError
 from palo_cpp.hub.cache import DEFAULT_REVISION, CachedRepository
-from palo_cpp.hub.repository import DownloadCallback, FileInfo, Repository, fetch, open_repository
 from palo_cpp.hub.settings import cache_folder, is_offline
 from palo_cpp.models.file_choice import ChosenFiles, choose_files, has_gguf
 from palo_cpp.models.names import HubName
+
+if TYPE_CHECKING:  # the engine is imported late: most models are here
+    from palo_cpp.hub.repository import DownloadCallback, FileInfo, Repository
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ def open_model(name: HubName, options: HubOptions) -> Repository:
     Raises:
         DownloadError: the hub refuses or fails.
     """
+    from palo_cpp.hub.repository import open_repository
+
     root, revision = options.download_root, options.revision
     return open_repository(name.repository, revision, download_root=root, token=options.token)
 
@@ -82,6 +87,8 @@ def fetch_model(repository: Repository, name: HubName, progress: DownloadCallbac
         ModelNotFoundError: it is a checkpoint.
         DownloadError: the hub refuses or fails.
     """
+    from palo_cpp.hub.repository import fetch
+
     if not has_gguf(repository.files):
         raise ModelNotFoundError(
             f"model {name}: expected GGUF files, got a checkpoint; run `palo-cpp pull {name}`, which converts it"
