@@ -60,7 +60,7 @@ def write_tensors(
         writer: holds the keys.
         tensors: in the order of the file.
         pair_hash: takes every source tensor.
-        progress: is told of every tensor.
+        progress: called with every tensor.
     """
     planned = list(tensors)
     writer.add_string(PAIR_ID_KEY, _PLACEHOLDER)

@@ -1,4 +1,4 @@
-"""Name, origin and licence of a model, as far as the source folder tells."""
+"""Name, origin and licence of a model, as far as the source folder says."""
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ def _reader(path: Path) -> gguf.GGUFReader:
     try:
         return gguf.GGUFReader(path)
     except (ValueError, KeyError, IndexError, OverflowError, UnicodeError) as error:
-        raise ModelFormatError(f"{path.name}: damaged GGUF file ({error}); make it anew") from None
+        raise ModelFormatError(f"{path.name}: damaged GGUF file ({error}); make it again") from None
 
 
 def _copy_keys(reader: gguf.GGUFReader, writer: gguf.GGUFWriter, outtype: str) -> None:

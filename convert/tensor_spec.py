@@ -46,7 +46,7 @@ class TensorSpec:
 
 
 def layered(rows: tuple[Row, ...], n_layer: int) -> Iterator[Row]:
-    """Repeat the rows of a layer for each layer, where they stand."""
+    """Repeat the rows of a layer for each layer, where they are."""
     first = next(i for i, row in enumerate(rows) if "{i}" in row[0])
     last = max(i for i, row in enumerate(rows) if "{i}" in row[0])
     yield from rows[:first]

@@ -1,6 +1,6 @@
 """Every error that palo_cpp raises on purpose; all derive from `PaloError`.
 
-Messages read `<what>: expected X, got Y; <how to mend it>` and fit on one line: the CLI prints them as they are.
+Messages read `<what>: expected X, got Y; <how to fix it>` and fit on one line: the CLI prints them as they are.
 Each class also derives from the built-in error that a caller would expect.
 """
 

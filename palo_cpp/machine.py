@@ -65,7 +65,7 @@ def _quota_of(folder: Path) -> float | None:
 
 
 def memory_total(root: Path = _ROOT) -> int | None:
-    """Bytes of memory of the machine or of the container, whichever is less; None where it cannot be told."""
+    """Bytes of memory of the machine or of the container, whichever is less; None where it cannot be determined."""
     if (machine := _meminfo(root, "MemTotal")) is None:
         return _memory_elsewhere()[0]
     limits = [limit for limit, _ in _cgroup_memory(root)]
@@ -73,7 +73,7 @@ def memory_total(root: Path = _ROOT) -> int | None:
 
 
 def memory_available(root: Path = _ROOT) -> int | None:
-    """Bytes that can be taken without swapping; the container's limit counts. None where it cannot be told."""
+    """Bytes that can be taken without swapping; the container's limit counts. None where it cannot be determined."""
     if (machine := _meminfo(root, "MemAvailable")) is None:
         return _memory_elsewhere()[1]
     left = [max(0, limit - used) for limit, used in _cgroup_memory(root)]

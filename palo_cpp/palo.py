@@ -255,7 +255,7 @@ class Palo:
 
         Args:
             messages: dictionaries with `role` (system, user, assistant) and `content` (text, or parts of type text and
-                image_url with a data URI, in any order). Images go first in the message that they stand in. A system
+                image_url with a data URI, in any order). Images go first in the message that they are in. A system
                 message takes the place of the default one.
             stream: give chunks as they come.
             **parameters: max_tokens or max_completion_tokens, temperature, top_p, top_k, min_p, seed, stop, and lang.

@@ -52,7 +52,7 @@ class PartialFiles:
 
 @contextmanager
 def partial_files(folder: Path, n_bytes_needed: int) -> Iterator[PartialFiles]:
-    """Make the output folder, check that it has room, and clean up behind the block.
+    """Make the output folder, check that it has room, and clean up after the block.
 
     Raises:
         PaloError: not enough room, or the folder cannot be made.

@@ -20,7 +20,7 @@ class Tokenizer(Protocol):
     metadata: dict[str, Any]
 
     def tokenize(self, text: str, *, add_bos: bool = False) -> list[int]:
-        """Tokens of text that stands alone, with its dummy prefix."""
+        """Tokens of text on its own, with its dummy prefix."""
         ...
 
     def tokenize_continued(self, text: str) -> list[int]:
@@ -96,7 +96,7 @@ class Turn:
     """One question and what was answered.
 
     Attributes:
-        question: the user's text, as it stands.
+        question: the user's text, unchanged.
         answer: the assistant's text; None for the question that is to be answered now.
         answer_ids: the answer's tokens, where the model itself said it: they go back in as they came out.
         images: shown with the question, before its text.

@@ -1,4 +1,4 @@
-"""The figures of a run: medians, spread, ratios, and how they are told."""
+"""The figures of a run: medians, spread, ratios, and how they are printed."""
 
 from __future__ import annotations
 

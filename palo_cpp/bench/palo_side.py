@@ -81,7 +81,7 @@ class PaloCpp:
         self._model.remove(0)
 
     def logits(self, tokens: Sequence[int], n_single: int) -> NDArray[np.float32]:
-        """Logits [n, n_vocab] behind each of some tokens, the last `n_single` of which are decoded one by one."""
+        """Logits [n, n_vocab] after each of some tokens, the last `n_single` of which are decoded one by one."""
         self.clear()
         n_together = len(tokens) - n_single
         together = self._model.decode(tokens[:n_together], position=0, all_logits=True)

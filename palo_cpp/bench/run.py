@@ -48,10 +48,10 @@ class BenchPlan:
         stages: of `STAGES`.
         with_llama_cpp: measure llama.cpp, too; None is: where it can run the model.
         n_threads: 0 is the physical cores this process may use.
-        n_runs: runs of which the median is told.
+        n_runs: runs of which the median is taken.
         prompt_tokens: lengths of prompts to prefill.
         n_gen: tokens to decode.
-        contexts: tokens that stand in the context when decoding begins.
+        contexts: tokens that the context holds when decoding begins.
         precision: of our vision encoder; None is its default.
         backend: kernels of our language model.
         draft: a smaller model that drafts where answers are written; None is none.
@@ -110,7 +110,7 @@ def run_bench(plan: BenchPlan, report: Report = lambda _: None) -> BenchReport:
 
     Args:
         plan: what to measure.
-        report: is told what is going on.
+        report: called with what is going on.
 
     Returns:
         Medians, spread, ratios and fidelity.

@@ -37,7 +37,7 @@ def synthetic_text(sizes: ModelSizes, outtype: str, *, seed: int = 0, report: Re
         sizes: the model.
         outtype: type of the weights.
         seed: the same seed gives the same bytes.
-        report: is told what is being written.
+        report: called with what is being written.
 
     Raises:
         ArgumentError: an unknown type, or one whose blocks do not fit the sizes.

@@ -11,7 +11,7 @@ _LABELS = {
     "projector_ms": "  of it the projector, ms",
     "load_ms": "load, ms",
     "prefill_tokens_per_s": "prefill {} tokens, tokens/s",
-    "decode_tokens_per_s_by_context": "decode behind {} tokens, tokens/s",
+    "decode_tokens_per_s_by_context": "decode after {} tokens, tokens/s",
     "first_token_ms": "image to first token, ms",
     "peak_rss_mib": "peak memory, MiB",
 }
@@ -50,7 +50,7 @@ def _cell(figure: float | None, spread: list[float] | None) -> str:
 
 
 def notes(report: BenchReport) -> list[str]:
-    """What stands below the table."""
+    """What is printed below the table."""
     found = report.to_dict()
     lines = [f"{report.model}: median of {report.n_runs} (least-most); ratio above 1: palo_cpp is faster or smaller"]
     lines += [f"{report.machine}; {report.n_threads} threads; palo_cpp uses {report.isa or 'no kernels of its own'}"]

@@ -26,7 +26,7 @@ N_TOKENS_LOGITS, N_TOKENS_SINGLE = 144, 16
 
 
 class Worker:
-    """Does what the parent asks, and tells how long it took."""
+    """Does what the parent asks, and says how long it took."""
 
     def __init__(self, contestant: Contestant) -> None:
         self._contestant = contestant
@@ -78,7 +78,7 @@ class Worker:
         return _seconds(generate)
 
     def save_logits(self, path: str) -> None:
-        """Logits behind a prompt read in pieces and behind tokens read one by one, into an .npy file; our side only."""
+        """Logits after a prompt and after tokens decoded one by one, into an .npy file; our side only."""
         contestant: Any = self._contestant
         np.save(path, contestant.logits(_tokens(N_TOKENS_LOGITS), N_TOKENS_SINGLE))
 
@@ -125,7 +125,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _tokens(n: int) -> Sequence[int]:
-    """The same arbitrary tokens for both sides, behind LLaMA's special ones and bytes."""
+    """The same arbitrary tokens for both sides, after LLaMA's special ones and bytes."""
     generator = np.random.default_rng(n)
     tokens: list[int] = generator.integers(259, 512, n).tolist()
     return tokens

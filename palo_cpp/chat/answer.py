@@ -84,8 +84,8 @@ class Inputs:
     """What the model was fed.
 
     Attributes:
-        prompt: the whole prompt as text, `<image>` and `</s>` where they stand.
-        images: the images, in the order in which they stand in the prompt.
+        prompt: the whole prompt as text, `<image>` and `</s>` where they are.
+        images: the images, in the order in which they are in the prompt.
         seed: of the random choices; None where the answer was decoded greedily.
     """
 

@@ -124,7 +124,7 @@ class Chat:
         self._interrupt()
         if instead and not self.turns:
             raise ArgumentError("instead: expected a turn to take the place of, got an empty conversation; ask without")
-        decoding_options = decoding_options_from({"lang_mode": self.lang_mode, **options})
+        decoding_options = self._decoding_options(options)
         plan = self._plan(question, lang, instead, decoding_options, started_at)
         run = self._answer_run(plan)
         if plan.policy.needs_check:
@@ -139,7 +139,7 @@ class Chat:
         started_at = time.perf_counter()
         self._check_open()
         self._finish_stream()
-        decoding_options = decoding_options_from({"lang_mode": self.lang_mode, **options})
+        decoding_options = self._decoding_options(options)
         return self._plan(question, lang, False, decoding_options, started_at)
 
     def _plan(
@@ -150,6 +150,9 @@ class Chat:
         insist = partial(begin, insist=True)
         policy = LanguagePolicy(request.language, options.lang_mode, self._model.constraints, insist)
         return Plan(request, policy)
+
+    def _decoding_options(self, options: dict[str, Any]) -> DecodingOptions:
+        return decoding_options_from({**self._model.family.defaults, "lang_mode": self.lang_mode, **options})
 
     def _answer_run(self, plan: Plan) -> AnswerRun:
         return AnswerRun(self._model, plan, lambda turn: self._enter(plan.request, turn))
@@ -252,7 +255,7 @@ class Chat:
         self.pending_images[:] = opened
 
     def add_image(self, image: ImageSource, *, if_new: bool = False) -> bool:
-        """Show one more image: it stands in the next question, and what was said so far stays.
+        """Show one more image: it goes with the next question, and what was said so far stays.
 
         Args:
             image: as in `Palo.ask`.

@@ -18,7 +18,7 @@ from palo_cpp.segments import Segment, SizedTokenizer, Tokenizer, Turn
 
 # Before an answer begins, this part of the context is free for it: 256 of 2048 tokens, a sentence in any language.
 _ANSWER_PART = 8
-# Turns leave until this part is free: what stays must be read anew, which is not to happen again with each question.
+# Turns leave until this part is free: what stays must be prefilled again, which should not happen with each question.
 _ROOM_PART = 4
 
 
@@ -82,7 +82,7 @@ class ContextUse:
     """How full a conversation's context is.
 
     Attributes:
-        n_tokens: tokens and image embeddings that stand in it.
+        n_tokens: tokens and image embeddings that it holds.
         n_ctx: how many fit.
         language: code of the language that the words are counted in.
         n_words_left: about so many words, of questions and answers together, still fit.
@@ -104,7 +104,7 @@ def context_use(model: SizedTokenizer, n_tokens: int, lang: str) -> ContextUse:
 
     Args:
         model: the language model.
-        n_tokens: how many stand in it.
+        n_tokens: how many it holds.
         lang: code or name of a language.
     """
     code = get_language(lang).code

@@ -1,4 +1,4 @@
-"""A conversation to a file and back: what of it can serve again with this model, and what is read anew.
+"""A conversation to a file and back: what of it can serve again with this model, and what is prefilled again.
 
     Transcript --save_transcript--> StoredSession, StoredKv --session_file--> FILE --load_transcript--> Transcript
 
@@ -165,7 +165,7 @@ def _restored(
 
 
 def _cells(numbers: NDArray[np.int32], origin: str, images: list[ImageSegment]) -> list[Cell]:
-    """Positions as `cells_of` tells them; rows of an image are counted up."""
+    """Positions as `cells_of` gives them; rows of an image are counted up."""
     cells: list[Cell] = []
     row = 0
     for i, number in enumerate(numbers.tolist()):

@@ -2,7 +2,7 @@
 
     session.json   what was said, in which language, about which images, with which model (stored_session.py)
     image-N.png    the pixels that image N is encoded from, as PALO saw them
-    cells.i32      what stands at each position of the KV cache: a token's id, or -1 - N for a row of image N; raw i32
+    cells.i32      what is at each position of the KV cache: a token's id, or -1 - N for a row of image N; raw i32
     kv.bin         keys and values of these positions, as llama.cpp writes them (sequence_state.py)
 
 The last two may be missing: the conversation is then read again. Pixels are kept, and not the embeddings that they

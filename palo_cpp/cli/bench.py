@@ -90,7 +90,7 @@ def _to_counts(_ctx: click.Context, _parameter: click.Parameter, text: str) -> t
     show_default=True,
     callback=_to_counts,
     metavar="N,N",
-    help="Tokens that stand in the context when decoding begins.",
+    help="Tokens that the context holds when decoding begins.",
 )
 @backend_option
 @draft_option
@@ -126,7 +126,7 @@ def command(
     """Measure this machine, beside llama.cpp.
 
     MODEL is a folder or GGUF file, or mobile, 7b or 13b with --synthetic. Both sides run in turn, in processes of their
-    own, on the same files and threads; medians are told. Image preprocessing is never timed.
+    own, on the same files and threads; medians are printed. Image preprocessing is never timed.
     """
     if remove_synthetic:
         _remove(model, as_json)

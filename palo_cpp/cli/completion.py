@@ -26,7 +26,7 @@ def folder_entries(folder: str) -> list[str]:
 
 
 def completions(before: str, entries: Callable[[str], list[str]] = folder_entries) -> tuple[int, list[str]]:
-    """Complete what stands before the cursor.
+    """Complete what is before the cursor.
 
     Args:
         before: the line up to the cursor.

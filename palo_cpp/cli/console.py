@@ -180,7 +180,7 @@ class AnswerWriter:
 
 @dataclass(frozen=True)
 class _Frame:
-    """What goes around a line: before it, before its newline, behind its newline."""
+    """What goes around a line: before it, before its newline, after its newline."""
 
     opening: str = ""
     closing: str = ""

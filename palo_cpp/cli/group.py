@@ -44,7 +44,7 @@ class CommandGroup(click.Group):
             formatter.write_dl(list(self.commands_help.items()))
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, standalone_mode: bool = True, **extra: Any) -> Any:
-        """Run a command line; when it stands alone, leave the process with 0, 1, 2 or 130."""
+        """Run a command line; when it is the whole program, leave the process with 0, 1, 2 or 130."""
         run = functools.partial(super().main, args, *rest, standalone_mode=False, **extra)
         if not standalone_mode:
             return run()

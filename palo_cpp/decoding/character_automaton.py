@@ -42,10 +42,10 @@ class CharacterAutomaton:
         del self._rows
 
     def _add(self, nodes: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint16]:
-        """Make states of nodes [n, 64], each the states behind the 64 continuation bytes.
+        """Make states of nodes [n, 64], each the states after the 64 continuation bytes.
 
         Returns:
-            [n] the state of each; `DEAD` where all behind it is.
+            [n] the state of each; `DEAD` where all after it is.
         """
         data = nodes.astype(np.uint16).tobytes()
         n_bytes = 2 * nodes.shape[1]

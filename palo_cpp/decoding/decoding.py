@@ -22,7 +22,7 @@ class Decoding:
     Attributes:
         sampler: chooses the tokens.
         token_ids: tokens chosen so far, without the one that ended the answer. Once the answer has ended, those that
-            its text stands on: without a character that was not finished, without the rounds of a loop.
+            its text consists of: without a character that was not finished, without the rounds of a loop.
         n_generated: tokens chosen so far, those among them that were dropped.
         text: text given out so far.
         finish_reason: "stop" (the model ended it), "stop_string", "repetition" (it repeated itself), "length",

@@ -85,7 +85,7 @@ class StrictScript:
         return self._masks.mask(self._state)
 
     def accept(self, token: int) -> None:
-        """Take note of the token that came; one that was not allowed begins anew."""
+        """Take note of the token that came; one that was not allowed starts again."""
         self._state = self._masks.after(self._state, token) or _OWN
 
 
@@ -103,7 +103,7 @@ class PreferredScript:
         return self._masks.mask(self._state)
 
     def accept(self, token: int) -> None:
-        """Take note of the token that came; one that was not allowed begins anew."""
+        """Take note of the token that came; one that was not allowed starts again."""
         for character in self._decoder.decode(self._masks.tokens.pieces[token]):
             self._run.take(character)
         state = self._masks.after(self._state, token)

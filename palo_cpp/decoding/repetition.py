@@ -22,7 +22,7 @@ _N_LETTERS, _N_IDEOGRAPHS = 48, 24
 _N_LAYOUT = 160
 _N_OF_THIRD = 100
 _KEY = 12  # an end of text this long is looked for further up
-# Agreement by accident before the loop begins: ". " stands before its first round as before its second.
+# Agreement by accident before the loop begins: ". " comes before its first round as before its second.
 _N_BY_ACCIDENT = 12
 _N_WORD_MAX = 24
 

@@ -42,7 +42,7 @@ class Sampler:
         best = int(logits.argmax())  # the first NaN, if there is one
         if not np.isfinite(logits[best]):
             raise ModelFormatError(
-                f"logits: expected numbers, got {logits[best]}; the weights are damaged: copy or convert them anew"
+                f"logits: expected numbers, got {logits[best]}; the weights are damaged: copy or convert them again"
             )
         if self._chain is not None:
             return self._draw(logits, allowed)

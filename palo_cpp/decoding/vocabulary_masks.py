@@ -19,7 +19,7 @@ class TokenBytes:
     Attributes:
         pieces: each token's bytes; none for control tokens.
         data: all bytes [n_bytes] uint8.
-        begins, lengths: [n_vocab] where in `data` a token's bytes stand.
+        begins, lengths: [n_vocab] where in `data` a token's bytes are.
         ends_generation: [n_vocab] which tokens end an answer.
         with_bytes: the tokens that have bytes.
         continuing: those of them that can come within a character.

@@ -5,9 +5,9 @@ Capabilities decide what the rest of the program does, never a family's name.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from palo_cpp.decoding.beam_search import BeamModel, BeamOptions
 from palo_cpp.ggml.backend import BackendMode
@@ -60,6 +60,7 @@ class Family(Protocol):
         name: for error messages and `show`.
         capabilities: what its models can do.
         system: text that opens the prompt where a caller gives none.
+        defaults: decoding options of the family, where a caller gives none: fields of `DecodingOptions`.
         image_modes: ways to make an image square, the default of old files first.
         needs_mmproj: whether a model has a second file, with vision tower and projector.
     """
@@ -67,6 +68,7 @@ class Family(Protocol):
     name: str
     capabilities: Capabilities
     system: str
+    defaults: Mapping[str, Any]
     image_modes: tuple[str, ...]
     needs_mmproj: bool
 

@@ -17,7 +17,7 @@ class DecodeRows:
 
     Attributes:
         values: token ids [n] i32, or embeddings [n, n_embd] f32.
-        positions: [n] i32, where each stands in its sequence.
+        positions: [n] i32, where each is in its sequence.
         seq_ids: [n] i32, which sequence that is.
         wanted: [n] i8, 1 where the logits that follow are asked for.
     """

@@ -36,7 +36,7 @@ def load_model(llama: Any, path: Path) -> Any:
     if not model:
         reason = errors[0] if errors else "llama.cpp gave no reason"
         raise ModelFormatError(
-            f"{path.name}: expected a LLaMA that llama.cpp loads, got an error ({reason}); make it anew"
+            f"{path.name}: expected a LLaMA that llama.cpp loads, got an error ({reason}); make it again"
         )
     return model
 

@@ -39,7 +39,7 @@ def check_language_model(header: GgufHeader) -> None:
 
 
 def _wrong(header: GgufHeader, expected: str, got: str) -> ModelFormatError:
-    return ModelFormatError(f"{header.path.name}: expected {expected}, got {got}; convert the checkpoint anew")
+    return ModelFormatError(f"{header.path.name}: expected {expected}, got {got}; convert the checkpoint again")
 
 
 def _check_sizes(header: GgufHeader) -> None:

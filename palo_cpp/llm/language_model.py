@@ -127,7 +127,7 @@ class LanguageModel:
             return self._opened().tokenize_continued(text)
 
     def token_bytes(self, token: int) -> bytes:
-        """The bytes that a token stands for: one byte of a character, a piece of text, nothing for control tokens."""
+        """The bytes that a token means: one byte of a character, a piece of text, nothing for control tokens."""
         with self.lock:
             return self._opened().token_bytes(token)
 
@@ -138,7 +138,7 @@ class LanguageModel:
 
     @property
     def token_table(self) -> TokenTable:
-        """What every token stands for; looked up when first asked for."""
+        """What every token means; looked up when first asked for."""
         with self.lock:
             return self._opened().token_table
 
@@ -165,7 +165,7 @@ class LanguageModel:
 
         Args:
             inputs: token ids [n], or embeddings [n, n_embd] f32 (an image's, in causal attention like text).
-            position: where the first of them stands; must be the sequence's length.
+            position: where the first of them goes; must be the sequence's length.
             seq_id: which sequence, 0 to 15.
             all_logits: return the logits of every position instead of the last.
 
@@ -189,7 +189,7 @@ class LanguageModel:
         """Append tokens to several sequences at once: the weights are read once for all of them.
 
         Args:
-            tokens: seq_id -> token ids that follow what stands in that sequence.
+            tokens: seq_id -> token ids that follow what that sequence holds.
 
         Returns:
             A copy of the logits after the last token of each, [n_sequences, n_vocab] f32, in the order given. Against
@@ -260,7 +260,7 @@ class LanguageModel:
         return np.array(np.ctypeslib.as_array(data, shape=(n_rows, self.n_vocab)), dtype=np.float32)
 
     def n_tokens(self, seq_id: int = 0) -> int:
-        """How many tokens and embeddings stand in a sequence."""
+        """How many tokens and embeddings a sequence holds."""
         llama_context.check_seq_id(seq_id)
         return self._lengths[seq_id]
 
@@ -270,7 +270,7 @@ class LanguageModel:
         return self.n_ctx - self._lengths.n_used
 
     def remove(self, seq_id: int, start: int = 0, end: int = -1) -> None:
-        """Drop what stands in a sequence from `start` to its end (`end` < 0, or its length).
+        """Drop what a sequence holds from `start` to its end (`end` < 0, or its length).
 
         Raises:
             ArgumentError: a range that would leave a hole.
@@ -300,7 +300,7 @@ class LanguageModel:
     # ---- sequences kept outside
 
     def sequence_state(self, seq_id: int = 0, *, end: int | None = None) -> State:
-        """What stands in a sequence, for `set_sequence_state` of this model in this or another process.
+        """What a sequence holds, for `set_sequence_state` of this model in this or another process.
 
         Args:
             seq_id: which sequence, 0 to 15.
@@ -310,7 +310,7 @@ class LanguageModel:
             Bytes [n]: keys and values in f16, 192 KiB a position for MobilePALO, 512 for 7B.
 
         Raises:
-            ArgumentError: nothing stands there.
+            ArgumentError: it is empty.
             OutOfMemoryError: no memory for the copy.
         """
         llama_context.check_seq_id(seq_id)
@@ -319,7 +319,7 @@ class LanguageModel:
             length = self._lengths[seq_id]
             n_cells = length if end is None else min(end, length)
             if n_cells <= 0:
-                raise ArgumentError("sequence state: expected a sequence that something stands in, got an empty one")
+                raise ArgumentError("sequence state: expected a sequence that holds something, got an empty one")
             if n_cells == length:
                 return taken_out(self._llama, self._context, seq_id)
             spare = next((i for i in range(llama_context.N_SEQ_MAX) if not self._lengths[i]), None)
@@ -342,7 +342,7 @@ class LanguageModel:
             n_expected: how many positions there must be in it.
 
         Returns:
-            How many positions stand there now.
+            How many positions it holds now.
 
         Raises:
             ArgumentError: damaged, of another model, or too long for the context; nothing has changed.

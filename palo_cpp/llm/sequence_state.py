@@ -93,7 +93,7 @@ def check_state(state: State, layout: StateLayout, n_expected: int | None = None
 
 
 def taken_out(llama: Any, context: Any, seq_id: int) -> State:
-    """Copy what stands in a sequence; see `LanguageModel.sequence_state`."""
+    """Copy what a sequence holds; see `LanguageModel.sequence_state`."""
     n_bytes = llama.llama_state_seq_get_size(context, seq_id)
     try:
         state = np.empty(n_bytes, np.uint8)

@@ -23,7 +23,7 @@ class TextModel(SizedTokenizer, Protocol):
 
     @property
     def token_table(self) -> TokenTable:
-        """What every token stands for."""
+        """What every token means."""
         ...
 
     @property

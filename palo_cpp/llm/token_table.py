@@ -27,5 +27,5 @@ class HasTokenTable(Protocol):
 
     @property
     def token_table(self) -> TokenTable:
-        """What every token stands for."""
+        """What every token means."""
         ...

@@ -59,7 +59,7 @@ class Vocabulary:
         """
         prefix, tokens = self.tokenize("\n"), self.tokenize("\n" + text)
         if tokens[: len(prefix)] != prefix:
-            raise ModelFormatError(f"{self._name}: expected a tokenizer whose pieces end at newlines; convert it anew")
+            raise ModelFormatError(f"{self._name}: expected a tokenizer whose pieces end at newlines; convert it again")
         return tokens[len(prefix) :]
 
     def _tokenize_harmlessly(self, text: str) -> list[int]:
@@ -82,14 +82,14 @@ class Vocabulary:
         with self._lock:
             n = self._llama.llama_tokenize(self._vocab, data, len(data), buffer, size, False, parse_special)
         if n < 0:
-            raise ModelFormatError(f"{self._name}: expected at most {size} tokens, got {-n}; convert the model anew")
+            raise ModelFormatError(f"{self._name}: expected at most {size} tokens, got {-n}; convert the model again")
         return list(buffer[:n])
 
     def _is_control(self, token: int) -> bool:
         return bool(self._llama.llama_vocab_is_control(self._vocab, token))
 
     def token_bytes(self, token: int) -> bytes:
-        """The bytes that a token stands for: one byte of a character, a piece of text, nothing for control tokens."""
+        """The bytes that a token means: one byte of a character, a piece of text, nothing for control tokens."""
         (checked,) = checked_tokens([token], self.n_tokens)
         return self.token_table.pieces[int(checked)]
 
@@ -114,7 +114,7 @@ class Vocabulary:
             return buffer.raw[:n]
         if len(buffer) == _PIECE_SIZES[-1]:
             raise ModelFormatError(
-                f"{self._name}: expected tokens below 1 MiB, got a longer one; convert the model anew"
+                f"{self._name}: expected tokens below 1 MiB, got a longer one; convert the model again"
             )
         size = next(size for size in _PIECE_SIZES if size > len(buffer))
         return self._piece(token, ctypes.create_string_buffer(size))

@@ -20,7 +20,7 @@ class MemoryEstimate:
         text: weights of the language model.
         kv_cache: keys and values of n_ctx tokens, f16.
         compute: llama.cpp's buffers for one piece of a prefill, and its logits.
-        vision: weights of vision tower and projector as they stand in memory, and one image's activations.
+        vision: weights of vision tower and projector as they are in memory, and one image's activations.
     """
 
     text: int
@@ -87,7 +87,7 @@ def check_memory_fits(estimate: MemoryEstimate, available: int | None, *, n_ctx:
 
     Args:
         estimate: what it will take.
-        available: bytes that can be had; None where the machine does not tell.
+        available: bytes that can be had; None where the machine does not say.
         n_ctx: tokens of context that the estimate counts.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Names that stand for models: those of each family, and repositories of the hub."""
+"""Names of models: those of each family, and repositories of the hub."""
 
 from __future__ import annotations
 

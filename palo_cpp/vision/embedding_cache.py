@@ -3,7 +3,7 @@
     Pixels.content_hash + encoder_id --embedding_key--> key --EmbeddingCache.get_or_encode--> ImageEmbeddings
 
 An entry on disk is a file `KEY.features`: a header of 128 bytes, then the embeddings as raw little-endian f32, row by
-row. An entry that is not exactly what it should be is ignored and written anew; nothing that happens to the folder is
+row. An entry that is not exactly what it should be is ignored and written again; nothing that happens to the folder is
 an error, for the images can always be encoded again. Several processes may use one folder: an entry appears whole or
 not at all. The folder is trusted as the model's is: a checksum finds damage, not intent.
 """
@@ -290,7 +290,7 @@ class _Disk:
         log = logger.debug if self._has_warned else logger.warning
         self._has_warned = True
         reason = error.strerror or str(error)
-        log("embedding cache: %s cannot be %s (%s); images are encoded anew each time", self._folder, what, reason)
+        log("embedding cache: %s cannot be %s (%s); images are encoded again each time", self._folder, what, reason)
 
 
 @dataclass(frozen=True)
@@ -313,7 +313,7 @@ def _header(key: str, embeddings: Embeddings) -> bytes:
 
 
 def _decoded(entry: bytes, key: str, shape: tuple[int, int]) -> Embeddings | None:
-    """The embeddings of an entry as it stands in the file; None where anything is not as it should be."""
+    """The embeddings of an entry as it is in the file; None where anything is not as it should be."""
     if len(entry) != _n_entry_bytes(shape):
         return None
     embeddings: Embeddings = np.frombuffer(entry, "<f4", offset=_HEADER.size).reshape(shape)

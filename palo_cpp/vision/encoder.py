@@ -74,7 +74,7 @@ class VisionEncoder:
         n_threads: threads to compute on; 0 means one per physical core that this process may use.
         precision: "int8" computes on weights and activations of 8 bits, with a scale for every 64 of them; "float" on
             f32, in four times the memory and more time.
-        with_tower: load the tower, too; without it, only `project` tells anything.
+        with_tower: load the tower, too; without it, only `project` works.
 
     Raises:
         ModelNotFoundError: there is no such file.
@@ -113,7 +113,7 @@ class VisionEncoder:
         except core.FormatError as error:
             raise ModelFormatError(f"{path.name}: {error}") from None
         except _MetadataError as error:
-            raise ModelFormatError(f"{path.name}: {error}; convert the checkpoint anew") from None
+            raise ModelFormatError(f"{path.name}: {error}; convert the checkpoint again") from None
         except MemoryError:
             raise OutOfMemoryError(f"{path.name}: its weights do not fit into memory; close other programs") from None
         except (ValueError, TypeError) as error:

@@ -12,7 +12,6 @@ from echo_family import TRAP, WORDS, EchoFamily, write_echo
 
 from palo_cpp import ArgumentError, ModelFormatError, Palo
 from palo_cpp.cli import palo_cpp as command
-from palo_cpp.decoding.options import DecodingOptions
 from palo_cpp.families import registry
 from palo_cpp.models.files import find_model
 
@@ -128,10 +127,13 @@ def test_what_needs_a_prefix_is_refused(path):
         Palo(path, preprocess="crop")
 
 
-def test_default_options_are_checked_as_for_every_family(palo):
+def test_options_that_a_caller_leaves_out_are_the_familys(palo, monkeypatch):
     with pytest.raises(ArgumentError, match="max_tokens"):
         palo.ask(RED, "What?", max_tokens=0)
-    assert DecodingOptions().max_tokens > 0
+    assert palo.ask(RED, "What?").text == "It is red."
+    monkeypatch.setattr(EchoFamily, "defaults", {"max_tokens": 3})
+    assert palo.ask(RED, "What?").text == "It is red"
+    assert palo.ask(RED, "What?", max_tokens=4).text == "It is red."
 
 
 def test_on_the_command_line(path, tmp_path):

@@ -147,6 +147,7 @@ class EchoFamily:
     name = "Echo"
     capabilities = Capabilities(reuses_prefix=False, beam=BeamOptions(length_penalty=1.0), has_byte_tokens=False)
     system = ""
+    defaults: Mapping[str, Any] = {"max_tokens": 9}
     image_modes: tuple[str, ...] = ("pad",)
     needs_mmproj = False
 

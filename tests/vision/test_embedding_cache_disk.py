@@ -211,7 +211,7 @@ def test_a_folder_that_cannot_be_made_is_one_warning(images, tmp_path, caplog):
     assert [images.see(cache, name) for name in "aab"] == [False] * 3
     [warning] = warnings_in(caplog)
     assert warning.startswith(f"embedding cache: {tmp_path / 'file' / 'cache'} cannot be ")
-    assert warning.endswith("images are encoded anew each time")
+    assert warning.endswith("images are encoded again each time")
 
 
 def test_a_folder_without_permission_is_one_warning(images, tmp_path, caplog, monkeypatch):

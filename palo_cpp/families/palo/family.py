@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 from palo_cpp.errors import ModelFormatError
 from palo_cpp.families.family import Capabilities, LoadOptions
@@ -26,6 +28,7 @@ class PaloFamily:
     name = "PALO"
     capabilities = Capabilities()
     system = SYSTEM
+    defaults: Mapping[str, Any] = MappingProxyType({})  # those of `DecodingOptions` are PALO's
     image_modes: tuple[str, ...] = ("pad", "crop")
     needs_mmproj = True
 

@@ -20,7 +20,7 @@ END = "</s>"
 
 
 def prompt_text(turns: Sequence[Turn], *, system: str = SYSTEM) -> str:
-    """The prompt as one string, with `<image>` and `</s>` where they stand: for people to read."""
+    """The prompt as one string, with `<image>` and `</s>` where they are: for people to read."""
     text = f"{system} "
     for turn in turns:
         text += f"USER: {len(turn.images) * f'{IMAGE}{NEWLINE}'}{turn.question} ASSISTANT:"
@@ -32,7 +32,7 @@ def prompt_text(turns: Sequence[Turn], *, system: str = SYSTEM) -> str:
 def prompt_segments(tokenizer: Tokenizer, turns: Sequence[Turn], *, system: str = SYSTEM) -> list[Segment]:
     """Lay out a conversation as the model was trained to see it.
 
-    An image stands first in the turn that shows it, followed by a newline. Text before and after an image is tokenized
+    An image comes first in the turn that shows it, followed by a newline. Text before and after an image is tokenized
     apart, each with its own dummy prefix. What a user typed is never read as `</s>` or `<image>`.
 
     Args:
@@ -98,7 +98,7 @@ class _Layout:
             self._answer(())
 
     def opening(self, images: Sequence[ImageSegment]) -> None:
-        """What stands before a question."""
+        """What comes before a question."""
         self._text += "USER: "
         for image in images:
             self._close_segment()
