@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from palo_cpp.cli.console import is_terminal, terminal_width
+from palo_cpp.cli.plain import is_plain
 from palo_cpp.cli.progress import readable_size
 from palo_cpp.errors import ArgumentError
 
@@ -112,7 +113,7 @@ class DownloadBars:
         self._path = ""
 
     def __enter__(self) -> DownloadBars:
-        if is_terminal(sys.stderr):
+        if is_terminal(sys.stderr) and not is_plain():
             self._bar = _bar()
             self._bar.start()
         return self

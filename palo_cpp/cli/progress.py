@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from palo_cpp.cli.console import is_terminal
+from palo_cpp.cli.plain import is_plain
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -23,7 +24,7 @@ class TensorProgress:
         self._task: TaskID | None = None
 
     def __enter__(self) -> TensorProgress:
-        if is_terminal(sys.stderr):
+        if is_terminal(sys.stderr) and not is_plain():
             self._bar = _bar()
             self._bar.start()
         return self
