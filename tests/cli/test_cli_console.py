@@ -7,7 +7,9 @@ import pytest
 from palo_cpp.cli import console
 from palo_cpp.cli.answering import direction_for
 from palo_cpp.cli.console import AnswerWriter, Status, notice, warn
+from palo_cpp.cli.downloading import DownloadBars
 from palo_cpp.cli.log import shown_stages, shown_warnings
+from palo_cpp.cli.progress import TensorProgress
 
 RLI, PDI = "\u2067", "\u2069"
 
@@ -165,3 +167,14 @@ def test_stages_reach_the_status_line():
 def test_warn_is_one_line(capsys):
     warn("careful")
     assert capsys.readouterr().err == "palo-cpp: warning: careful\n"
+
+
+@pytest.mark.parametrize("bars", [TensorProgress, DownloadBars])
+def test_no_bars_where_plain_lines_are_asked_for(monkeypatch, bars):
+    monkeypatch.setattr("palo_cpp.cli.progress.is_terminal", lambda _: True)
+    monkeypatch.setattr("palo_cpp.cli.downloading.is_terminal", lambda _: True)
+    with bars() as shown:
+        assert shown._bar is not None
+    monkeypatch.setenv("PALO_CPP_PLAIN", "1")
+    with bars() as shown:
+        assert shown._bar is None
