@@ -23,11 +23,20 @@ class TemporaryFailureError(Exception):
     Args:
         reason: what happened, as the end of a sentence.
         wait_s: seconds that the hub asks to wait; None where it does not say.
+        most_tries: failures in a row after which it is given up.
+        fix: what the user can do then.
     """
 
-    def __init__(self, reason: str, wait_s: float | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        wait_s: float | None = None,
+        *,
+        most_tries: int = _MOST_TRIES,
+        fix: str = "try again later, what has arrived is kept",
+    ) -> None:
         super().__init__(reason)
-        self.wait_s = wait_s
+        self.wait_s, self.most_tries, self.fix = wait_s, most_tries, fix
 
 
 @dataclass
@@ -50,11 +59,9 @@ class Retries:
         """
         self.n_failed += 1
         asked = failure.wait_s
-        if self.n_failed >= _MOST_TRIES or (asked is not None and asked > _LONGEST_WAIT_TOLD_S):
+        if self.n_failed >= failure.most_tries or (asked is not None and asked > _LONGEST_WAIT_TOLD_S):
             told = f", which asks to wait {asked:.0f} s" if asked else ""
-            raise DownloadError(
-                f"{self.what}: could not be fetched: {failure}{told}; try again later, what has arrived is kept"
-            )
+            raise DownloadError(f"{self.what}: could not be fetched: {failure}{told}; {failure.fix}")
         # Jitter only adds: many clients that were all told "in 60 s" must not come back together, nor before.
         longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** (self.n_failed - 1))
         return (asked or 0.0) + random.uniform(0.5, 1.0) * longest

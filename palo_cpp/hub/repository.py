@@ -24,6 +24,9 @@ _log = logging.getLogger("palo_cpp")
 _MOST_RESTARTS = 3
 _MARGIN_BYTES = 16 << 20
 
+# Nothing has begun yet, and perhaps a folder was meant: somebody waits for the sentence.
+_TRIES_AT_FIRST = 3
+
 
 @dataclass(frozen=True)
 class FileInfo:
@@ -139,7 +142,11 @@ def _ask(name: str, revision: str, token: str | None) -> ModelInfo:
         check_status(status, headers.get("Retry-After"), name)
         raise refusal(status, headers.get("X-Error-Code"), name, name, has_token=token is not None) from error
     except (httpx2.HTTPError, OSError) as error:
-        raise TemporaryFailureError(f"{endpoint()} cannot be reached ({error})") from error
+        raise TemporaryFailureError(
+            f"{endpoint()} cannot be reached ({error})",
+            most_tries=_TRIES_AT_FIRST,
+            fix="check the connection, or the path if a folder was meant",
+        ) from error
 
 
 def _files(info: ModelInfo) -> dict[str, FileInfo]:

@@ -64,7 +64,8 @@ def not_here(name: HubName) -> ModelNotFoundError:
     """The sentence for a model that must not be fetched now."""
     reason = "HF_HUB_OFFLINE is set" if is_offline() else "nothing may be fetched here"
     return ModelNotFoundError(
-        f"model {name}: expected its files in the cache, got none there, and {reason}; run `palo-cpp pull {name}` first"
+        f"model {name}: expected a folder or files in the hub's cache, got neither, and {reason}; "
+        f"check the path, or run `palo-cpp pull {name}` first"
     )
 
 
