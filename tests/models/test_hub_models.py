@@ -121,10 +121,12 @@ def test_what_hf_downloaded_is_opened_offline(hub, monkeypatch):
 @pytest.mark.usefixtures("on_hub")
 def test_nothing_is_fetched_where_it_must_not(hub, monkeypatch):
     for model in (NAME, f"{NAME}:F16"):
-        with pytest.raises(ModelNotFoundError, match=f"nothing may be fetched here; run `palo-cpp pull {model}` first"):
+        with pytest.raises(
+            ModelNotFoundError, match=f"nothing may be fetched here; .* run `palo-cpp pull {model}` first"
+        ):
             Palo(model, local_files_only=True)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelNotFoundError, match="HF_HUB_OFFLINE is set; run"):
+    with pytest.raises(ModelNotFoundError, match="HF_HUB_OFFLINE is set; check the path, or run"):
         Palo(NAME)
     assert hub.requests == []
 

@@ -146,7 +146,7 @@ def test_an_empty_folder(tmp_path):
     ],
 )
 def test_a_name_that_was_not_pulled_yet(name, source):
-    expected = f"model {source}: expected a folder or files in the hub.s cache, got neither.*run `palo-cpp pull {source}` first"
+    expected = f"model {source}: expected a folder or files in the hub.s cache.*run `palo-cpp pull {source}` first"
     with pytest.raises(ModelNotFoundError, match=expected):
         find_model(name)
 
