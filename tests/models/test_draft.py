@@ -307,4 +307,5 @@ def test_on_the_command_line(blind, tmp_path):
     told = [CliRunner().invoke(command, [*arguments, *more]) for more in ([], ["--draft", str(blind)])]
     assert told[0].stdout == told[1].stdout and told[1].exit_code == 0
     missing = CliRunner().invoke(command, [*arguments, "--draft", "nowhere"])
-    assert missing.exit_code == 1 and "model nowhere: expected a folder or a GGUF file" in missing.stderr
+    assert missing.exit_code == 1
+    assert "model nowhere: expected a folder, a GGUF file or ORG/NAME on the hub" in missing.stderr
