@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -133,6 +132,8 @@ class Answer:
 
     def _repr_html_(self) -> str:
         """The text in its own direction, for notebooks, with a note where no image was seen."""
+        import html  # used in notebooks only
+
         code = self.language or self.language_detected
         direction = LANGUAGES[code].direction if code else "auto"
         note = "" if self.n_images else "<p><small>The model saw no image.</small></p>"

@@ -12,7 +12,6 @@ import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +51,8 @@ class Transcript:
 
 def save_transcript(path: Path, transcript: Transcript, model: LoadedModel, *, with_kv: bool) -> None:
     """Write a conversation to a file; see `Chat.save`."""
+    from importlib.metadata import version  # a tenth of the import of palo_cpp
+
     shown = [image for turn in transcript.turns for image in turn.images] + list(transcript.pending_images)
     hashes = list(dict.fromkeys(image.content_hash for image in shown))
     by_hash = {image.content_hash: image for image in shown}

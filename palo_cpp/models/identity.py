@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import version
 
 from palo_cpp.models.files import ModelFiles
 
@@ -26,6 +25,8 @@ class ModelIdentity:
 
 def identity_of(files: ModelFiles) -> ModelIdentity:
     """Read what identifies a model: samples of its files' weights."""
+    from importlib.metadata import version  # a tenth of the import of palo_cpp
+
     return ModelIdentity(
         name=files.name,
         text_id=files.text.weights_id(),
