@@ -96,15 +96,15 @@ def read_torch_archive(path: Path) -> dict[str, StoredTensor]:
         raise ModelFormatError(
             f"{path}: expected a PyTorch checkpoint with nothing but tensors, got {refusal}"
         ) from None
-    # NotImplementedError is zipfile's own, for a compression or an encryption that it does not know.
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, struct.error) as error:
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, struct.error) as error:
         raise ModelFormatError(f"{path}: damaged PyTorch archive ({error}); fetch the file again") from None
     except OSError as error:
         if error.errno != errno.EINVAL:  # a seek to before the file's start: the archive's directory is damaged
             raise
         raise ModelFormatError(f"{path}: damaged PyTorch archive (an offset outside it); fetch it again") from None
-    except (RecursionError, MemoryError, OverflowError, ValueError, UnicodeError) as error:
-        raise ModelFormatError(f"{path}: damaged PyTorch pickle ({type(error).__name__}: {error})"[:300]) from None
+    # RuntimeError: of zipfile, for a compression or an encryption that it does not know; RecursionError is one too.
+    except (RuntimeError, MemoryError, OverflowError, ValueError) as error:
+        raise ModelFormatError(f"{path}: damaged PyTorch archive ({type(error).__name__}: {error})"[:300]) from None
 
 
 def _read_archive(path: Path) -> dict[str, StoredTensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import string
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +13,13 @@ import numpy as np
 from palo_cpp.bench.cache_folder import synthetic_folder
 from palo_cpp.bench.random_blocks import n_bytes, random_tensor
 from palo_cpp.bench.sizes import STUB_SUFFIX, ModelSizes
-from palo_cpp.bench.synthetic_keys import mmproj_keys, text_keys
 from palo_cpp.bench.text_types import TypeOf, check_text_type, text_type
+from palo_cpp.convert.families.palo.files import add_mmproj_keys, add_text_keys
 from palo_cpp.convert.families.palo.tensor_rows import projector_specs, text_specs, vision_specs
+from palo_cpp.convert.file_types import DIRECT_TYPES, FILE_TYPES
 from palo_cpp.convert.plan import output_type
 from palo_cpp.convert.tensor_spec import TensorSpec
+from palo_cpp.convert.token_table import BYTE, CONTROL, NORMAL, UNKNOWN, TokenTable
 from palo_cpp.errors import ArgumentError
 from palo_cpp.partial_files import partial_files
 
@@ -23,8 +27,7 @@ if TYPE_CHECKING:
     import gguf
 
 Report = Callable[[str], None]
-
-MMPROJ_TYPES = ("f32", "f16", "bf16", "q8_0")
+_N_SPECIAL, _N_BYTES = 3, 256
 _GIB, _MIB = 1024**3, 1024**2
 
 
@@ -46,19 +49,22 @@ def synthetic_text(sizes: ModelSizes, outtype: str, *, seed: int = 0, report: Re
     outtype = check_text_type(outtype)
     path = _folder(sizes) / f"{_name(sizes, seed)}-{outtype.upper()}.gguf"
     if not path.is_file():
-        keys, specs = text_keys(sizes, outtype, seed), text_specs(sizes.text)
+        keys, specs = _keys("llama", "model", sizes, outtype, seed), text_specs(sizes.text)
+        add_text_keys(keys, sizes.text, vocabulary(sizes.text.n_vocab))
         _write(path, keys, specs, lambda spec: text_type(spec, outtype, sizes.text.n_layer), seed, report)
     return path
 
 
 def synthetic_mmproj(sizes: ModelSizes, outtype: str, *, seed: int = 0, report: Report = lambda _: None) -> Path:
     """Find the random tower and projector in the cache, or write them there; as `synthetic_text`."""
-    if outtype.lower() not in MMPROJ_TYPES:
-        raise ArgumentError(f"--mmproj-outtype: expected one of {', '.join(MMPROJ_TYPES)}, got {outtype!r}")
+    if outtype.lower() not in DIRECT_TYPES:
+        raise ArgumentError(f"--mmproj-outtype: expected one of {', '.join(DIRECT_TYPES)}, got {outtype!r}")
     outtype = outtype.lower()
     path = _folder(sizes) / f"mmproj-{_name(sizes, seed)}-{outtype.upper()}.gguf"
     if not path.is_file():
-        keys, specs = mmproj_keys(sizes, outtype, seed), vision_specs(sizes.vision) + projector_specs(sizes.projector)
+        keys, specs = _keys("clip", "mmproj", sizes, outtype, seed), vision_specs(sizes.vision)
+        add_mmproj_keys(keys, sizes.vision, sizes.projector, "pad")
+        specs += projector_specs(sizes.projector)
         _write(path, keys, specs, lambda spec: output_type(spec, outtype), seed, report)
     return path
 
@@ -69,6 +75,51 @@ def _folder(sizes: ModelSizes) -> Path:
 
 def _name(sizes: ModelSizes, seed: int) -> str:
     return f"synthetic-{sizes.name}" + (f"-seed{seed}" if seed else "")
+
+
+def _keys(architecture: str, kind: str, sizes: ModelSizes, outtype: str, seed: int) -> gguf.GGUFWriter:
+    """Keys that nobody takes for a real model's."""
+    import gguf
+
+    writer = gguf.GGUFWriter(None, architecture)
+    writer.add_type(kind)
+    writer.add_name(f"synthetic {sizes.name} (random weights, seed {seed})")
+    writer.add_description("Random weights of the true shapes, to measure speed; answers are noise.")
+    writer.add_bool("palo.synthetic", True)
+    writer.add_string("palo.pair_id", f"synthetic-{sizes.name}-{seed}")
+    writer.add_string("palo.version", "synthetic")
+    writer.add_file_type(FILE_TYPES[outtype][0])
+    return writer
+
+
+def vocabulary(n_vocab: int) -> TokenTable:
+    """A vocabulary laid out like LLaMA's: three special pieces, 256 bytes, then made-up pieces.
+
+    Args:
+        n_vocab: at least 259.
+
+    Returns:
+        Pieces, all different; the earlier a piece, the better its score.
+    """
+    special = [b"<unk>", b"<s>", b"</s>"]
+    in_bytes = [f"<0x{value:02X}>".encode() for value in range(_N_BYTES)]
+    letters = string.ascii_lowercase
+    words = ("".join(word) for n in range(1, 5) for word in itertools.product(letters, repeat=n))
+    # "\u2581" is SentencePiece's space; each word with and without one.
+    pieces = itertools.chain(["\u2581"], (space + word for word in words for space in ("", "\u2581")))
+    made_up = [piece.encode() for piece in itertools.islice(pieces, n_vocab - _N_SPECIAL - _N_BYTES)]
+    types = [UNKNOWN, CONTROL, CONTROL, *[BYTE] * _N_BYTES, *[NORMAL] * len(made_up)]
+    return TokenTable(
+        tokens=special + in_bytes + made_up,
+        scores=[-float(i) for i in range(n_vocab)],
+        types=types,
+        bos_id=1,
+        eos_id=2,
+        unk_id=0,
+        add_space_prefix=True,
+        legacy=True,
+        warnings=[],
+    )
 
 
 def _write(

@@ -11,21 +11,21 @@ from collections.abc import Callable
 from palo_cpp.convert.tensor_spec import TensorSpec
 from palo_cpp.errors import ArgumentError
 
-# outtype -> (number in llama.h's enum llama_ftype, type of most matrices)
-TEXT_TYPES: dict[str, tuple[int, str]] = {
-    "f32": (0, "F32"),
-    "f16": (1, "F16"),
-    "bf16": (32, "BF16"),
-    "q8_0": (7, "Q8_0"),
-    "q6_k": (18, "Q6_K"),
-    "q5_0": (8, "Q5_0"),
-    "q5_1": (9, "Q5_1"),
-    "q5_k_s": (16, "Q5_K"),
-    "q5_k_m": (17, "Q5_K"),
-    "q4_0": (2, "Q4_0"),
-    "q4_1": (3, "Q4_1"),
-    "q4_k_s": (14, "Q4_K"),
-    "q4_k_m": (15, "Q4_K"),
+# outtype -> type of most matrices
+TEXT_TYPES = {
+    "f32": "F32",
+    "f16": "F16",
+    "bf16": "BF16",
+    "q8_0": "Q8_0",
+    "q6_k": "Q6_K",
+    "q5_0": "Q5_0",
+    "q5_1": "Q5_1",
+    "q5_k_s": "Q5_K",
+    "q5_k_m": "Q5_K",
+    "q4_0": "Q4_0",
+    "q4_1": "Q4_1",
+    "q4_k_s": "Q4_K",
+    "q4_k_m": "Q4_K",
 }
 _UNQUANTIZED = ("f32", "f16", "bf16", "q8_0")
 
@@ -45,7 +45,7 @@ def text_type(spec: TensorSpec, outtype: str, n_layer: int) -> str:
     """Type of one tensor, by the gguf package's names."""
     if len(spec.gguf_shape) == 1:
         return "F32"
-    main = TEXT_TYPES[outtype][1]
+    main = TEXT_TYPES[outtype]
     if outtype in _UNQUANTIZED:
         return main
     if spec.gguf == "output.weight":

@@ -40,8 +40,8 @@ _TEXT, _CELLS, _KV = "session.json", "cells.i32", "kv.bin"
 _MAX_TEXT_BYTES = 64 << 20  # a whole context of Hindi is 10 KB
 _MAX_IMAGE_BYTES = 64 << 20
 # What zipfile and json raise on damaged input; OSError for the disk, and for offsets before the file's beginning;
-# NotImplementedError is zipfile's own, for a compression or an encryption that it does not know.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError)
+# zipfile's RuntimeError is for a compression or an encryption that it does not know.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError)
 _NO_TIME = (1980, 1, 1, 0, 0, 0)  # equal conversations make equal files
 
 

@@ -16,15 +16,14 @@ from gguf.quants import dequantize
 from palo_cpp.convert import quantize
 from palo_cpp.convert.families.palo.sizes import Projector
 from palo_cpp.convert.families.palo.tensor_rows import text_specs, vision_specs
+from palo_cpp.convert.file_types import FILE_TYPES
 
 from palo_cpp.bench import sizes as bench_sizes
 from palo_cpp.bench import synthetic
 from palo_cpp.bench.cache_folder import cache_folder, cached_files
 from palo_cpp.bench.random_blocks import n_bytes, random_tensor
 from palo_cpp.bench.sizes import MODELS, ModelSizes
-from palo_cpp.bench.synthetic import synthetic_mmproj, synthetic_text
-from palo_cpp.bench.synthetic_keys import vocabulary
-from palo_cpp.bench.text_types import TEXT_TYPES
+from palo_cpp.bench.synthetic import synthetic_mmproj, synthetic_text, vocabulary
 from palo_cpp.cli import palo_cpp
 from palo_cpp.errors import ArgumentError, PaloError
 from palo_cpp.ggml.gguf_header import read_header
@@ -108,7 +107,7 @@ def test_types_are_those_of_llama_cpps_quantizer(outtype, tmp_path):
     ours = synthetic_text(SMALL, outtype)
     assert types_of(ours) == types_of(quantized)
     key = "general.file_type"
-    assert read_header(ours).metadata[key] == read_header(quantized).metadata[key] == TEXT_TYPES[outtype][0]
+    assert read_header(ours).metadata[key] == read_header(quantized).metadata[key] == FILE_TYPES[outtype][0]
 
 
 @pytest.mark.parametrize("outtype", ["q4_k_m", "bf16"])
@@ -166,7 +165,8 @@ def test_a_stub_is_small_and_as_wide():
 
 
 def test_the_vocabulary_is_whole_and_has_no_doubles():
-    tokens, types = vocabulary(32000)
+    table = vocabulary(32000)
+    tokens, types = table.tokens, table.types
     assert len(set(tokens)) == len(tokens) == len(types) == 32000
     assert tokens[:4] == [b"<unk>", b"<s>", b"</s>", b"<0x00>"]
     assert all(token.decode() for token in tokens)

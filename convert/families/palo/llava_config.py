@@ -33,14 +33,16 @@ CLIP_DEFAULTS = {
     "layer_norm_eps": 1e-5,
     "hidden_act": "quick_gelu",
 }
-# LlavaConfig's own, where it names no tower at all: openai/clip-vit-large-patch14-336.
-_LLAVA_TOWER = {
+# openai/clip-vit-large-patch14-336, which LlavaConfig stands for where it names no tower at all.
+CLIP_L_336 = {
     "hidden_size": 1024,
     "intermediate_size": 4096,
     "num_hidden_layers": 24,
     "num_attention_heads": 16,
     "image_size": 336,
     "patch_size": 14,
+    "layer_norm_eps": 1e-5,
+    "hidden_act": "quick_gelu",
 }
 Expected = tuple[tuple[str, Any, tuple[Any, ...]], ...]  # key, what stands for it where it is left out, allowed values
 _NATIVE: Expected = (
@@ -96,7 +98,7 @@ def _from_native(config: Config, preprocessor: Config | None) -> Config:
     check(vision, (("model_type", "clip_vision_model", ("clip_vision_model",)),), "vision_config.")
     check(config, _NATIVE)
     tied = [part.flag("tie_word_embeddings", False) for part in (config, text)]
-    tower = _LLAVA_TOWER if config.get("vision_config") is None else CLIP_DEFAULTS
+    tower = CLIP_L_336 if config.get("vision_config") is None else CLIP_DEFAULTS
     pads = preprocessor is not None and preprocessor.flag("do_pad", False)
     values = {
         **_LLAMA_DEFAULTS,

@@ -15,24 +15,13 @@ from palo_cpp.errors import ModelFormatError
 from palo_cpp.families.palo.image_tokens import n_image_tokens
 
 from ...json_file import Config
-from .llava_config import CLIP_DEFAULTS, check
+from .llava_config import CLIP_DEFAULTS, CLIP_L_336, check
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # openai/clip-vit-large-patch14-336, preprocessor_config.json
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 # Towers whose config.json need not be at hand when their weights are inside the checkpoint.
-KNOWN_TOWERS: dict[str, dict[str, Any]] = {
-    "openai/clip-vit-large-patch14-336": {
-        "hidden_size": 1024,
-        "intermediate_size": 4096,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "image_size": 336,
-        "patch_size": 14,
-        "layer_norm_eps": 1e-5,
-        "hidden_act": "quick_gelu",
-    },
-}
+KNOWN_TOWERS = {"openai/clip-vit-large-patch14-336": CLIP_L_336}
 
 
 @dataclass(frozen=True)
