@@ -5,14 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from palo_cpp.cli.console import is_terminal, terminal_width
-from palo_cpp.cli.plain import is_plain
-from palo_cpp.cli.progress import readable_size
+from palo_cpp.cli.progress import Bars, readable_size
 from palo_cpp.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -103,24 +101,14 @@ def try_it(name: HubName) -> str:
     return f"{name} is here. Try it:\n  palo-cpp chat photo.jpg -m {name} --lang hi"
 
 
-class DownloadBars:
-    """Two bars on stderr, for the file that comes and for all; nothing where nobody looks."""
+class DownloadBars(Bars):
+    """Two bars, for the file that comes and for all."""
 
     def __init__(self) -> None:
-        self._bar: Bar | None = None
+        super().__init__(_bar)
         self._file: TaskID | None = None
         self._whole: TaskID | None = None
         self._path = ""
-
-    def __enter__(self) -> DownloadBars:
-        if is_terminal(sys.stderr) and not is_plain():
-            self._bar = _bar()
-            self._bar.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if self._bar:
-            self._bar.stop()
 
     def begin(self) -> None:
         """Begin with the files of another repository."""

@@ -1,8 +1,9 @@
-"""A progress bar on stderr for work on tensors; nothing where nobody looks."""
+"""Progress bars on stderr; nothing where nobody looks."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -12,26 +13,39 @@ from palo_cpp.cli.plain import is_plain
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
+    from typing_extensions import Self
 
     from palo_cpp.convert import Progress
 
 
-class TensorProgress:
-    """Shows what is worked on, tensors, bytes and the time left."""
+class Bars:
+    """Bars on stderr while a `with` lasts; none where nobody looks.
 
-    def __init__(self) -> None:
+    Args:
+        make: makes them, when they are needed.
+    """
+
+    def __init__(self, make: Callable[[], Bar]) -> None:
+        self._make = make
         self._bar: Bar | None = None
-        self._task: TaskID | None = None
 
-    def __enter__(self) -> TensorProgress:
+    def __enter__(self) -> Self:
         if is_terminal(sys.stderr) and not is_plain():
-            self._bar = _bar()
+            self._bar = self._make()
             self._bar.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self._bar:
             self._bar.stop()
+
+
+class TensorProgress(Bars):
+    """Shows what is worked on, tensors, bytes and the time left."""
+
+    def __init__(self) -> None:
+        super().__init__(_bar)
+        self._task: TaskID | None = None
 
     def update(self, progress: Progress) -> None:
         """Take in how far the work is."""

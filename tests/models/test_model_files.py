@@ -20,10 +20,7 @@ def write_mmproj(path: Path, pair_id: str | None = "one") -> Path:
     if pair_id:
         writer.add_string("palo.pair_id", pair_id)
     writer.add_tensor("v.class_embd", np.zeros(8, np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    tiny_gguf.finish(writer)
     return path
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from gguf import GGUFWriter
 from numpy.typing import ArrayLike, NDArray
+from tiny_gguf import finish
 
 from palo_cpp.decoding.beam_search import BeamOptions
 from palo_cpp.errors import ModelFormatError
@@ -53,10 +54,7 @@ def write_echo(path: Path, languages: Sequence[str] = ("zh", "en")) -> Path:
     writer.add_languages(list(languages))
     writer.add_string("general.type", "model")
     writer.add_tensor("weights", np.zeros(32, np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer)
     return path
 
 

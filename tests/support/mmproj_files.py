@@ -9,6 +9,7 @@ from typing import Any
 import gguf
 import numpy as np
 from numpy.typing import NDArray
+from tiny_gguf import add_value, finish
 
 Array = NDArray[Any]
 _TYPES = {"f32": "F32", "f16": "F16", "bf16": "BF16", "q8_0": "Q8_0", "q4_0": "Q4_0"}
@@ -133,8 +134,7 @@ def write_mmproj(path: Path, model: Mmproj, *, weights: str = "f32", changes: di
     block = gguf.GGML_QUANT_SIZES[kind][0]
     writer = gguf.GGUFWriter(path, "clip")
     for key, value in (model.metadata() | (changes or {})).items():
-        if value is not None:
-            _add_value(writer, key, value)
+        add_value(writer, key, value)
     for name, values in model.tensors.items():
         if values.ndim > 1 and values.shape[-1] % block == 0 and kind != gguf.GGMLQuantizationType.F32:
             raw = gguf.quants.quantize(values, kind)
@@ -142,24 +142,8 @@ def write_mmproj(path: Path, model: Mmproj, *, weights: str = "f32", changes: di
             writer.add_tensor(name, raw, raw_dtype=kind)
         else:
             writer.add_tensor(name, values)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer)
     return path
-
-
-def _add_value(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
-    if isinstance(value, bool):
-        writer.add_bool(key, value)
-    elif isinstance(value, int):
-        writer.add_uint32(key, value)
-    elif isinstance(value, float):
-        writer.add_float32(key, value)
-    elif isinstance(value, str):
-        writer.add_string(key, value)
-    else:
-        writer.add_array(key, value)
 
 
 class NumpyModel:

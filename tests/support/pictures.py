@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -40,6 +42,18 @@ GOLDEN_CASES = [
     (41, 29, 14),
 ]
 GOLDEN_KEPT = {(97, 61, 70), (129, 700, 56), (41, 29, 14)}
+
+# EXIF orientation -> how to turn the stored pixels upright (Exif 2.3, tag 0x0112).
+UPRIGHT: dict[int, Callable[[Any], Any]] = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: lambda a: np.rot90(a),
+}
 
 
 def picture(width: int, height: int, seed: int = 0) -> PIL.Image.Image:

@@ -76,17 +76,15 @@ def write_text_gguf(path: Path, *, arch: str = "llama", tensors: dict[str, Any] 
     values |= {key.replace("__", "."): value for key, value in changes.items()}
     writer = gguf.GGUFWriter(path, arch)
     for key, value in values.items():
-        _add(writer, key, value)
+        add_value(writer, key, value)
     for name, array in (tensors if tensors is not None else weights(len(tokens))).items():
         writer.add_tensor(name, array)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer)
     return path
 
 
-def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
+def add_value(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
+    """Add a key with the type that the value has; nothing for None."""
     if value is None:
         return
     if isinstance(value, bool):
@@ -99,3 +97,11 @@ def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
         writer.add_string(key, value)
     else:
         writer.add_array(key, value)
+
+
+def finish(writer: gguf.GGUFWriter) -> None:
+    """Write the whole file."""
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()

@@ -8,7 +8,6 @@ import random
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 import PIL.Image
 import pillow_heif
 import pytest
-from pictures import encode, picture
+from pictures import UPRIGHT, encode, picture
 
 from palo_cpp.errors import ImageError
 from palo_cpp.vision import heif
@@ -61,19 +60,7 @@ def test_the_name_does_not_matter(tmp_path: Path) -> None:
     assert np.array_equal(array_of(tmp_path / "IMG_0001.JPG"), np.asarray(PICTURE))
 
 
-UNDO: dict[int, Callable[[Any], Any]] = {
-    1: lambda a: a,
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: np.rot90(a, -1),
-    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
-    8: lambda a: np.rot90(a),
-}
-
-
-@pytest.mark.parametrize("orientation", UNDO)
+@pytest.mark.parametrize("orientation", UPRIGHT)
 def test_turned_once_and_not_twice(orientation: int) -> None:
     """As an iPhone's: the container says how to turn it, and the EXIF data say it again."""
     exif = PIL.Image.Exif()
@@ -81,7 +68,7 @@ def test_turned_once_and_not_twice(orientation: int) -> None:
     data = heic(PICTURE, exif=exif.tobytes())
     kept = pillow_heif.open_heif(data).info["exif"]
     assert kept == exif.tobytes()
-    assert np.array_equal(array_of(data), UNDO[orientation](np.asarray(PICTURE)))
+    assert np.array_equal(array_of(data), UPRIGHT[orientation](np.asarray(PICTURE)))
 
 
 def test_nothing_is_left_that_could_turn_an_image_again() -> None:
