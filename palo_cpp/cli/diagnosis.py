@@ -18,6 +18,7 @@ from palo_cpp.child_process import child_command
 from palo_cpp.cli.progress import readable_size
 
 if TYPE_CHECKING:
+    from palo_cpp.errors import PaloError
     from palo_cpp.ggml.backend import BackendMode
     from palo_cpp.models.files import ModelFiles
 
@@ -60,14 +61,12 @@ def examine(model: str, mode: BackendMode = "auto") -> dict[str, list[Finding]]:
     """Look at everything.
 
     Args:
-        model: the folder or file that `-m` names.
+        model: what `-m` names.
         mode: which kernels `--backend` asks for.
 
     Returns:
         Section -> findings. A look that fails is a finding too.
     """
-    from palo_cpp.models.files import model_path
-
     parts: dict[str, Callable[[], list[Finding]]] = {
         "machine": machine,
         "memory": memory,
@@ -75,7 +74,7 @@ def examine(model: str, mode: BackendMode = "auto") -> dict[str, list[Finding]]:
         "instruction sets": instruction_sets,
         "backend": lambda: backend(mode),
         "image formats": image_formats,
-        "models": lambda: models(model_path(model)),
+        "models": lambda: models(model),
     }
     return {name: _attempted(name, look) for name, look in parts.items()}
 
@@ -287,13 +286,30 @@ def _format(is_there: bool | None, name: str, advice: str) -> Finding:
     return Finding(name, "cannot be read", is_ok=name not in _NEEDED_CODECS, advice=advice)
 
 
-def models(place: Path) -> list[Finding]:
+def models(model: str) -> list[Finding]:
     """The models in a folder, or the one named: whether they are whole, and would fit into memory."""
+    from palo_cpp.models.files import model_path
+
+    place = model_path(model)
+    if not place.exists():
+        return _named_model(model)
     files = sorted(place.glob("*.gguf")) if place.is_dir() else [place]
     if not files:
         advice = "make them with palo-cpp convert CHECKPOINT -o FOLDER, then name that folder with -m"
         return [Finding("models", f"none in {place.resolve()}", is_ok=False, advice=advice)]
     return [_model(path) for path in files]
+
+
+def _named_model(model: str) -> list[Finding]:
+    """A model of the hub, as the cache has it."""
+    from palo_cpp.errors import PaloError
+    from palo_cpp.models.files import find_model
+
+    try:
+        files = find_model(model)
+    except PaloError as error:
+        return [_failed(model, error)]
+    return [_model(header.path) for header in (files.text, files.mmproj) if header is not None]
 
 
 def _model(path: Path) -> Finding:
@@ -307,8 +323,12 @@ def _model(path: Path) -> Finding:
             return Finding(path.name, f"vision tower and projector, {_size(header.size_bytes)}")
         return _language_model(path.name, find_model(path))
     except PaloError as error:
-        message, _, advice = str(error).partition("; ")
-        return Finding(path.name, message, is_ok=False, advice=advice)
+        return _failed(path.name, error)
+
+
+def _failed(name: str, error: PaloError) -> Finding:
+    message, _, advice = str(error).partition("; ")
+    return Finding(name, message, is_ok=False, advice=advice)
 
 
 def _language_model(name: str, files: ModelFiles) -> Finding:

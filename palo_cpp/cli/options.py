@@ -87,7 +87,7 @@ model_option = option(
     default="nano",
     show_default="nano, the demo, which knows simple drawings only",
     metavar="MODEL",
-    help="mobile, 7b, 13b, ORG/NAME[:TYPE] on the hub, a folder that `palo-cpp convert` wrote, or a GGUF file in it.",
+    help="nano, mobile, 7b, 13b, ORG/NAME[:TYPE] on the hub, a folder that `palo-cpp convert` wrote, or a GGUF file.",
 )
 
 backend_option = option(

@@ -152,6 +152,17 @@ def test_names_that_are_none(hub):
 
 
 @pytest.mark.usefixtures("on_hub")
+def test_doctor_looks_into_the_cache(hub):
+    done = run("doctor", "-m", NAME)
+    assert done.exit_code == 1
+    assert f"run `palo-cpp pull {NAME}` first" in done.stdout and hub.requests == []
+    snapshot_download(NAME)
+    done = run("doctor", "-m", NAME)
+    assert done.exit_code == 0
+    assert "language model, goes with mmproj-PALO-Small-F16.gguf" in done.stdout
+
+
+@pytest.mark.usefixtures("on_hub")
 def test_types():
     done = run("pull", f"{NAME}:Q2_K", "--yes")
     assert "expected one of F16, got Q2_K" in done.stderr
