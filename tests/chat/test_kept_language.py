@@ -13,6 +13,7 @@ from palo_cpp.decoding.language_constraint import LanguageConstraints
 from palo_cpp.errors import ArgumentError
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.languages.scripts import COMMON, script_of
+from palo_cpp.llm.kv_cache import KvCache
 
 EOS = 2
 SHARING = ["en", "zh", "es", "fr", "ar", "ur", "ja"]
@@ -116,6 +117,20 @@ def test_a_wrong_answer_is_asked_for_once_more(saying, images, code, way):
     assert timings.n_images_encoded == images.n_encoded == 1
     assert timings.n_cached_tokens == 0  # when the question came; the second attempt found image and system text
     assert [turn.answer for turn in chat.turns] == [UDHR[code]]
+
+
+def test_the_first_attempt_gives_its_sequence_back_before_the_second(saying, monkeypatch):
+    events = []
+    for name in ("prefill", "release"):
+        real = getattr(KvCache, name)
+
+        def noted(*arguments, name=name, real=real):
+            events.append(name)
+            return real(*arguments)
+
+        monkeypatch.setattr(KvCache, name, noted)
+    Chat(saying(UDHR["en"], UDHR["hi"]), "cat", lang="hi").ask()
+    assert events == ["prefill", "release"] * 2
 
 
 def test_two_wrong_answers_are_told(saying):

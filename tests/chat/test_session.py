@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from importlib import metadata
 
 import checkpoints
 import numpy as np
@@ -189,6 +190,12 @@ def test_another_model_reads_the_conversation_again(path, tmp_path, caplog):
     assert answer.timings.n_cached_tokens == 0 and answer.timings.n_images_encoded == 1
     (line,) = warned(caplog)
     assert line.startswith("a.palo: it was held with PALO-Small, and this is PALO-Other; ")
+
+
+def test_a_file_says_which_versions_wrote_it(path):
+    session = read_session(path)
+    assert session.palo_cpp == metadata.version("palo-cpp")
+    assert session.model.llama_cpp == metadata.version("llama-cpp-python")
 
 
 def test_another_version_of_llama_cpp(palo, path, tmp_path, caplog):

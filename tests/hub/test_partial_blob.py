@@ -53,6 +53,30 @@ def test_a_damaged_record_starts_again(tmp_path, damage):
         assert again.data_path.stat().st_size == blob.size
 
 
+def broken_fsync(_file):
+    raise OSError("no disk")
+
+
+def test_what_the_disk_does_not_have_does_not_count_as_synced(tmp_path, monkeypatch):
+    with partial(tmp_path) as first:
+        first.write(0, b"1" * 1000)
+        monkeypatch.setattr(os, "fsync", broken_fsync)
+        with pytest.raises(OSError, match="no disk"):
+            first.sync()
+    monkeypatch.undo()
+    with partial(tmp_path, boot_id="two") as after:
+        assert after.n_written() == 0
+
+
+def test_no_file_gets_its_name_before_the_disk_has_it(tmp_path, monkeypatch):
+    with partial(tmp_path) as first:
+        first.write(0, b"1" * 1000)
+        monkeypatch.setattr(os, "fsync", broken_fsync)
+        with pytest.raises(OSError, match="no disk"):
+            first.publish(tmp_path / "whole")
+    assert not (tmp_path / "whole").exists() and first.data_path.exists()
+
+
 def test_counts_larger_than_a_part_are_cut(tmp_path):
     with partial(tmp_path) as first:
         first._written[1] = 1 << 40
