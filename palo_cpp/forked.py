@@ -33,7 +33,7 @@ class ProcessGuard:
         Raises:
             PaloError: this is a child of the process that loaded the first model.
         """
-        if os.getpid() != self._pid:
+        if self.is_forked:
             raise PaloError(
                 f"{what}: could not be used in a forked process: the threads that compute stayed in the parent; "
                 "load models after the fork only, or start processes with multiprocessing's 'spawn' method"

@@ -185,8 +185,8 @@ def fetch(repository: Repository, paths: Iterable[str], progress: DownloadCallba
                 progress(DownloadProgress(each.path, each.size, n, n_bytes, n_before + n))
 
         found.append(_fetch_one(repository, each, report))
+        report(each.size)
         n_before += each.size
-        report(each.size, n_before=n_before - each.size)
     cached.set_commit(repository.revision, commit)
     return found
 
