@@ -4,6 +4,11 @@ models--ORG--NAME/blobs/HASH               the contents, each under its hash
 models--ORG--NAME/snapshots/COMMIT/PATH    links to them, by the names of one commit
 models--ORG--NAME/refs/main                the commit that a name stands for
 .locks/models--ORG--NAME/HASH.lock         held by whoever fetches that content
+
+Where the system has no links, a snapshot holds the contents themselves, and beside the snapshots lies what `hf` does
+not keep there:
+
+models--ORG--NAME/palo-hashes/COMMIT/PATH  the hash that the hub gave
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from palo_cpp.errors import ArgumentError, DownloadError
+from palo_cpp.hub.hashing import is_hash
 from palo_cpp.hub.partial_blob import sync_folder
 
 DEFAULT_REVISION = "main"
@@ -106,9 +112,32 @@ class CachedRepository:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)  # a link to a content that was removed
         if not _symlink(self.blob(etag), target):
+            self._keep_hash(commit, path, etag)
             self.blob(etag).replace(target)
         sync_folder(target.parent)
         return target
+
+    def _keep_hash(self, commit: str, path: str, etag: str) -> None:
+        kept = self.kept_hash(self.path(commit, path))
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        new = kept.with_name(f".{kept.name}.{os.getpid()}.new")
+        new.write_text(etag)
+        new.replace(kept)
+
+    def kept_hash(self, target: Path) -> Path:
+        """Where the hash of a file of a snapshot is kept, if it is no link to a content of that name."""
+        return self.folder / "palo-hashes" / target.relative_to(self.folder / "snapshots")
+
+    def expected_hash(self, target: Path) -> str | None:
+        """The hash that the hub gave for a file of a snapshot; None where nobody kept it."""
+        if target.is_symlink():
+            name = content_of(target).name
+        else:
+            try:
+                name = self.kept_hash(target).read_text().strip()
+            except (OSError, ValueError):
+                return None
+        return name if is_hash(name) else None
 
     def lock(self, etag: str) -> AbstractContextManager[object]:
         """The lock of one content, the one that `hf` takes, too."""
@@ -128,6 +157,14 @@ class CachedRepository:
             raise DownloadError(
                 f"{self.folder}: could not be made a folder: {error.strerror}; set HF_HOME to a folder of yours"
             ) from error
+
+
+def content_of(target: Path) -> Path:
+    """The content that a file of a snapshot is a link to, or the file itself.
+
+    Only one step: newer versions of `hf` make the contents links to a store of many repositories, which is theirs.
+    """
+    return Path(os.path.normpath(target.parent / target.readlink())) if target.is_symlink() else target
 
 
 def _symlink(blob: Path, target: Path) -> bool:

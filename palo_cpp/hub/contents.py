@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from palo_cpp.hub.cache import CachedRepository
+from palo_cpp.hub.cache import CachedRepository, content_of
 
 
 def n_bytes_freed_without(cached: CachedRepository, links: Iterable[Path]) -> int:
-    """Bytes that would be free if these names went; contents with other names stay."""
-    return sum(path.stat().st_size for path in _going(cached, set(links)))
+    """Bytes that would be free if these names went; contents with other names stay, and so does `hf`'s common store."""
+    return sum(path.stat().st_size for path in _going(cached, set(links)) if not path.is_symlink())
 
 
 def remove_links(cached: CachedRepository, links: Iterable[Path]) -> None:
@@ -21,11 +21,13 @@ def remove_links(cached: CachedRepository, links: Iterable[Path]) -> None:
     contents = _going(cached, going)
     for path in going:
         path.unlink(missing_ok=True)
+        cached.kept_hash(path).unlink(missing_ok=True)
     for content in contents:
         content.unlink(missing_ok=True)
-    for folder in sorted((cached.folder / "snapshots").rglob("*"), reverse=True):
-        with suppress(OSError):  # not empty, or no folder
-            folder.rmdir()
+    for top in ("snapshots", "palo-hashes"):
+        for folder in sorted((cached.folder / top).rglob("*"), reverse=True):
+            with suppress(OSError):  # not empty, or no folder
+                folder.rmdir()
     _forget_refs(cached)
 
 
@@ -41,7 +43,5 @@ def _forget_refs(cached: CachedRepository) -> None:
 
 def _going(cached: CachedRepository, links: set[Path]) -> set[Path]:
     """Contents that only these names point to; where the system has no links, the files themselves."""
-    staying = {
-        path.resolve() for path in (cached.folder / "snapshots").rglob("*") if path not in links and path.is_file()
-    }
-    return {path.resolve() for path in links if path.is_file()} - staying
+    names = (path for path in (cached.folder / "snapshots").rglob("*") if path not in links and path.is_file())
+    return {content_of(path) for path in links if path.is_file()} - set(map(content_of, names))
