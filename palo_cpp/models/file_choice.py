@@ -44,6 +44,14 @@ def outtype_of(path: str) -> str:
     return found[1].upper() if found else ""
 
 
+def model_stem(path: str) -> str:
+    """What a model is called, as the name of one of its files says: without `mmproj-`, type and ending."""
+    stem = PurePosixPath(path).stem
+    if found := _TYPE.search(stem):
+        stem = stem[: found.start()]
+    return stem[len(_MMPROJ) :].lstrip("-_.") if is_mmproj_name(path) else stem
+
+
 def choose_files(repository: str, paths: Iterable[str], outtype: str | None) -> ChosenFiles:
     """One model of a repository.
 
@@ -61,8 +69,8 @@ def choose_files(repository: str, paths: Iterable[str], outtype: str | None) -> 
     if not texts:
         raise ModelNotFoundError(f"{repository}: expected GGUF files, got none; name a repository that has them")
     text = _chosen_text(repository, texts, outtype)
-    beside = [path for path in paths if _is_mmproj(path) and _folder(path) == _folder(text)]
-    mmprojs = beside or [path for path in paths if _is_mmproj(path)]
+    beside = [path for path in paths if is_mmproj_name(path) and _folder(path) == _folder(text)]
+    mmprojs = beside or [path for path in paths if is_mmproj_name(path)]
     bits = _bits(outtype_of(text))
     return ChosenFiles(text, min(mmprojs, key=lambda path: (abs(_bits(outtype_of(path)) - bits), path), default=None))
 
@@ -79,14 +87,15 @@ def _chosen_text(repository: str, texts: list[str], outtype: str | None) -> str:
 
 def texts_in(paths: Iterable[str]) -> list[str]:
     """The language models among the files of a repository."""
-    return sorted(path for path in paths if _is_gguf(path) and not _is_mmproj(path))
+    return sorted(path for path in paths if _is_gguf(path) and not is_mmproj_name(path))
 
 
 def _is_gguf(path: str) -> bool:
     return path.lower().endswith(".gguf") and not _SPLIT.search(PurePosixPath(path).stem)
 
 
-def _is_mmproj(path: str) -> bool:
+def is_mmproj_name(path: str) -> bool:
+    """Whether a file holds vision tower and projector, as its name says."""
     return _is_gguf(path) and PurePosixPath(path).name.lower().startswith(_MMPROJ)
 
 
