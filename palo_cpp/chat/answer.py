@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from palo_cpp.decoding.logprobs import TokenLogprob
 from palo_cpp.languages.languages import LANGUAGES
 
 FINISH_REASONS = ("stop", "stop_string", "repetition", "length", "context", "cancelled")
@@ -110,6 +111,7 @@ class Answer:
         n_turns_dropped: the oldest turns, which left the conversation because the context was full.
         language_detected: code of the language that the text is in; None where that cannot be determined.
         language_ok: whether that is the language that was asked for; None where none was, or it cannot be determined.
+        logprobs: how likely each of `token_ids` was, where the option `logprobs` asked for it.
     """
 
     text: str
@@ -121,6 +123,7 @@ class Answer:
     n_turns_dropped: int = 0
     language_detected: str | None = None
     language_ok: bool | None = None
+    logprobs: tuple[TokenLogprob, ...] | None = None
 
     @property
     def n_images(self) -> int:
@@ -144,6 +147,7 @@ class Answer:
         """The answer as plain dictionaries, lists, texts and numbers, for JSON."""
         result = asdict(self)
         result["token_ids"] = list(self.token_ids)
+        result["logprobs"] = None if self.logprobs is None else [token.to_dict() for token in self.logprobs]
         result["inputs"]["images"] = [{**image, "size": list(image["size"])} for image in result["inputs"]["images"]]
         return result
 

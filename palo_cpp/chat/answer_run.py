@@ -132,6 +132,7 @@ def answer_from(model: LoadedModel, request: Request, decoding: Decoding, timing
         n_turns_dropped=request.n_turns_dropped,
         language_detected=detected,
         language_ok=is_ok,
+        logprobs=None if request.options.logprobs is None else tuple(decoding.logprobs),
     )
 
 

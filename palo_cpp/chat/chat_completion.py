@@ -10,13 +10,17 @@ from typing import Any
 
 from palo_cpp.chat.answer import Answer, AnswerStream
 from palo_cpp.chat.chat import Chat
+from palo_cpp.chat.response_format import json_schema_of
 from palo_cpp.errors import ArgumentError
 from palo_cpp.models.loaded_model import LoadedModel
 from palo_cpp.segments import Turn
 
-_OPTIONS = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "seed", "stop", "lang_mode")
+_OPTIONS = (
+    *("max_tokens", "temperature", "top_k", "top_p", "min_p", "seed", "stop", "lang_mode"),
+    *("logprobs", "json_schema"),
+)
 # Accepted because clients send them by habit, where the value asks for nothing that is not done anyway.
-_HARMLESS = {"n": (None, 1), "frequency_penalty": (None, 0), "presence_penalty": (None, 0), "logprobs": (None, False)}
+_HARMLESS = {"n": (None, 1), "frequency_penalty": (None, 0), "presence_penalty": (None, 0)}
 _IGNORED = ("model", "user")
 _FINISH_REASONS = {
     "stop": "stop",
@@ -184,6 +188,11 @@ def _read_parameters(parameters: Mapping[str, Any]) -> tuple[str | None, dict[st
         if name in given and given.pop(name) not in harmless:
             raise ArgumentError(f"{name}: expected {harmless[1]}, got {parameters[name]!r}; nothing else is offered")
     lang = given.pop("lang", None)
+    n_top = given.pop("top_logprobs", 0)
+    if given.pop("logprobs", False):
+        given["logprobs"] = n_top
+    if (schema := json_schema_of(given.pop("response_format", None))) is not None:
+        given["json_schema"] = schema
     unknown = [name for name in given if name not in _OPTIONS]
     if unknown:
         raise ArgumentError(f"parameters: expected {', '.join(_OPTIONS)}, lang; got {', '.join(unknown)}")
@@ -203,6 +212,7 @@ class Reply:
     def whole(self, answer: Answer) -> dict[str, Any]:
         """A `chat.completion`."""
         n_prompt, n_generated = answer.timings.n_prompt_tokens, answer.timings.n_generated
+        logprobs = {} if answer.logprobs is None else {"logprobs": _logprobs(answer)}
         return {
             **self._frame,
             "object": "chat.completion",
@@ -211,6 +221,7 @@ class Reply:
                     "index": 0,
                     "message": {"role": "assistant", "content": answer.text},
                     "finish_reason": _FINISH_REASONS[answer.finish_reason],
+                    **logprobs,
                 }
             ],
             "usage": {
@@ -227,8 +238,15 @@ class Reply:
             for piece in stream:
                 yield self._chunk({"content": piece.text})
         assert stream.answer is not None  # it has ended
-        yield self._chunk({}, _FINISH_REASONS[stream.answer.finish_reason])
+        yield self._chunk({}, stream.answer)
 
-    def _chunk(self, delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+    def _chunk(self, delta: dict[str, str], ended: Answer | None = None) -> dict[str, Any]:
+        reason = _FINISH_REASONS[ended.finish_reason] if ended else None
+        choice: dict[str, Any] = {"index": 0, "delta": delta, "finish_reason": reason}
+        if ended and ended.logprobs is not None:
+            choice["logprobs"] = _logprobs(ended)
         return {**self._frame, "object": "chat.completion.chunk", "choices": [choice]}
+
+
+def _logprobs(answer: Answer) -> dict[str, Any]:
+    return {"content": [token.to_dict() for token in answer.logprobs or ()]}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -47,3 +50,18 @@ def question_from(argument: str | None) -> str | None:
     if not question:
         raise ArgumentError("stdin (-): expected a question, got nothing; leave QUESTION out for a description")
     return question
+
+
+def schema_from(_ctx: click.Context, _parameter: click.Parameter, path: str | None) -> dict[str, Any] | None:
+    """Read the JSON schema of `--json-schema`; whether it can be kept is seen when the question is asked."""
+    if path is None:
+        return None
+    try:
+        schema = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise click.BadParameter(f"{path}: could not be read: {error.strerror}; check the path") from error
+    except (ValueError, RecursionError) as error:
+        raise click.BadParameter(f"{path}: expected JSON, got something else: {error}") from error
+    if not isinstance(schema, dict):
+        raise click.BadParameter(f"{path}: expected a JSON schema, an object, got {type(schema).__name__}")
+    return schema

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from palo_cpp.cli import open_model
 from palo_cpp.cli.answering import AnswerPrinter, direction_for
-from palo_cpp.cli.arguments import STDIN, image_from, question_from
+from palo_cpp.cli.arguments import STDIN, image_from, question_from, schema_from
 from palo_cpp.cli.console import Status
 from palo_cpp.cli.group import EXIT_INTERRUPTED
 from palo_cpp.cli.options import (
@@ -19,6 +19,7 @@ from palo_cpp.cli.options import (
     json_option,
     language_option,
     model_options,
+    option,
     sampling_options,
     timings_option,
 )
@@ -33,6 +34,7 @@ Examples:
   palo-cpp ask photo.jpg "What is this?" --lang हिन्दी
   curl -s https://example.org/photo.jpg | palo-cpp ask - "यह क्या है?"
   palo-cpp ask photo.jpg --json | jq -r .text
+  palo-cpp ask photo.jpg "Describe it." --json-schema colours.json
 """
 
 
@@ -42,6 +44,14 @@ Examples:
 @language_option
 @model_options
 @sampling_options
+@option(
+    *("--json-schema", "schema"),
+    env="JSON_SCHEMA",
+    callback=schema_from,
+    default=None,
+    metavar="FILE",
+    help="Let the answer be JSON that the schema in this file accepts.",
+)
 @bidi_option
 @json_option
 @timings_option
@@ -52,6 +62,7 @@ def command(
     language: str | None,
     model: ModelOptions,
     sampling: SamplingOptions,
+    schema: dict[str, Any] | None,
     bidi: BidiChoice,
     as_json: bool,
     show_timings: bool,
@@ -64,12 +75,13 @@ def command(
     if image == question == STDIN:
         raise click.UsageError("image and question cannot both come from stdin")
     picture, text = image_from(image), question_from(question)
+    options = sampling.given() if schema is None else {**sampling.given(), "json_schema": schema}
     printer = AnswerPrinter(as_json, show_timings, bidi)
     with Status() as status:
         status.show("loading the model")
         with open_model.open_palo(model, picture) as palo:
             status.show("reading the image")
-            stream = palo.chat(picture, lang=language).stream(text, **sampling.given())
+            stream = palo.chat(picture, lang=language).stream(text, **options)
             answer = printer.print_pieces(stream, direction_for(language, text), status)
     if answer is None:
         return EXIT_INTERRUPTED

@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from palo_cpp.decoding.grammar_constraint import GrammarConstraint, grammar_vocabulary
+from palo_cpp.decoding.json_grammar import json_grammar
+from palo_cpp.decoding.logprobs import TokenLogprob, token_logprob
 from palo_cpp.decoding.options import DecodingOptions
 from palo_cpp.decoding.sampler import Sampler
 from palo_cpp.decoding.text_stream import TextStream
@@ -28,6 +31,7 @@ class Decoding:
         finish_reason: "stop" (the model ended it), "stop_string", "repetition" (it repeated itself), "length",
             "context", "cancelled"; "" while it goes on.
         first_token_at: time.perf_counter() when the first token was known.
+        logprobs: of each of `token_ids`, where `logprobs` was asked for.
 
     Example:
         >>> while not decoding.is_finished:  # doctest: +SKIP
@@ -57,8 +61,11 @@ class Decoding:
         self._table = vocabulary.token_table
         self._options = options
         self._constraints: tuple[TokenConstraint, ...] = tuple(constraints)
+        if options.json_schema is not None:
+            grammar = GrammarConstraint(grammar_vocabulary(vocabulary), json_grammar(options.json_schema))
+            self._constraints = (grammar, *self._constraints)
         if has_byte_tokens:
-            self._constraints = (Utf8Constraint(utf8_masks(self._table)), *constraints)
+            self._constraints = (Utf8Constraint(utf8_masks(self._table)), *self._constraints)
         self._stream = TextStream(options.stop)
         self.sampler = Sampler(options)
         self.token_ids: list[int] = []
@@ -66,6 +73,7 @@ class Decoding:
         self.text = ""
         self.finish_reason = ""
         self.first_token_at: float | None = None
+        self.logprobs: list[TokenLogprob] = []
 
     @property
     def is_finished(self) -> bool:
@@ -84,7 +92,10 @@ class Decoding:
         Raises:
             ModelFormatError: the logits are not numbers.
         """
-        return self.accept(self.sampler.pick(logits, allowed_by_all(self._constraints)))
+        token = self.sampler.pick(logits, allowed_by_all(self._constraints))
+        if self._options.logprobs is not None and not self._table.ends_generation[token]:
+            self.logprobs.append(token_logprob(self._table, logits, token, self._options.logprobs))
+        return self.accept(token)
 
     def accept(self, token: int) -> str:
         """Record the next token, however it was chosen.
@@ -157,6 +168,8 @@ class Decoding:
             return "repetition"
         if self._stream.stopped:
             return "stop_string"
+        if self._options.should_stop is not None and self._options.should_stop():
+            return "cancelled"
         return "length" if len(self.token_ids) >= self._options.max_tokens else ""
 
     def _drop_tokens_without_text(self) -> None:
@@ -169,4 +182,4 @@ class Decoding:
             n_bytes = len(text[: len(text) - len(text.lstrip())].encode()) + len(self.text.encode())
         while pieces and len(data) - len(pieces[-1]) >= n_bytes:
             data = data[: len(data) - len(pieces.pop())]
-        del self.token_ids[len(pieces) :]
+        del self.token_ids[len(pieces) :], self.logprobs[len(pieces) :]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from palo_cpp.decoding.json_grammar import json_grammar
+from palo_cpp.decoding.logprobs import N_TOP_MAX
 from palo_cpp.errors import ArgumentError
 
 # What PALO's evaluation allows an answer (palo/eval/model_vqa.py, max_new_tokens).
@@ -31,6 +35,10 @@ class DecodingOptions:
         lang_mode: where an answer's language was asked for, how it is kept: "strict" lets only its script through,
             "prefer" also names and quoted words in others, "off" nothing but the request. Unless off, an answer that
             begins in another language is thrown away and asked for once more.
+        json_schema: the answer is JSON that this schema accepts, as far as max_tokens lets it come; `{"type":
+            "object"}` accepts any object. A keyword that is not supported is refused by its name.
+        logprobs: say how likely each token was, and so many of the likeliest beside it; None says nothing.
+        should_stop: asked after each token; True ends the answer as "cancelled". Other threads may so end it.
     """
 
     max_tokens: int = DEFAULT_MAX_TOKENS
@@ -41,6 +49,9 @@ class DecodingOptions:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     lang_mode: str = DEFAULT_LANG_MODE
+    json_schema: Mapping[str, Any] | None = field(default=None, hash=False)
+    logprobs: int | None = None
+    should_stop: Callable[[], bool] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()))
@@ -51,6 +62,10 @@ class DecodingOptions:
         self._check_number("min_p", 0.0, 1.0)
         if self.seed is not None:
             self._check_number("seed", 0, SEED_MAX, whole=True)
+        if self.logprobs is not None:
+            self._check_number("logprobs", 0, N_TOP_MAX, whole=True)
+        if self.json_schema is not None:
+            json_grammar(self.json_schema)
         if self.lang_mode not in LANG_MODES:
             raise ArgumentError(f"lang_mode: expected {', '.join(LANG_MODES)}, got {self.lang_mode!r}; choose one")
         for text in self.stop:

@@ -126,7 +126,9 @@ def test_messages_that_cannot_be_answered(messages, message):
         read_request(messages, {})
 
 
-@pytest.mark.parametrize(("name", "value"), [("n", 2), ("tools", []), ("logprobs", True), ("presence_penalty", 1)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("n", 2), ("tools", []), ("response_format", {"type": "yaml"}), ("presence_penalty", 1)]
+)
 def test_parameters_that_cannot_be_honoured(name, value):
     with pytest.raises(ArgumentError, match=name):
         read_request([user("a")], {name: value})

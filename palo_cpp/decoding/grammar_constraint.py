@@ -1,0 +1,106 @@
+"""Keeps an answer within a grammar, through llama.cpp's own grammar sampler."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palo_cpp.errors import ArgumentError, ModelFormatError
+from palo_cpp.ggml.llama_library import llama_library
+from palo_cpp.llm.token_table import HasTokenTable, TokenTable
+
+
+class GrammarVocabulary:
+    """A vocabulary as llama.cpp's grammars need it, loaded from the file without its weights.
+
+    The model's own would be freed with the model, also while another thread is within a grammar.
+
+    Args:
+        path: the GGUF file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        llama = llama_library()
+        parameters = llama.llama_model_default_params()
+        parameters.vocab_only = True
+        model = llama.llama_model_load_from_file(str(path).encode(), parameters)
+        if not model:
+            raise ModelFormatError(f"{path.name}: expected a vocabulary that llama.cpp can read, got none")
+        weakref.finalize(self, llama.llama_model_free, model)
+        self.handle: Any = llama.llama_model_get_vocab(model)
+        self.n_tokens: int = llama.llama_vocab_n_tokens(self.handle)
+
+
+_VOCABULARIES: WeakKeyDictionary[TokenTable, GrammarVocabulary] = WeakKeyDictionary()
+
+
+def grammar_vocabulary(model: HasTokenTable) -> GrammarVocabulary:
+    """The vocabulary of a model, loaded when it is first needed.
+
+    Raises:
+        ArgumentError: the model is none of llama.cpp's.
+    """
+    path, table = getattr(model, "path", None), model.token_table
+    if path is None:
+        raise ArgumentError("json_schema: expected a model that chooses token by token, got one that cannot; leave it")
+    if table not in _VOCABULARIES:
+        _VOCABULARIES[table] = GrammarVocabulary(Path(path))
+    return _VOCABULARIES[table]
+
+
+class GrammarConstraint:
+    """The rule for one answer; a `TokenConstraint`.
+
+    Args:
+        vocabulary: of the model whose tokens come.
+        grammar: in GBNF, its first rule is `root`.
+    """
+
+    def __init__(self, vocabulary: GrammarVocabulary, grammar: str) -> None:
+        self._vocabulary = vocabulary  # must outlive the sampler
+        self._llama = llama_library()
+        try:
+            text = grammar.encode()
+        except UnicodeEncodeError:
+            raise ArgumentError("json_schema: expected Unicode, got half of a surrogate pair") from None
+        self._sampler = self._llama.llama_sampler_init_grammar(vocabulary.handle, text, b"root")
+        if not self._sampler:
+            raise ArgumentError(
+                "json_schema: expected a schema that llama.cpp's grammars can follow, got one that begins with itself "
+                "or is too large; simplify the schema"
+            )
+        weakref.finalize(self, self._llama.llama_sampler_free, self._sampler)
+        self._allowed: NDArray[np.bool_] | None = None
+        self._is_lost = False
+
+    def allowed(self) -> NDArray[np.bool_] | None:
+        """Tokens that may come next [n_vocab] bool; None once a token came that the grammar does not know."""
+        if self._allowed is None and not self._is_lost:
+            self._allowed = self._ask()
+        return self._allowed
+
+    def accept(self, token: int) -> None:
+        """Go along with a token."""
+        # llama.cpp throws, and so ends the process, where a token comes that its grammar does not allow.
+        allowed = self.allowed()
+        if allowed is not None and allowed[token]:
+            self._llama.llama_sampler_accept(self._sampler, token)
+        else:
+            self._is_lost = True
+        self._allowed = None
+
+    def _ask(self) -> NDArray[np.bool_]:
+        n_tokens = self._vocabulary.n_tokens
+        candidates = np.zeros(n_tokens, dtype=[("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+        candidates["id"] = np.arange(n_tokens)
+        data = candidates.ctypes.data_as(ctypes.POINTER(self._llama.llama_token_data))
+        array = self._llama.llama_token_data_array(data=data, size=n_tokens, selected=-1, sorted=False)
+        self._llama.llama_sampler_apply(self._sampler, ctypes.byref(array))
+        allowed: NDArray[np.bool_] = np.isfinite(candidates["logit"])
+        return allowed
