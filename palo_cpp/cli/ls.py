@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING
 
 import click
 
 from palo_cpp.cli.answering import to_json
+from palo_cpp.cli.console import is_terminal, printable, terminal_width
 from palo_cpp.cli.options import debug_option, json_option
 from palo_cpp.cli.progress import readable_size
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from palo_cpp.models.kept_models import KeptModel
 
 _DAY_S = 86400
-
+NOTHING = "-"
 
 EXAMPLES = """\b
 Examples:
@@ -30,7 +32,8 @@ Examples:
 def command(as_json: bool) -> None:
     """List the models that are here.
 
-    Those in the hub's cache, whoever fetched them, those that were converted, and files that have arrived in part.
+    Those in the hub's cache, whoever fetched them, those that were converted or carried here, checkpoints, and files
+    that have arrived in part.
     """
     from palo_cpp.models.kept_models import kept_models
 
@@ -44,18 +47,28 @@ def command(as_json: bool) -> None:
 
 
 def _table(models: list[KeptModel]) -> str:
-    rows = [("NAME", "SIZE", "USED", "LANGUAGES"), *map(_row, models)]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]) for row in rows
+    """Columns; in a terminal too narrow for them, what comes last has a line of its own."""
+    rows = [("NAME", "TYPE", "SIZE", "USED", "LANGUAGES", "STATE"), *map(_row, models)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    n_whole = len(widths)
+    while is_terminal(sys.stdout) and n_whole > 1 and sum(widths[:n_whole]) + 2 * (n_whole - 1) > terminal_width():
+        n_whole -= 1
+    lines = []
+    for n, row in enumerate(rows):
+        lines.append("  ".join(cell.ljust(width) for cell, width in zip(row[:n_whole], widths, strict=False)).rstrip())
+        lines += [f"    {cell}" for cell in row[n_whole:] if n and cell != NOTHING]
+    return "\n".join(lines)
+
+
+def _row(model: KeptModel) -> tuple[str, ...]:
+    return (
+        printable(model.name),
+        model.outtype or NOTHING,
+        readable_size(model.n_bytes),
+        _ago(time.time() - model.used_at) if model.used_at else NOTHING,
+        " ".join(model.languages) or NOTHING,
+        printable(model.problem) or "complete",
     )
-
-
-def _row(model: KeptModel) -> tuple[str, str, str, str]:
-    size = readable_size(model.n_bytes)
-    if not model.is_complete:
-        return model.name, size, "-", f"{100 * model.n_bytes_here / model.n_bytes:.0f} % has arrived; pull it again"
-    return model.name, size, _ago(time.time() - model.used_at), " ".join(model.languages) or "-"
 
 
 def _ago(elapsed_s: float) -> str:

@@ -25,8 +25,8 @@ def command(model: str, as_json: bool) -> None:
     MODEL is named as `palo-cpp ls` lists it; without a type all of its repository goes. What another revision needs
     stays.
     """
-    from palo_cpp.models.kept_models import remove_model
     from palo_cpp.models.names import hub_name_or_error
+    from palo_cpp.models.removed_models import remove_model
 
     n_freed = remove_model(hub_name_or_error(model))
     click.echo(to_json({"model": model, "n_bytes_freed": n_freed}) if as_json else f"freed {readable_size(n_freed)}")

@@ -25,11 +25,12 @@ Examples:
 def command(model: str, remove_damaged: bool, as_json: bool) -> None:
     """Hash a model's files in the cache again.
 
-    MODEL is named as for `palo-cpp pull`. Damaged files are named with both hashes, and the exit code is 1.
+    MODEL is named as for `palo-cpp pull`. Damaged files are named with both hashes, and the exit code is 1. Files whose
+    hash nobody kept are said to be unknown.
     """
-    from palo_cpp.models.kept_models import remove_damaged as remove
-    from palo_cpp.models.kept_models import verify_model
     from palo_cpp.models.names import hub_name_or_error
+    from palo_cpp.models.removed_models import remove_file
+    from palo_cpp.models.verified_models import verify_model
 
     name = hub_name_or_error(model)
     checked = []
@@ -41,7 +42,7 @@ def command(model: str, remove_damaged: bool, as_json: bool) -> None:
                 status.clear()
                 click.echo(file)
             if file.is_damaged and remove_damaged:
-                remove(name, file)
+                remove_file(name, file.path)
     if as_json:
         click.echo(to_json([file.to_dict() for file in checked]))
     if any(file.is_damaged for file in checked):
