@@ -10,13 +10,12 @@ from typing import Any
 from palo_cpp.errors import ModelFormatError, ModelNotFoundError
 
 from .json_file import Config, read_json, read_json_if_any
-from .stored_tensor import SourceTensor, StoredTensor
+from .stored_tensor import Tensors
 from .weight_files import has_weights, read_tensor_file, read_weights
 
 _SUFFIXES = (".safetensors", ".bin")
 # torch's DistributedDataParallel and DataParallel, compile, FSDP, activation checkpointing; DeepSpeed under Lightning
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"}
-Tensors = dict[str, SourceTensor]
 
 
 class CheckpointFolder:
@@ -52,7 +51,7 @@ class CheckpointFolder:
         return has_weights(self.path)
 
     @cached_property
-    def weights(self) -> dict[str, StoredTensor]:
+    def weights(self) -> Tensors:
         """The tensors of the main checkpoint; see `weight_files.read_weights`."""
         return read_weights(self.path)
 
@@ -60,7 +59,7 @@ class CheckpointFolder:
         """Whether there is a further file of weights, `stem`.safetensors or .bin."""
         return any(self.holds(stem + suffix) for suffix in _SUFFIXES)
 
-    def tensors(self, stem: str) -> dict[str, StoredTensor] | None:
+    def tensors(self, stem: str) -> Tensors | None:
         """The tensors of a further file, `stem`.safetensors or .bin, or None where there is neither."""
         for suffix in _SUFFIXES:
             if self.holds(stem + suffix):
@@ -111,7 +110,7 @@ def unwrapped(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
-def renamed(tensors: dict[str, StoredTensor], canonical_name: Callable[[str], str]) -> Tensors:
+def renamed(tensors: Tensors, canonical_name: Callable[[str], str]) -> Tensors:
     """Give tensors the names by which their family knows them.
 
     Raises:
@@ -120,6 +119,6 @@ def renamed(tensors: dict[str, StoredTensor], canonical_name: Callable[[str], st
     found: Tensors = {}
     for name, tensor in tensors.items():
         if (canonical := canonical_name(unwrapped(name))) in found:
-            raise ModelFormatError(f"{tensor.path}: {found[canonical].name} and {name} are the same tensor")
+            raise ModelFormatError(f"{tensor.paths[0]}: {found[canonical].name} and {name} are the same tensor")
         found[canonical] = tensor
     return found

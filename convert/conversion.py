@@ -10,14 +10,15 @@ from palo_cpp.errors import ArgumentError
 from palo_cpp.partial_files import partial_files
 
 from .checkpoint import CheckpointFolder, base_folder
-from .families import Companions, Model, family_of
-from .file_types import FILE_TYPES
-from .gguf_output import PairHash, set_pair_id, write_tensors
+from .families import Companions, Model, OutputFile, family_of
+from .file_types import FILE_TYPES, UNQUANTIZED
+from .gguf_output import GgufOutput, pair_id, set_pair_id
+from .journal import Journal, fingerprint
 from .json_file import Config
-from .model_card import ModelCard, model_card
-from .plan import Plan, PlannedFile, make_plan
+from .model_card import ModelCard, model_card, package_version
+from .plan import Plan, make_plan
 from .progress import ProgressCallback, ProgressCounter
-from .quantization import quantize_text
+from .reading_order import FilesHere, SourceFiles, Step, reading_steps
 
 if TYPE_CHECKING:
     import gguf
@@ -46,6 +47,19 @@ class Conversion:
         return self.paths["mmproj"]
 
 
+@dataclass(frozen=True)
+class Resumption:
+    """How a conversion outlasts its process.
+
+    Attributes:
+        folder: unfinished files stay there, and the next conversion of the same source goes on with them.
+        source_id: says which bytes the source has.
+    """
+
+    folder: Path
+    source_id: str
+
+
 def convert_checkpoint(
     folder: Path,
     output: Path,
@@ -53,18 +67,45 @@ def convert_checkpoint(
     types: dict[str, str],
     *,
     name: str | None,
-    dry_run: bool,
-    progress: ProgressCallback | None,
+    dry_run: bool = False,
+    progress: ProgressCallback | None = None,
+    files: SourceFiles | None = None,
+    resumption: Resumption | None = None,
 ) -> Conversion:
-    """See `palo_cpp.convert.convert`, which this does; `types` are those of the files by their role."""
+    """See `palo_cpp.convert.convert`, which this does.
+
+    Args:
+        folder: of the checkpoint.
+        output: folder for the files.
+        companions: further folders.
+        types: of the files by their role.
+        name: of the model.
+        dry_run: only make the plan.
+        progress: is called after each tensor.
+        files: brings the source's files when they are needed; by default they lie in their folders.
+        resumption: where unfinished files stay; by default they go with a failure.
+    """
     checkpoint = CheckpointFolder(folder)
     family = family_of(_deciding_config(checkpoint, companions))
     model = family.open(checkpoint, companions)
     card = model_card(folder, model.config, name, family.published)
-    plan = make_plan(folder, card.name, model, types)
+
+    def begin(file: OutputFile, outtype: str) -> gguf.GGUFWriter:
+        return _writer(model, card, file, outtype)
+
+    plan = make_plan(folder, card.name, model, types, begin)
     _check_output(model, output)
     if not dry_run:
-        _write(model, card, plan, output, progress)
+        kept = None if resumption is None else resumption.folder
+        source_id = "" if resumption is None else resumption.source_id
+        with partial_files(output, plan.n_bytes_needed, kept) as partial:
+            journal = Journal(kept, fingerprint(plan, source_id, package_version()))
+            outputs = {
+                file.role: GgufOutput(partial.new(file.file_name), begin(file.output, file.outtype), file.tensors)
+                for file in plan.files
+            }
+            _write(plan, outputs, files or FilesHere(), journal, progress)
+            partial.publish({outputs[file.role].path: file.file_name for file in plan.files})
     return Conversion(plan, {file.role: output / file.file_name for file in plan.files})
 
 
@@ -87,31 +128,51 @@ def _check_output(model: Model, output: Path) -> None:
         raise ArgumentError(f"{output}: expected a folder, got a file; choose another name")
 
 
-def _write(model: Model, card: ModelCard, plan: Plan, output: Path, report: ProgressCallback | None) -> None:
-    quantized = [file for file in plan.files if file.is_quantized_afterwards]
-    n_tensors = sum(len(file.tensors) for file in (*plan.files, *quantized))
-    n_bytes = sum(file.n_bytes_written for file in (*plan.files, *quantized))
-    progress, pair_hash = ProgressCounter(report, n_tensors, n_bytes), PairHash()
-    with partial_files(output, plan.n_bytes_needed) as partial:
-        paths = {file.role: partial.new(file.file_name) for file in plan.files}
-        for file in plan.files:
-            write_tensors(paths[file.role], _writer(model, card, file), file.tensors, pair_hash, progress)
-        for path in paths.values():
-            set_pair_id(path, pair_hash.hexdigest())
-        for file in quantized:
-            unquantized, paths[file.role] = paths[file.role], partial.new(file.file_name)
-            quantize_text(unquantized, paths[file.role], file.outtype, n_threads=0, progress=progress)
-        partial.publish({paths[file.role]: file.file_name for file in plan.files})
+def _write(
+    plan: Plan, outputs: dict[str, GgufOutput], files: SourceFiles, journal: Journal, report: ProgressCallback | None
+) -> None:
+    steps = reading_steps(plan.files)
+    progress = ProgressCounter(report, len(steps), plan.n_bytes_needed)
+    opened: set[Path] = set()
+    new: dict[str, str] = {}
+    try:
+        for step in steps:
+            if step.key not in journal.digests:
+                _open(step, files, opened)
+                new[step.key] = outputs[step.role].write(step.tensor)
+            progress.add(1, step.tensor.n_bytes, step.tensor.spec.gguf)
+            if opened.intersection(step.closes):
+                for output in outputs.values():
+                    output.sync()
+                journal.add(new)
+                new = {}
+            for path in opened.intersection(step.closes):
+                files.close(path)
+    finally:
+        for output in outputs.values():
+            output.close()
+    in_order = [journal.digests[f"{file.role}/{tensor.spec.gguf}"] for file in plan.files for tensor in file.tensors]
+    for output in outputs.values():
+        set_pair_id(output.path, pair_id(in_order))
 
 
-def _writer(model: Model, card: ModelCard, file: PlannedFile) -> gguf.GGUFWriter:
+def _open(step: Step, files: SourceFiles, opened: set[Path]) -> None:
+    for path in step.tensor.paths:
+        if path not in opened:
+            files.open(path)
+            opened.add(path)
+
+
+def _writer(model: Model, card: ModelCard, file: OutputFile, outtype: str) -> gguf.GGUFWriter:
     """The keys of a file: general ones, then its family's."""
     import gguf
 
-    writer = gguf.GGUFWriter(None, file.output.kind.architecture)
-    writer.add_type(file.output.kind.gguf_type)
+    writer = gguf.GGUFWriter(None, file.kind.architecture)
+    writer.add_type(file.kind.gguf_type)
     card.add_to(writer)
     writer.add_languages(list(model.languages))
-    writer.add_file_type(FILE_TYPES[file.written_type][0])
-    file.output.add_keys(writer)
+    writer.add_file_type(FILE_TYPES[outtype][0])
+    if outtype not in UNQUANTIZED:
+        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    file.add_keys(writer)
     return writer

@@ -1,9 +1,10 @@
-"""Write a GGUF file tensor by tensor: keys first, then each tensor as it is read, so that only one is in memory."""
+"""Write a GGUF file: keys first, then tensor by tensor in any order, so that only one is in memory."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.errors import ModelFormatError
+from palo_cpp.ggml.gguf_header import read_header
 
+from .encoding import encode, ggml_type
 from .plan import PlannedTensor
-from .progress import ProgressCounter
 from .stored_tensor import Feed, to_float32
 
 if TYPE_CHECKING:
@@ -21,65 +23,81 @@ if TYPE_CHECKING:
 
 PAIR_ID_KEY = "palo.pair_id"
 _PLACEHOLDER = "0" * 32
-# Values are converted in pieces of this many, so that float32 copies of a large matrix stay small.
-_PIECE = 16 * 1024**2
 
 
-class PairHash:
-    """The pair id: SHA-256 over name, type, shape and every byte of all source tensors used, cut to 128 bits.
-
-    It is computed while the tensors stream through, so it costs no second reading; both files carry it, whatever
-    types they are written in, and two conversions of one source give one id.
-    """
-
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
-
-    def begin(self, tensor: PlannedTensor) -> Feed:
-        """Take the tensor's description; returns the function that takes its bytes."""
-        for source in (tensor.source, *tensor.operands):
-            self._hash.update(f"{tensor.spec.gguf}|{source.dtype}|{list(source.shape)}|".encode())
-        return self._hash.update
-
-    def hexdigest(self) -> str:
-        """The id, 32 hexadecimal digits."""
-        return self._hash.hexdigest()[: len(_PLACEHOLDER)]
-
-
-def write_tensors(
-    path: Path,
-    writer: gguf.GGUFWriter,
-    tensors: Iterable[PlannedTensor],
-    pair_hash: PairHash,
-    progress: ProgressCounter,
-) -> None:
-    """Write keys and tensors.
+class GgufOutput:
+    """One file on its way; its pair id is a placeholder until `set_pair_id`.
 
     Args:
-        path: file to write; its pair id is a placeholder until `set_pair_id`.
+        path: of the file; one that is there was begun before, with the same keys and tensors, and goes on.
         writer: holds the keys.
         tensors: in the order of the file.
-        pair_hash: takes every source tensor.
-        progress: called with every tensor.
     """
-    planned = list(tensors)
+
+    def __init__(self, path: Path, writer: gguf.GGUFWriter, tensors: Sequence[PlannedTensor]) -> None:
+        self.path = path
+        if not path.exists():
+            begin_file(path, writer, tensors)
+        self._offsets = {name: tensor.offset for name, tensor in read_header(path).tensors.items()}
+        self._file = path.open("r+b")
+
+    def write(self, tensor: PlannedTensor) -> str:
+        """Read a tensor and put it where it belongs.
+
+        Returns:
+            SHA-256 over name, type, shape and every byte of all that was read for it.
+
+        Raises:
+            ModelFormatError: see `tensor_data`.
+        """
+        digest = hashlib.sha256()
+        for source in (tensor.source, *tensor.operands):
+            digest.update(f"{tensor.spec.gguf}|{source.dtype}|{list(source.shape)}|".encode())
+        data = tensor_data(tensor, digest.update)
+        self._file.seek(self._offsets[tensor.spec.gguf])
+        self._file.write(np.ascontiguousarray(data).data)
+        return digest.hexdigest()
+
+    def sync(self) -> None:
+        """Bring what was written to the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """End it."""
+        self._file.close()
+
+
+def begin_file(path: Path, writer: gguf.GGUFWriter, tensors: Sequence[PlannedTensor]) -> None:
+    """Write everything but the tensors' values, and give the file its size."""
     writer.add_string(PAIR_ID_KEY, _PLACEHOLDER)
-    for tensor in planned:
+    for tensor in tensors:
         writer.add_tensor_info(
-            tensor.spec.gguf, tensor.spec.gguf_shape, np.dtype(np.float32), tensor.n_bytes, _ggml_type(tensor.type)
+            tensor.spec.gguf, tensor.spec.gguf_shape, np.dtype(np.float32), tensor.n_bytes, ggml_type(tensor.type)
         )
+    begun = path.with_name(f"{path.name}.begun")  # so that a file that is there has all its keys
     try:
-        writer.write_header_to_file(path)
+        writer.write_header_to_file(begun)
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
-        for tensor in planned:
-            writer.write_tensor_data(tensor_data(tensor, pair_hash.begin(tensor)))
-            progress.add(1, tensor.n_bytes, tensor.spec.gguf)
+        writer.close()
+        sizes = (begun.stat().st_size, *(tensor.n_bytes for tensor in tensors))
+        os.truncate(begun, sum(writer.ggml_pad(n, writer.data_alignment) for n in sizes))
+        begun.replace(path)
     finally:
         writer.close()
+        begun.unlink(missing_ok=True)
 
 
-def set_pair_id(path: Path, pair_id: str) -> None:
+def pair_id(digests: Sequence[str]) -> str:
+    """The id that both files carry: 128 bits over the digests of all tensors, in the order of the files.
+
+    It depends on the checkpoint's weights alone, not on types: two conversions of one source give one id.
+    """
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[: len(_PLACEHOLDER)]
+
+
+def set_pair_id(path: Path, value: str) -> None:
     """Put the pair id in the place that was kept for it: the same length, so nothing moves."""
     length = len(_PLACEHOLDER)
     key = PAIR_ID_KEY.encode()
@@ -91,7 +109,7 @@ def set_pair_id(path: Path, pair_id: str) -> None:
         if at < 0:
             raise ModelFormatError(f"{path}: expected a place for {PAIR_ID_KEY}")
         file.seek(at + len(before))
-        file.write(pair_id.encode())
+        file.write(value.encode())
 
 
 def tensor_data(tensor: PlannedTensor, feed: Feed | None = None) -> NDArray[Any]:
@@ -123,41 +141,3 @@ def _transformed(tensor: PlannedTensor, values: NDArray[Any], feed: Feed | None)
             f"got {result.dtype} {list(result.shape)}; this is a fault of the converter's table"
         )
     return result
-
-
-def encode(values: NDArray[Any], dtype: str, type_name: str, name: str) -> NDArray[Any]:
-    """Convert values of `dtype` (bf16 as bits) to a GGUF type, in pieces of whole rows."""
-    _check_finite(values, dtype, name)
-    if dtype == type_name:
-        return values
-    n_columns = values.shape[-1] if values.ndim else 1
-    rows = values.reshape(-1, n_columns)
-    n_rows = max(1, _PIECE // n_columns)
-    pieces = [_encode_rows(rows[i : i + n_rows], dtype, type_name, name) for i in range(0, len(rows), n_rows)]
-    return np.concatenate(pieces)
-
-
-def _encode_rows(rows: NDArray[Any], dtype: str, type_name: str, name: str) -> NDArray[Any]:
-    from gguf.quants import quantize
-
-    values = to_float32(rows, dtype)
-    if type_name != "F16":
-        return quantize(values, _ggml_type(type_name))
-    if np.abs(values).max(initial=0) >= 65520:  # rounds to infinity in f16
-        raise ModelFormatError(f"tensor {name}: a value is too large for f16; use --outtype bf16 or f32")
-    return values.astype(np.float16)
-
-
-def _check_finite(values: NDArray[Any], dtype: str, name: str) -> None:
-    """NaN and infinity have all bits of the exponent set."""
-    exponent = {"F32": (np.uint32, 0x7F800000), "F16": (np.uint16, 0x7C00), "BF16": (np.uint16, 0x7F80)}[dtype]
-    bits = values.reshape(-1).view(exponent[0])
-    for i in range(0, bits.size, _PIECE):
-        if np.any((bits[i : i + _PIECE] & exponent[1]) == exponent[1]):
-            raise ModelFormatError(f"tensor {name}: a value is not finite; the checkpoint is damaged, fetch it again")
-
-
-def _ggml_type(name: str) -> gguf.GGMLQuantizationType:
-    import gguf
-
-    return gguf.GGMLQuantizationType[name]

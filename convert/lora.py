@@ -8,14 +8,12 @@ from typing import Any
 
 from palo_cpp.errors import ModelFormatError
 
-from .checkpoint import Tensors, unwrapped
+from .checkpoint import unwrapped
 from .json_file import Config
-from .stored_tensor import LoraTensor, SourceTensor, StoredTensor
+from .stored_tensor import LoraTensor, SourceTensor, Tensors
 
 
-def merge_lora(
-    tensors: Tensors, adapter: dict[str, StoredTensor], config: Config, canonical_name: Callable[[str], str]
-) -> Tensors:
+def merge_lora(tensors: Tensors, adapter: Tensors, config: Config, canonical_name: Callable[[str], str]) -> Tensors:
     """Put the low-rank updates of an adapter over the weights they belong to.
 
     Args:

@@ -42,7 +42,7 @@ class ModelCard:
             writer.add_organization(self.repository.split("/")[0])
             writer.add_source_url(url)
             writer.add_source_repo_url(url)
-        writer.add_string("palo.version", _package_version())
+        writer.add_string("palo.version", package_version())
 
 
 def model_card(folder: Path, config: Config, name: str | None, published: tuple[str, ...]) -> ModelCard:
@@ -82,7 +82,8 @@ def _license(card: Path) -> str:
     return found[1] if found else "unknown"
 
 
-def _package_version() -> str:
+def package_version() -> str:
+    """Of palo_cpp, which made the files."""
     try:
         return importlib.metadata.version("palo-cpp")
     except importlib.metadata.PackageNotFoundError:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from palo_cpp.errors import ArgumentError, ModelFormatError
 
+from .block_types import output_type, tensor_bytes
 from .families import Model, OutputFile
-from .file_types import DIRECT_TYPES, FILE_TYPES, UNQUANTIZED
+from .file_types import UNQUANTIZED
 from .listing import listed
+from .mixed_types import mixed_types
 from .stored_tensor import SourceTensor, n_elements
 from .tensor_spec import TensorSpec
 
-# type -> (values in a block, bytes of a block); ggml/src/ggml-common.h
-BLOCKS = {"F32": (1, 4), "F16": (1, 2), "BF16": (1, 2), "Q8_0": (32, 34)}
+if TYPE_CHECKING:
+    import gguf
+
 _MIB = 1024**2
 _N_CTX = 2048  # tokens of context in the estimate of what the result needs to run
 
@@ -34,6 +38,11 @@ class PlannedTensor:
     def n_bytes(self) -> int:
         """Size in the output file."""
         return tensor_bytes(self.spec.gguf_shape, self.type)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Files that it is read from."""
+        return tuple(path for tensor in (self.source, *self.operands) for path in tensor.paths)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -55,15 +64,13 @@ class PlannedFile:
         output: what its family says of it.
         file_name: its name.
         tensors: what is written, in this order.
-        outtype: type of the file as the user named it.
-        written_type: the same, or the type before llama.cpp quantizes the file.
+        outtype: type of the file.
     """
 
     output: OutputFile = field(repr=False)
     file_name: str
     tensors: list[PlannedTensor] = field(repr=False)
     outtype: str
-    written_type: str
 
     @property
     def role(self) -> str:
@@ -71,21 +78,9 @@ class PlannedFile:
         return self.output.kind.role
 
     @property
-    def is_quantized_afterwards(self) -> bool:
-        """Whether llama.cpp quantizes the file once it is written."""
-        return self.outtype != self.written_type
-
-    @property
-    def n_bytes_written(self) -> int:
-        """Bytes of the tensors before llama.cpp quantizes them."""
-        return sum(tensor.n_bytes for tensor in self.tensors)
-
-    @property
     def n_bytes(self) -> int:
-        """Size of the finished file's tensors; an estimate where llama.cpp's quantizer chooses the types."""
-        if self.is_quantized_afterwards:
-            return estimated_bytes([tensor.spec.gguf_shape for tensor in self.tensors], self.outtype)
-        return self.n_bytes_written
+        """Size of the tensors."""
+        return sum(tensor.n_bytes for tensor in self.tensors)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -127,9 +122,8 @@ class Plan:
 
     @property
     def n_bytes_needed(self) -> int:
-        """Disk space that the conversion needs at its peak."""
-        quantized = sum(file.n_bytes for file in self.files if file.is_quantized_afterwards)
-        return sum(file.n_bytes_written for file in self.files) + quantized
+        """Disk space that the conversion needs."""
+        return sum(file.n_bytes for file in self.files)
 
     def file(self, role: str) -> PlannedFile:
         """The file for `text` or `mmproj`."""
@@ -175,19 +169,11 @@ def _tensor_line(tensor: PlannedTensor) -> str:
     return f"{tensor.spec.gguf:<44} {shape:>14}  {tensor.source.dtype:>4} -> {tensor.type}"
 
 
-def tensor_bytes(shape: tuple[int, ...], type_name: str) -> int:
-    """Size of a tensor's data."""
-    n_values, n_bytes = BLOCKS[type_name]
-    return n_elements(shape) // n_values * n_bytes
+# Begins a file of that type: its keys are in it, and no tensor yet.
+BeginFile = Callable[[OutputFile, str], "gguf.GGUFWriter"]
 
 
-def estimated_bytes(shapes: list[tuple[int, ...]], outtype: str) -> int:
-    """About how large tensors of these shapes become; llama.cpp keeps some at a finer type, hence the margin."""
-    bits = FILE_TYPES[outtype][1] * 1.08
-    return int(sum(n_elements(shape) * (32 if len(shape) == 1 else bits) / 8 for shape in shapes))
-
-
-def make_plan(source: Path, name: str, model: Model, types: dict[str, str]) -> Plan:
+def make_plan(source: Path, name: str, model: Model, types: dict[str, str], begin: BeginFile) -> Plan:
     """Decide type and size of every tensor.
 
     Args:
@@ -195,6 +181,7 @@ def make_plan(source: Path, name: str, model: Model, types: dict[str, str]) -> P
         name: of the model.
         model: the opened checkpoint.
         types: role of a file -> type that the user wants.
+        begin: makes the keys of a file.
 
     Raises:
         ArgumentError: a type that such a file cannot have.
@@ -203,7 +190,7 @@ def make_plan(source: Path, name: str, model: Model, types: dict[str, str]) -> P
     for output in model.files:
         _check_type(output, types[output.kind.role])
     _check_tensors(source, model)
-    files = tuple(_planned_file(name, output, model, types[output.kind.role].lower()) for output in model.files)
+    files = tuple(_planned_file(name, output, model, types[output.kind.role].lower(), begin) for output in model.files)
     return Plan(
         name=name,
         source=source,
@@ -223,18 +210,18 @@ def _check_type(output: OutputFile, outtype: str) -> None:
         raise ArgumentError(f"{option}: expected one of {', '.join(output.kind.types)}, got {outtype!r}")
 
 
-def _planned_file(name: str, output: OutputFile, model: Model, outtype: str) -> PlannedFile:
-    sources = [model.tensors[source] for spec in output.specs for source, _ in spec.sources]
-    is_direct = outtype in (UNQUANTIZED if output.kind.is_llama else DIRECT_TYPES)
-    written_type = outtype if is_direct else lossless_type(sources)
-    tensors = [_planned_tensor(spec, model, written_type) for spec in output.specs]
-    file_name = output.kind.name.format(name=name, type=outtype.upper())
-    return PlannedFile(output, file_name, tensors, outtype, written_type)
+def _planned_file(name: str, output: OutputFile, model: Model, outtype: str, begin: BeginFile) -> PlannedFile:
+    is_mixed = output.kind.is_llama and outtype not in UNQUANTIZED
+    mixed = mixed_types(begin(output, "f16"), output.specs, outtype) if is_mixed else {}
+    tensors = [
+        _planned_tensor(spec, model, mixed.get(spec.gguf) or output_type(spec, outtype)) for spec in output.specs
+    ]
+    return PlannedFile(output, output.kind.name.format(name=name, type=outtype.upper()), tensors, outtype)
 
 
-def _planned_tensor(spec: TensorSpec, model: Model, outtype: str) -> PlannedTensor:
+def _planned_tensor(spec: TensorSpec, model: Model, type_name: str) -> PlannedTensor:
     source, *operands = (model.tensors[name] for name, _ in spec.sources)
-    return PlannedTensor(spec, source, output_type(spec, outtype), tuple(operands))
+    return PlannedTensor(spec, source, type_name, tuple(operands))
 
 
 def _check_tensors(folder: Path, model: Model) -> None:
@@ -257,22 +244,6 @@ def _check_tensors(folder: Path, model: Model) -> None:
 def _dropped_tensors(model: Model) -> list[tuple[str, str]]:
     """Tensors of the source that no file takes, with the reason."""
     return [(name, reason) for name in model.tensors if (reason := model.drop_reason(name)) is not None]
-
-
-def output_type(spec: TensorSpec, outtype: str) -> str:
-    """Type of one tensor in a file of type `outtype` (f32, f16, bf16 or q8_0)."""
-    if spec.precision == "f32" or len(spec.gguf_shape) == 1:
-        return "F32"
-    if spec.precision == "conv_f16" or (spec.precision == "conv" and outtype != "f32"):
-        return "F16"
-    chosen = outtype.upper()
-    return "F16" if spec.gguf_shape[-1] % BLOCKS[chosen][0] else chosen
-
-
-def lossless_type(tensors: list[SourceTensor]) -> str:
-    """The smallest of f16, bf16 and f32 that holds all these tensors unchanged."""
-    dtypes = {tensor.dtype for tensor in tensors}
-    return {frozenset({"F16"}): "f16", frozenset({"BF16"}): "bf16"}.get(frozenset(dtypes), "f32")
 
 
 def peak_memory_bytes(tensors: list[PlannedTensor]) -> int:

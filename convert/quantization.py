@@ -16,9 +16,10 @@ from palo_cpp.errors import ArgumentError, ModelFormatError
 from palo_cpp.ggml.gguf_header import GgufHeader, read_header
 from palo_cpp.partial_files import partial_files
 
+from .block_types import estimated_bytes, output_type, tensor_bytes
+from .encoding import encode
 from .families import FileKind, file_kinds
 from .file_types import FILE_TYPES, NEED_IMPORTANCE_MATRIX
-from .plan import estimated_bytes, output_type, tensor_bytes
 from .progress import ProgressCallback, ProgressCounter
 from .tensor_spec import TensorSpec
 
@@ -215,8 +216,6 @@ def _new_type(tensor: gguf.ReaderTensor, kind: FileKind, outtype: str) -> str:
 
 def _requantized(tensor: gguf.ReaderTensor, type_name: str) -> Any:
     from gguf.quants import dequantize
-
-    from .gguf_output import encode
 
     if tensor.tensor_type.name == type_name:
         return tensor.data

@@ -16,13 +16,14 @@ import pickletools
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 from palo_cpp.errors import ModelFormatError
 
-from .stored_tensor import DTYPE_SIZE, StoredTensor, n_elements
+from .stored_tensor import DTYPE_SIZE, Shape, StoredTensor, n_elements
 
 _MAX_PICKLE_BYTES = 64 * 1024**2  # PALO-13B's is 0.2 MB: a tensor costs about 250 bytes
 _MAX_ENTRIES = 200_000
@@ -90,8 +91,32 @@ def read_torch_archive(path: Path) -> dict[str, StoredTensor]:
     Raises:
         ModelFormatError: not a zip checkpoint, damaged, or asking for anything but tensors.
     """
+    with _one_sentence(path), path.open("rb") as file:
+        views, entries, root = _read_archive(file)
+        offsets = _DataOffsets(path, entries, root)
+        return {name: _stored(path, name, view, offsets) for name, view in views.items()}
+
+
+def read_torch_shapes(file: IO[bytes], path: Path) -> dict[str, tuple[str, Shape]]:
+    """List type and shape of each tensor, which the archive's directory and its pickle say; no values are needed.
+
+    Args:
+        file: the archive, perhaps one that is far away.
+        path: its name, for messages.
+
+    Raises:
+        ModelFormatError: as for `read_torch_archive`.
+    """
+    with _one_sentence(path):
+        views, _, _ = _read_archive(file)
+        return {name: (view.storage.dtype, view.shape) for name, view in views.items()}
+
+
+@contextmanager
+def _one_sentence(path: Path) -> Iterator[None]:
+    """Say what is wrong with the archive."""
     try:
-        return _read_archive(path)
+        yield
     except _RefusedError as refusal:
         raise ModelFormatError(
             f"{path}: expected a PyTorch checkpoint with nothing but tensors, got {refusal}"
@@ -107,24 +132,21 @@ def read_torch_archive(path: Path) -> dict[str, StoredTensor]:
         raise ModelFormatError(f"{path}: damaged PyTorch archive ({type(error).__name__}: {error})"[:300]) from None
 
 
-def _read_archive(path: Path) -> dict[str, StoredTensor]:
-    with path.open("rb") as file:
-        magic = file.read(4)
-    if magic != b"PK\x03\x04":
+def _read_archive(file: IO[bytes]) -> tuple[dict[str, _View], dict[str, zipfile.ZipInfo], str]:
+    """Views by name, entries of the archive, and the folder in it."""
+    if file.read(4) != b"PK\x03\x04":
         raise _RefusedError(
             "a file that is no zip archive (PyTorch before 1.6 wrote such pickles); "
             "load and save it again with a newer PyTorch, or use safetensors"
         )
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(file) as archive:
         entries = _checked_entries(archive)
         root = _root_folder(entries)
         order = _read_entry(archive, entries, f"{root}/byteorder", limit=16) if f"{root}/byteorder" in entries else b""
         if order not in (b"", b"little"):
             raise _RefusedError(f"byte order {order[:16]!r} where 'little' was expected")
         state = _Machine(_read_entry(archive, entries, f"{root}/data.pkl", limit=_MAX_PICKLE_BYTES)).run()
-    views = dict(_named_views(state))
-    offsets = _DataOffsets(path, entries, root)
-    return {name: _stored(path, name, view, offsets) for name, view in views.items()}
+    return dict(_named_views(state)), entries, root
 
 
 def _checked_entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import struct
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from palo_cpp.errors import ModelFormatError
 
-from .stored_tensor import DTYPE_SIZE, StoredTensor, n_elements
+from .stored_tensor import DTYPE_SIZE, Shape, StoredTensor, n_elements
 
 _MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library itself
 
@@ -23,13 +23,30 @@ def read_safetensors(path: Path) -> dict[str, StoredTensor]:
     Raises:
         ModelFormatError: damaged, cut short, or a type that no checkpoint of ours has.
     """
-    size = path.stat().st_size
     with path.open("rb") as file:
-        prefix = file.read(8)
-        n_header = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
-        if not 2 <= n_header <= min(_MAX_HEADER_BYTES, size - 8):
-            raise ModelFormatError(f"{path}: expected a safetensors header, got a length of {n_header} bytes")
-        header = _parse(path, file.read(n_header))
+        return _read(file, path, path.stat().st_size)
+
+
+def read_safetensors_shapes(file: IO[bytes], path: Path, n_bytes: int) -> dict[str, tuple[str, Shape]]:
+    """List type and shape of each tensor, which the header says; no values are needed.
+
+    Args:
+        file: the file, perhaps one that is far away.
+        path: its name, for messages.
+        n_bytes: its size.
+
+    Raises:
+        ModelFormatError: as for `read_safetensors`.
+    """
+    return {name: (tensor.dtype, tensor.shape) for name, tensor in _read(file, path, n_bytes).items()}
+
+
+def _read(file: IO[bytes], path: Path, size: int) -> dict[str, StoredTensor]:
+    prefix = file.read(8)
+    n_header = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+    if not 2 <= n_header <= min(_MAX_HEADER_BYTES, size - 8):
+        raise ModelFormatError(f"{path}: expected a safetensors header, got a length of {n_header} bytes")
+    header = _parse(path, file.read(n_header))
     header.pop("__metadata__", None)
     tensors = {name: _entry(path, name, entry, 8 + n_header, size) for name, entry in header.items()}
     _refuse_overlaps(path, list(tensors.values()))

@@ -56,8 +56,15 @@ class SourceTensor(Protocol):
     def dtype(self) -> str:
         """`F32`, `F16`, `BF16`, or an integer type of `DTYPE_SIZE`."""
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Files that it is read from."""
+
     def read(self, feed: Feed | None = None) -> NDArray[Any]:
         """Values in `shape`; bf16 as its bits in uint16. `feed` also receives the bytes (for the pair id)."""
+
+
+Tensors = dict[str, SourceTensor]  # by their names
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,11 @@ class StoredTensor:
     path: Path
     offset: int
     strides: Shape | None = None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The file that it is read from."""
+        return (self.path,)
 
     def read(self, feed: Feed | None = None) -> NDArray[Any]:
         """Read the values.
@@ -146,6 +158,11 @@ class LoraTensor:
     def dtype(self) -> str:
         """The sum is float32 whatever its parts are."""
         return "F32"
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Files of the weight and of both matrices."""
+        return (*self.base.paths, *self.a.paths, *self.b.paths)
 
     def read(self, feed: Feed | None = None) -> NDArray[np.float32]:
         """Compute the merged weight [n_out, n_in]."""

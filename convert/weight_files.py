@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from palo_cpp.errors import ModelFormatError, ModelNotFoundError
 
 from .json_file import read_json
 from .listing import listed
+from .outline import is_outline, read_outline
 from .restricted_pickle import read_torch_archive
 from .safetensors_file import read_safetensors
-from .stored_tensor import StoredTensor
+from .stored_tensor import SourceTensor, Tensors
 
 _NAMES = ("model.safetensors", "pytorch_model.bin")  # in this order: safetensors win where both are given
 _PARTS = ("adapter_model", "mm_projector", "non_lora_trainables")  # files that are no checkpoint by themselves
@@ -24,7 +26,7 @@ def has_weights(folder: Path) -> bool:
     return any((folder / name).is_file() for name in names) or bool(_odd_names(folder))
 
 
-def read_weights(folder: Path) -> dict[str, StoredTensor]:
+def read_weights(folder: Path) -> Tensors:
     """List the tensors of a folder's main checkpoint; where several files hold one, transformers' choice counts.
 
     Raises:
@@ -41,8 +43,12 @@ def read_weights(folder: Path) -> dict[str, StoredTensor]:
     raise ModelNotFoundError(f"{folder}: no weights; expected model.safetensors or pytorch_model.bin, or their index")
 
 
-def read_tensor_file(path: Path) -> dict[str, StoredTensor]:
-    """List the tensors of one file, a safetensors file or a PyTorch pickle by its ending."""
+def read_tensor_file(path: Path) -> Tensors:
+    """List the tensors of one file: a safetensors file or a PyTorch pickle by its ending, or the outline of either."""
+    return {**(read_outline(path, _read_whole_file) if is_outline(path) else _read_whole_file(path))}
+
+
+def _read_whole_file(path: Path) -> Mapping[str, SourceTensor]:
     return read_safetensors(path) if path.suffix == ".safetensors" else read_torch_archive(path)
 
 
@@ -67,7 +73,7 @@ def _one_checkpoint(folder: Path, names: list[str]) -> list[str]:
     return names
 
 
-def _read_indexed(index: Path) -> dict[str, StoredTensor]:
+def _read_indexed(index: Path) -> Tensors:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(v, str) for v in weight_map.values()):
         raise ModelFormatError(f"{index}: expected a weight_map of tensor names to file names")
@@ -88,13 +94,13 @@ def _check_shards(folder: Path, names: list[str]) -> None:
         )
 
 
-def _read_shards(folder: Path, names: list[str]) -> dict[str, StoredTensor]:
-    tensors: dict[str, StoredTensor] = {}
+def _read_shards(folder: Path, names: list[str]) -> Tensors:
+    tensors: Tensors = {}
     for file_name in names:
         for name, tensor in read_tensor_file(folder / file_name).items():
             if name in tensors:
                 raise ModelFormatError(
-                    f"{folder}: tensor {name} is in two shards, {tensors[name].path.name} and {file_name}"
+                    f"{folder}: tensor {name} is in two shards, {tensors[name].paths[0].name} and {file_name}"
                 )
             tensors[name] = tensor
     return tensors

@@ -1,7 +1,7 @@
 """Output files that appear whole or not at all.
 
 They are written under names that nothing takes for a model (`.NAME.partial-...`), brought to the disk, and renamed at
-the end. Whatever goes wrong before, also Ctrl-C or SIGTERM, removes them.
+the end. Whatever goes wrong before, also Ctrl-C or SIGTERM, removes them, unless a later run is to go on with them.
 """
 
 from __future__ import annotations
@@ -22,14 +22,22 @@ _MARGIN_BYTES = 16 * 1024**2  # headers, vocabulary, padding
 
 
 class PartialFiles:
-    """The files of one run that are not finished yet."""
+    """The files of one run that are not finished yet.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: of the finished files.
+        kept: folder for unfinished ones, which outlast a failure there; by default they do not.
+    """
+
+    def __init__(self, folder: Path, kept: Path | None = None) -> None:
         self._folder = folder
+        self._kept = kept
         self._paths: list[Path] = []
 
     def new(self, name: str) -> Path:
-        """A path beside the future file `name`, for its unfinished content."""
+        """A path for the unfinished content of the future file `name`; where it is kept, it may be there already."""
+        if self._kept is not None:
+            return self._kept / name
         path = self._folder / f".{name}.partial-{secrets.token_hex(4)}"
         self._paths.append(path)
         return path
@@ -42,6 +50,8 @@ class PartialFiles:
         for path, final in zip(names, finals, strict=True):
             path.replace(final)
         _sync(self._folder)
+        if self._kept is not None:
+            shutil.rmtree(self._kept)
         return finals
 
     def remove(self) -> None:
@@ -51,16 +61,25 @@ class PartialFiles:
 
 
 @contextmanager
-def partial_files(folder: Path, n_bytes_needed: int) -> Iterator[PartialFiles]:
+def partial_files(folder: Path, n_bytes_needed: int, kept: Path | None = None) -> Iterator[PartialFiles]:
     """Make the output folder, check that it has room, and clean up after the block.
+
+    Args:
+        folder: of the finished files.
+        n_bytes_needed: on the disk.
+        kept: folder on the same disk where unfinished files outlast a failure, for a run that goes on with them.
 
     Raises:
         PaloError: not enough room, or the folder cannot be made.
     """
     made = _make_folder(folder)
-    files = PartialFiles(folder)
+    files = PartialFiles(folder, kept)
     try:
-        _check_room(folder, n_bytes_needed)
+        n_bytes_kept = 0
+        if kept is not None:
+            _make_folder(kept)
+            n_bytes_kept = sum(n_bytes_on_disk(path) for path in kept.iterdir())
+        _check_room(folder, n_bytes_needed - n_bytes_kept)
         with _sigterm_raises():
             yield files
     except OSError as error:
@@ -99,6 +118,13 @@ def _check_room(folder: Path, n_bytes: int) -> None:
             f"{folder}: expected {n_bytes / gib:.2f} GiB of free space, got {free / gib:.1f} GiB; "
             "free some or choose another folder"
         )
+
+
+def n_bytes_on_disk(path: Path) -> int:
+    """What a file takes; less than its size where parts were never written."""
+    found = path.stat()
+    n_blocks = getattr(found, "st_blocks", None)  # Windows has none, nor such parts
+    return found.st_size if n_blocks is None else min(found.st_size, 512 * int(n_blocks))
 
 
 def _sync(path: Path) -> None:

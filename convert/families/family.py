@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from ..checkpoint import CheckpointFolder, Tensors
+from ..checkpoint import CheckpointFolder
 from ..json_file import Config
-from ..stored_tensor import Shape
+from ..stored_tensor import Shape, Tensors
 from ..tensor_spec import TensorSpec
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from palo_cpp.bench.cache_folder import synthetic_folder
 from palo_cpp.bench.random_blocks import n_bytes, random_tensor
 from palo_cpp.bench.sizes import STUB_SUFFIX, ModelSizes
 from palo_cpp.bench.text_types import TypeOf, check_text_type, text_type
+from palo_cpp.convert.block_types import output_type
 from palo_cpp.convert.families.palo.files import add_mmproj_keys, add_text_keys
 from palo_cpp.convert.families.palo.tensor_rows import projector_specs, text_specs, vision_specs
 from palo_cpp.convert.file_types import DIRECT_TYPES, FILE_TYPES
-from palo_cpp.convert.plan import output_type
 from palo_cpp.convert.tensor_spec import TensorSpec
 from palo_cpp.convert.token_table import BYTE, CONTROL, NORMAL, UNKNOWN, TokenTable
 from palo_cpp.errors import ArgumentError
@@ -31,7 +31,14 @@ _N_SPECIAL, _N_BYTES = 3, 256
 _GIB, _MIB = 1024**3, 1024**2
 
 
-def synthetic_text(sizes: ModelSizes, outtype: str, *, seed: int = 0, report: Report = lambda _: None) -> Path:
+def synthetic_text(
+    sizes: ModelSizes,
+    outtype: str,
+    *,
+    seed: int = 0,
+    report: Report = lambda _: None,
+    folder: Path | None = None,
+) -> Path:
     """Find the random decoder in the cache, or write it there.
 
     The file appears whole or not at all, and one tensor at a time is in memory.
@@ -41,13 +48,14 @@ def synthetic_text(sizes: ModelSizes, outtype: str, *, seed: int = 0, report: Re
         outtype: type of the weights.
         seed: the same seed gives the same bytes.
         report: called with what is being written.
+        folder: another place than the cache.
 
     Raises:
         ArgumentError: an unknown type, or one whose blocks do not fit the sizes.
         PaloError: not enough room on the disk.
     """
     outtype = check_text_type(outtype)
-    path = _folder(sizes) / f"{_name(sizes, seed)}-{outtype.upper()}.gguf"
+    path = (folder or _folder(sizes)) / f"{_name(sizes, seed)}-{outtype.upper()}.gguf"
     if not path.is_file():
         keys, specs = _keys("llama", "model", sizes, outtype, seed), text_specs(sizes.text)
         add_text_keys(keys, sizes.text, vocabulary(sizes.text.n_vocab))
@@ -55,12 +63,19 @@ def synthetic_text(sizes: ModelSizes, outtype: str, *, seed: int = 0, report: Re
     return path
 
 
-def synthetic_mmproj(sizes: ModelSizes, outtype: str, *, seed: int = 0, report: Report = lambda _: None) -> Path:
+def synthetic_mmproj(
+    sizes: ModelSizes,
+    outtype: str,
+    *,
+    seed: int = 0,
+    report: Report = lambda _: None,
+    folder: Path | None = None,
+) -> Path:
     """Find the random tower and projector in the cache, or write them there; as `synthetic_text`."""
     if outtype.lower() not in DIRECT_TYPES:
         raise ArgumentError(f"--mmproj-outtype: expected one of {', '.join(DIRECT_TYPES)}, got {outtype!r}")
     outtype = outtype.lower()
-    path = _folder(sizes) / f"mmproj-{_name(sizes, seed)}-{outtype.upper()}.gguf"
+    path = (folder or _folder(sizes)) / f"mmproj-{_name(sizes, seed)}-{outtype.upper()}.gguf"
     if not path.is_file():
         keys, specs = _keys("clip", "mmproj", sizes, outtype, seed), vision_specs(sizes.vision)
         add_mmproj_keys(keys, sizes.vision, sizes.projector, "pad")

@@ -182,7 +182,7 @@ def test_progress_counts_every_tensor_and_byte(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-@pytest.mark.parametrize("at", [1, 30, 85])
+@pytest.mark.parametrize("at", [1, 30, 60])
 def test_an_interrupted_run_leaves_nothing(tmp_path: Path, error: type[BaseException], at: int) -> None:
     def stop(progress: Progress) -> None:
         if progress.n_tensors_done == at:
@@ -218,7 +218,7 @@ def test_a_killed_run_leaves_nothing(tmp_path: Path, number: signal.Signals) -> 
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        assert [path.name[0] for path in (tmp_path / "out").iterdir()] == ["."]  # nothing that looks like a model
+        assert {path.name[0] for path in (tmp_path / "out").iterdir()} == {"."}  # nothing that looks like a model
         process.send_signal(number)
         started = time.monotonic()
         assert process.wait(timeout=20) != 0 and time.monotonic() - started < 10

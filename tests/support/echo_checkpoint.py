@@ -14,10 +14,11 @@ from typing import Any
 import gguf
 import numpy as np
 from numpy.typing import NDArray
-from palo_cpp.convert.checkpoint import CheckpointFolder, Tensors, renamed
+from palo_cpp.convert.checkpoint import CheckpointFolder, renamed
 from palo_cpp.convert.families import Companions, FileKind, OutputFile
 from palo_cpp.convert.file_types import DIRECT_TYPES
 from palo_cpp.convert.json_file import Config
+from palo_cpp.convert.stored_tensor import Tensors
 from palo_cpp.convert.tensor_spec import TensorSpec, layered
 from tensor_files import write_torch_zip
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from palo_cpp.errors import ModelFormatError
 from palo_cpp.languages.languages import LANGUAGES
 
-from ...checkpoint import CheckpointFolder, Tensors
+from ...checkpoint import CheckpointFolder
 from ...json_file import Config
+from ...stored_tensor import Tensors
 from ...token_table import TokenTable
 from ...tokenizer import read_tokenizer
 from ..family import Companions, OutputFile
@@ -58,7 +58,7 @@ class PaloCheckpoint:
     @property
     def folders(self) -> set[Path]:
         """Every folder that something is read from."""
-        paths = {part.path.parent for tensor in self.tensors.values() for part in _stored_parts(tensor)}
+        paths = {path.parent for tensor in self.tensors.values() for path in tensor.paths}
         return {path.resolve() for path in paths | {self.folder, self.tokenizer_folder}}
 
     @property
@@ -136,11 +136,3 @@ def _preprocess(config: Config) -> str:
     if ratio in ("square", "crop", None):
         return "crop"
     raise ModelFormatError(f"{config.path}: image_aspect_ratio: expected pad or square, got {ratio!r}")
-
-
-def _stored_parts(tensor: Any) -> list[Any]:
-    return (
-        [tensor]
-        if hasattr(tensor, "path")
-        else [p for t in (tensor.base, tensor.a, tensor.b) for p in _stored_parts(t)]
-    )

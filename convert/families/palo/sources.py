@@ -7,9 +7,10 @@ from pathlib import Path
 
 from palo_cpp.errors import ModelFormatError, ModelNotFoundError
 
-from ...checkpoint import CheckpointFolder, Tensors, base_folder, renamed
+from ...checkpoint import CheckpointFolder, base_folder, renamed
 from ...json_file import Config
 from ...lora import merge_lora
+from ...stored_tensor import Tensors
 from .llava_config import is_native, llava_config
 from .names import canonical_name
 from .preprocessing import preprocessing_warnings, read_preprocessor

@@ -10,9 +10,9 @@ import numpy as np
 
 from palo_cpp.errors import ModelNotFoundError
 
-from ...checkpoint import CheckpointFolder, Tensors, renamed
+from ...checkpoint import CheckpointFolder, renamed
 from ...json_file import Config
-from ...stored_tensor import to_float32
+from ...stored_tensor import Tensors, to_float32
 from .names import canonical_name
 from .preprocessing import read_preprocessor
 from .sizes import KNOWN_TOWERS
