@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from palo_cpp.convert.families.palo.sizes import CLIP_MEAN, CLIP_STD, Projector, TextSizes, VisionSizes
 from palo_cpp.errors import ArgumentError
+from palo_cpp.models.names import PUBLISHED
 
 STUB_SUFFIX = "-stub"
 
@@ -55,16 +56,17 @@ class ModelSizes:
         return replace(self, name=self.name + STUB_SUFFIX, text=text)
 
 
-def _llama(n_embd: int, n_ff: int, n_layer: int, n_head: int, n_ctx_train: int, rms_norm_eps: float) -> TextSizes:
+def _llama(name: str, rms_norm_eps: float) -> TextSizes:
+    sizes = PUBLISHED[name].text
     return TextSizes(
-        n_embd=n_embd,
-        n_ff=n_ff,
-        n_layer=n_layer,
-        n_head=n_head,
-        n_head_kv=n_head,
-        head_dim=n_embd // n_head,
-        n_vocab=32000,
-        n_ctx_train=n_ctx_train,
+        n_embd=sizes.n_embd,
+        n_ff=sizes.n_ff,
+        n_layer=sizes.n_layer,
+        n_head=sizes.n_head,
+        n_head_kv=sizes.n_head_kv,
+        head_dim=sizes.n_key,
+        n_vocab=sizes.n_vocab,
+        n_ctx_train=sizes.n_ctx_train,
         rms_norm_eps=rms_norm_eps,
         rope_theta=10000.0,
         rope_factor=None,
@@ -77,11 +79,9 @@ def _mlp(n_out: int) -> Projector:
 
 
 MODELS: dict[str, ModelSizes] = {
-    "mobile": ModelSizes(
-        "mobile", _llama(2048, 5632, 24, 16, 2048, 1e-6), CLIP_L_336, Projector("ldpnet", "ldp", 0, 1024, 2048)
-    ),
-    "7b": ModelSizes("7b", _llama(4096, 11008, 32, 32, 4096, 1e-5), CLIP_L_336, _mlp(4096)),
-    "13b": ModelSizes("13b", _llama(5120, 13824, 40, 40, 4096, 1e-5), CLIP_L_336, _mlp(5120)),
+    "mobile": ModelSizes("mobile", _llama("mobile", 1e-6), CLIP_L_336, Projector("ldpnet", "ldp", 0, 1024, 2048)),
+    "7b": ModelSizes("7b", _llama("7b", 1e-5), CLIP_L_336, _mlp(4096)),
+    "13b": ModelSizes("13b", _llama("13b", 1e-5), CLIP_L_336, _mlp(5120)),
 }
 
 

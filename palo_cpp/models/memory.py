@@ -65,19 +65,48 @@ def estimate_memory(
     Returns:
         The estimate, part by part.
     """
+    n_vision = _n_weights(mmproj) if mmproj else 0
+    return memory_of(text.size_bytes, n_vision, sizes, n_ctx=n_ctx, n_batch=n_batch, vision_precision=vision_precision)
+
+
+def memory_of(
+    text_bytes: int,
+    n_vision_weights: int,
+    sizes: TextSizes,
+    *,
+    n_ctx: int,
+    n_batch: int = 512,
+    vision_precision: str = "int8",
+) -> MemoryEstimate:
+    """Estimate what a model will take, of which there need be no file.
+
+    Args:
+        text_bytes: size of the text model's file.
+        n_vision_weights: numbers in the mmproj file; 0 where there is none.
+        sizes: of the text model.
+        n_ctx: tokens of context.
+        n_batch: rows of one piece of a prefill.
+        vision_precision: "int8" or "float", how the vision encoder keeps its matrices.
+
+    Returns:
+        The estimate, part by part.
+    """
     n_padded = (n_ctx + 255) // 256 * 256  # llama.cpp rounds the context up
     kv_cache = n_padded * sizes.n_cell_bytes
     # f32 activations of one piece (input, output and the feed-forward's two halves), the attention mask in f16, 64 rows
     # of logits. PALO-7B's widths: 87 MiB estimated, 60 MiB taken.
     compute = 8 * n_batch * (sizes.n_embd + sizes.n_ff) + 2 * n_batch * n_padded + 4 * 64 * sizes.n_vocab + 16 * _MIB
-    return MemoryEstimate(text.size_bytes, kv_cache, compute, _vision_bytes(mmproj, vision_precision))
+    return MemoryEstimate(text_bytes, kv_cache, compute, _vision_bytes(n_vision_weights, vision_precision))
 
 
-def _vision_bytes(mmproj: GgufHeader | None, precision: str) -> int:
+def _n_weights(mmproj: GgufHeader) -> int:
+    return sum(math.prod(tensor.shape) for tensor in mmproj.tensors.values())
+
+
+def _vision_bytes(n_weights: int, precision: str) -> int:
     """Packed weights (int8 with an f32 scale for 64 of them, or f32) and activations of one image."""
-    if mmproj is None:
+    if not n_weights:
         return 0
-    n_weights = sum(math.prod(tensor.shape) for tensor in mmproj.tensors.values())
     bytes_per_group = 64 + 4 if precision == "int8" else 4 * 64
     return n_weights * bytes_per_group // 64 + 64 * _MIB
 

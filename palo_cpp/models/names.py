@@ -7,35 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from palo_cpp.errors import ArgumentError
+from palo_cpp.families.palo.published import PUBLISHED as PALO_MODELS
+from palo_cpp.families.published import PublishedModel
 from palo_cpp.hub.cache import is_repository_name
 
 # PALO-Nano, the demo that comes with the package (nano/ trains it).
 NANO = "nano"
 NANO_FOLDER = Path(__file__).parents[1] / "shipped" / NANO
-_CLIP = "openai/clip-vit-large-patch14-336"
 _OUTTYPE = re.compile(r"[A-Za-z0-9_-]{1,24}")
 
 
-@dataclass(frozen=True)
-class PublishedModel:
-    """A model that its authors published as a checkpoint.
-
-    Attributes:
-        family: it belongs to.
-        checkpoint: its repository.
-        vision_tower: repository of the vision tower, which the checkpoint may lack.
-    """
-
-    family: str
-    checkpoint: str
-    vision_tower: str
-
-
-PUBLISHED = {
-    "mobile": PublishedModel("palo", "MBZUAI/MobilePALO-1.7B", _CLIP),
-    "7b": PublishedModel("palo", "MBZUAI/PALO-7B", _CLIP),
-    "13b": PublishedModel("palo", "MBZUAI/PALO-13B", _CLIP),
-}
+# Name that users give -> model: the tables of all families.
+PUBLISHED: dict[str, PublishedModel] = {**PALO_MODELS}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,120 @@
+"""A short measurement of this machine: what `models.recommendation` predicts from.
+
+Random layers as wide as MobilePALO's run through the very encoder and language model that answers come from, for a
+fraction of a second each. They are written into a temporary folder and removed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from palo_cpp.bench.noise import watched_noise
+from palo_cpp.bench.sizes import ModelSizes, model_sizes
+from palo_cpp.bench.synthetic import Report, synthetic_mmproj, synthetic_text
+from palo_cpp.families.palo.published import clip_cost
+from palo_cpp.ggml.backend import read_speed
+from palo_cpp.llm.language_model import LanguageModel
+from palo_cpp.machine import memory_available, n_physical_cores
+from palo_cpp.models.recommendation import OUTTYPES, MachineSpeed
+from palo_cpp.models.weight_types import decoder_bytes, n_products_per_token
+from palo_cpp.vision.encoder import VisionEncoder
+
+# Two layers: as many with finer types as without, as in a whole model of Q4_K_M.
+_N_LAYER, _N_VOCAB, _N_FF = 2, 512, 2816  # half of MobilePALO's feed-forward part: fewer bytes to make up
+_N_PROMPT, _N_CTX = 128, 256
+_BUDGET_S = 0.15  # of one measurement, which is repeated as long as that is not used up
+_READ_BYTES = 256 << 20  # beyond any cache
+
+
+def measure_speed(
+    outtypes: Sequence[str] = OUTTYPES, *, n_threads: int = 0, report: Report = lambda _: None
+) -> MachineSpeed:
+    """Measure this machine, in two seconds or so where nothing else runs.
+
+    Args:
+        outtypes: types of weights that will be asked about.
+        n_threads: 0 takes the physical cores that this process may use, as `Palo` does.
+        report: called with what is being measured.
+
+    Raises:
+        PaloError: no room for 120 MiB in the folder for temporary files, or in memory.
+    """
+    n_threads = n_threads or n_physical_cores()
+    prefill, decode = {}, {}
+    with watched_noise() as noise, tempfile.TemporaryDirectory(prefix="palo-speed-") as folder:
+        report("measuring how fast this machine sees")
+        isa, encode = _encode_speed(Path(folder), n_threads)
+        for outtype in outtypes:
+            report(f"measuring how fast this machine reads and writes as {outtype}")
+            prefill[outtype], decode[outtype] = _text_speeds(Path(folder), outtype, n_threads)
+        read = _read_speed(n_threads) or max(decode.values())
+    return MachineSpeed(isa, n_threads, read, encode, prefill, decode, noise.is_noisy)
+
+
+def _sizes() -> ModelSizes:
+    mobile = model_sizes("mobile")
+    text = replace(mobile.text, n_layer=_N_LAYER, n_vocab=_N_VOCAB, n_ff=_N_FF)
+    vision = replace(mobile.vision, select_layer=1)
+    projector = replace(model_sizes("7b").projector, n_out=vision.n_embd)
+    return ModelSizes("speed", text, vision, projector)
+
+
+def _encode_speed(folder: Path, n_threads: int) -> tuple[str, float]:
+    """(instruction set, multiplications per second) of one layer of the tower, patch embeddings and a projector."""
+    sizes = _sizes()
+    path = synthetic_mmproj(sizes, "q8_0", folder=folder)
+    pixels = np.zeros((3, sizes.vision.image_size, sizes.vision.image_size), np.float32)
+    with VisionEncoder(path, n_threads=n_threads) as encoder:
+        elapsed_s = _least_s(lambda: encoder.encode(pixels))
+        isa = encoder.isa
+    path.unlink()
+    return isa, clip_cost(1, "mlp", sizes.projector.n_out).n_products / elapsed_s
+
+
+def _text_speeds(folder: Path, outtype: str, n_threads: int) -> tuple[float, float]:
+    """(multiplications per second of a prompt, bytes of weights per second of single tokens) of two layers."""
+    path = synthetic_text(_sizes(), outtype, folder=folder)
+    with LanguageModel(path, n_ctx=_N_CTX, n_threads=n_threads) as model:
+        sizes = model.sizes
+        prompt = list(range(300, 300 + _N_PROMPT))
+
+        def prefill() -> None:
+            model.remove(0)
+            model.decode(prompt, position=0)
+
+        def single() -> None:
+            model.remove(0, _N_PROMPT)
+            model.decode([300], position=_N_PROMPT)
+
+        prefill_s, single_s = _least_s(prefill), _least_s(single)
+    path.unlink()
+    weights = decoder_bytes(sizes, outtype)
+    n_bytes = sum(weights.values()) - weights["token_embd.weight"]
+    return _N_PROMPT * n_products_per_token(sizes) / prefill_s, n_bytes / single_s
+
+
+def _least_s(work: Callable[[], object]) -> float:
+    """The shortest of several runs after the first: what the machine does when nothing else interrupts it."""
+    work()
+    begin, least_s = time.perf_counter(), float("inf")
+    while True:
+        start = time.perf_counter()
+        work()
+        now = time.perf_counter()
+        least_s = min(least_s, now - start)
+        if now - begin > _BUDGET_S:
+            return least_s
+
+
+def _read_speed(n_threads: int) -> float | None:
+    """Bytes per second of a plain read, of less memory where not much is available."""
+    available = memory_available()
+    n_bytes = _READ_BYTES if available is None else min(_READ_BYTES, available // 4)
+    found = [speed for _ in range(2) if (speed := read_speed(n_bytes, n_threads))]
+    return max(found, default=None)
