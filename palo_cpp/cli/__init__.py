@@ -23,6 +23,7 @@ COMMANDS = {
     "verify": "Hash a model's files in the cache again.",
     "convert": "Turn a PALO, LLaVA or MobileVLM checkpoint into GGUF files.",
     "quantize": "Make a smaller copy of a GGUF file.",
+    "package": "Write a folder that is ready to be published.",
     "show": "Summarize GGUF files, or what is here of a model.",
     "bench": "Measure this machine, beside llama.cpp.",
     "doctor": "Say what this machine offers and what is missing.",

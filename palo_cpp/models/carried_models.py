@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from palo_cpp.errors import ArgumentError, ModelFormatError, ModelNotFoundError, PaloError
 from palo_cpp.ggml.gguf_header import read_header
 from palo_cpp.hub.cache import content_of
-from palo_cpp.models.checksums import SUMS, copy_hashed, is_plain_name, read_sums, sha256_of, sums_text
+from palo_cpp.models.checksums import SUMS, copy_hashed, is_plain_name, publish_listed, read_sums, sha256_of
 from palo_cpp.models.file_choice import ChosenFiles, choose_files, is_mmproj_name, model_stem, texts_in
 from palo_cpp.models.files import model_files
 from palo_cpp.models.hub_models import ModelPaths, converted_folder
@@ -56,7 +56,7 @@ def carry_to(
     with partial_files(folder, sum(copy.n_bytes for copy in new)) as partial:
         for copy in new:
             path, sums[copy.target.name] = _copied(copy, partial, counter)
-            _publish(partial, {path: copy.target.name}, sums)
+            publish_listed(partial, {path: copy.target.name}, sums)
     return [copy.target for copy in copies]
 
 
@@ -95,7 +95,7 @@ def carry_from(name: HubName, folder: Path | str, root: Path, progress: Download
         for copy in new:
             path, digests[copy.target.name] = _copied(copy, partial, counter)
             finished[path] = copy.target.name
-        _publish(partial, finished, read_sums(target) | digests)
+        publish_listed(partial, finished, read_sums(target) | digests)
     text, *mmproj = (copy.target for copy in copies)
     return ModelPaths(text, mmproj[0] if mmproj else None)
 
@@ -247,13 +247,6 @@ def _copied(copy: _Copy, partial: PartialFiles, counter: _Counter) -> tuple[Path
         )
     counter.end(copy)
     return path, digest
-
-
-def _publish(partial: PartialFiles, finished: dict[Path, str], sums: dict[str, str]) -> None:
-    """Give finished files their names, the list first: an entry without a file harms nobody."""
-    listed = partial.new(SUMS)
-    listed.write_text(sums_text(sums), encoding="utf-8", newline="\n")
-    partial.publish({listed: SUMS, **finished})
 
 
 def _remove_leftovers(folder: Path, names: Iterable[str]) -> None:

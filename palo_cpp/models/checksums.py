@@ -10,7 +10,7 @@ from time import monotonic
 
 from palo_cpp.errors import ModelFormatError, PaloError
 from palo_cpp.hub.hashing import hasher_for
-from palo_cpp.partial_files import partial_files
+from palo_cpp.partial_files import PartialFiles, partial_files
 
 SUMS = "SHA256SUMS"
 Report = Callable[[int], None]
@@ -73,11 +73,21 @@ def put_sums(folder: Path, sums: Mapping[str, str]) -> None:
     if not sums:
         (folder / SUMS).unlink(missing_ok=True)
         return
-    text = sums_text(sums)
-    with partial_files(folder, len(text)) as partial:
-        path = partial.new(SUMS)
-        path.write_text(text, encoding="utf-8", newline="\n")
-        partial.publish({path: SUMS})
+    with partial_files(folder, len(sums_text(sums))) as partial:
+        publish_listed(partial, {}, sums)
+
+
+def publish_listed(partial: PartialFiles, finished: Mapping[Path, str], sums: Mapping[str, str]) -> None:
+    """Give finished files their names, the list first: an entry without a file harms nobody.
+
+    Args:
+        partial: of the folder.
+        finished: file -> its name there.
+        sums: all entries of the list from now on.
+    """
+    listed = partial.new(SUMS)
+    listed.write_text(sums_text(sums), encoding="utf-8", newline="\n")
+    partial.publish({listed: SUMS, **finished})
 
 
 def write_sums(folder: Path, paths: Iterable[Path]) -> None:
