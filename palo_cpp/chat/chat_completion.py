@@ -22,7 +22,8 @@ _OPTIONS = (
 # Accepted because clients send them by habit, where the value asks for nothing that is not done anyway.
 _HARMLESS = {"n": (None, 1), "frequency_penalty": (None, 0), "presence_penalty": (None, 0)}
 _IGNORED = ("model", "user")
-_FINISH_REASONS = {
+# Ours -> OpenAI's.
+FINISH_REASONS = {
     "stop": "stop",
     "stop_string": "stop",
     "cancelled": "stop",
@@ -220,7 +221,7 @@ class Reply:
                 {
                     "index": 0,
                     "message": {"role": "assistant", "content": answer.text},
-                    "finish_reason": _FINISH_REASONS[answer.finish_reason],
+                    "finish_reason": FINISH_REASONS[answer.finish_reason],
                     **logprobs,
                 }
             ],
@@ -241,7 +242,7 @@ class Reply:
         yield self._chunk({}, stream.answer)
 
     def _chunk(self, delta: dict[str, str], ended: Answer | None = None) -> dict[str, Any]:
-        reason = _FINISH_REASONS[ended.finish_reason] if ended else None
+        reason = FINISH_REASONS[ended.finish_reason] if ended else None
         choice: dict[str, Any] = {"index": 0, "delta": delta, "finish_reason": reason}
         if ended and ended.logprobs is not None:
             choice["logprobs"] = _logprobs(ended)

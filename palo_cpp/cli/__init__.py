@@ -16,6 +16,7 @@ COMMANDS = {
     "chat": "Talk about an image in the terminal.",
     "ask": "Ask one question about an image.",
     "describe": "Describe images, in one language or in several.",
+    "serve": "Serve a model to browsers and programs.",
     "recommend": "Say which model suits this machine and a language.",
     "pull": "Fetch a model from the hub into the cache.",
     "ls": "List the models that are here.",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -43,6 +45,19 @@ def shown_warnings(*, is_debugging: bool) -> Iterator[None]:
 def shown_stages(show: Callable[[str], None]) -> Iterator[None]:
     """Pass the stages of a question (`palo_cpp.chat.stages` logs them as INFO) to `show` while the block runs."""
     with _handling("palo_cpp.chat.stages", _Stages(show), logging.NOTSET):
+        yield
+
+
+class _Requests(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno == logging.INFO:  # others are shown as every command shows them
+            print(time.strftime("%H:%M:%S"), record.getMessage(), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def shown_requests() -> Iterator[None]:
+    """Show a line on stderr for each request that `palo_cpp.server` answers, while the block runs."""
+    with _handling("palo_cpp.server", _Requests(), logging.INFO):
         yield
 
 

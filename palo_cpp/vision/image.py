@@ -108,14 +108,18 @@ def open_image(source: ImageSource) -> PIL.Image.Image:
     return _to_rgb(image, what)
 
 
-def check_image(source: ImageSource) -> None:
+def check_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> None:
     """Refuse what `open_image` would refuse for its first bytes, without decoding it.
 
     For a program that does something slow before it opens the image, as loading a model is. A pipe, which can be read
     only once, is left alone.
 
+    Args:
+        source: As in `open_image`.
+        max_pixels: The largest that is not refused.
+
     Raises:
-        ImageError: It is not there, is no image that can be read here, or is larger than `MAX_PIXELS`.
+        ImageError: It is not there, is no image that can be read here, or is larger than `max_pixels`.
     """
     import PIL.Image
 
@@ -123,7 +127,7 @@ def check_image(source: ImageSource) -> None:
         return
     what, data = read_source(source)
     with _decoding(what):
-        _open(data, what)
+        _check_size(_open(data, what), what, max_pixels)
 
 
 def preprocess(
@@ -248,12 +252,12 @@ def _open_with_pillow(data: bytes, what: str) -> PIL.Image.Image:
         raise ImageError(f"{what}: expected at most {MAX_PIXELS} pixels, got more; make it smaller") from None
 
 
-def _check_size(image: PIL.Image.Image, what: str) -> None:
+def _check_size(image: PIL.Image.Image, what: str, max_pixels: int = MAX_PIXELS) -> None:
     width, height = image.size
     if width < 1 or height < 1:
         raise ImageError(f"{what}: expected at least one pixel, got {width} x {height}")
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{what}: expected at most {MAX_PIXELS} pixels, got {width} x {height}; make it smaller")
+    if width * height > max_pixels:
+        raise ImageError(f"{what}: expected at most {max_pixels} pixels, got {width} x {height}; make it smaller")
 
 
 def _from_array(array: NDArray[np.generic]) -> PIL.Image.Image:
