@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,9 @@ from palo_cpp.vision.encoder import VisionEncoder
 _N_LAYER, _N_VOCAB, _N_FF = 2, 512, 2816  # half of MobilePALO's feed-forward part: fewer bytes to make up
 _N_PROMPT, _N_CTX = 128, 256
 _BUDGET_S = 0.15  # of one measurement, which is repeated as long as that is not used up
+# A layer is some ten steps with threads that wait for each other after each: up to 0.25 ms on two cores, more is not
+# waiting.
+_LAYER_S_MAX = 0.3e-3
 _READ_BYTES = 256 << 20  # beyond any cache
 
 
@@ -46,15 +49,31 @@ def measure_speed(
         PaloError: no room for 120 MiB in the folder for temporary files, or in memory.
     """
     n_threads = n_threads or n_physical_cores()
-    prefill, decode = {}, {}
+    prefill, steps = {}, {}
     with watched_noise() as noise, tempfile.TemporaryDirectory(prefix="palo-speed-") as folder:
         report("measuring how fast this machine sees")
         isa, encode = _encode_speed(Path(folder), n_threads)
         for outtype in outtypes:
             report(f"measuring how fast this machine reads and writes as {outtype}")
-            prefill[outtype], decode[outtype] = _text_speeds(Path(folder), outtype, n_threads)
-        read = _read_speed(n_threads) or max(decode.values())
-    return MachineSpeed(isa, n_threads, read, encode, prefill, decode, noise.is_noisy)
+            prefill[outtype], steps[outtype] = _text_speeds(Path(folder), outtype, n_threads)
+        read = _read_speed(n_threads)
+    layer_s = min(step.layer_s(read) for step in steps.values())
+    decode = {outtype: step.n_bytes / (step.elapsed_s - _N_LAYER * layer_s) for outtype, step in steps.items()}
+    return MachineSpeed(isa, n_threads, read or max(decode.values()), encode, prefill, decode, layer_s, noise.is_noisy)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One token through the layers: bytes of weights that it is multiplied with, and how long that takes."""
+
+    n_bytes: int
+    elapsed_s: float
+
+    def layer_s(self, read: float | None) -> float:
+        """What a layer takes beyond reading its weights, as far as that can be waiting and not arithmetic."""
+        if not read:
+            return 0.0
+        return min(max(self.elapsed_s - self.n_bytes / read, 0.0) / _N_LAYER, _LAYER_S_MAX)
 
 
 def _sizes() -> ModelSizes:
@@ -77,8 +96,8 @@ def _encode_speed(folder: Path, n_threads: int) -> tuple[str, float]:
     return isa, clip_cost(1, "mlp", sizes.projector.n_out).n_products / elapsed_s
 
 
-def _text_speeds(folder: Path, outtype: str, n_threads: int) -> tuple[float, float]:
-    """(multiplications per second of a prompt, bytes of weights per second of single tokens) of two layers."""
+def _text_speeds(folder: Path, outtype: str, n_threads: int) -> tuple[float, _Step]:
+    """(multiplications per second of a prompt, a single token) in two layers."""
     path = synthetic_text(_sizes(), outtype, folder=folder)
     with LanguageModel(path, n_ctx=_N_CTX, n_threads=n_threads) as model:
         sizes = model.sizes
@@ -96,7 +115,7 @@ def _text_speeds(folder: Path, outtype: str, n_threads: int) -> tuple[float, flo
     path.unlink()
     weights = decoder_bytes(sizes, outtype)
     n_bytes = sum(weights.values()) - weights["token_embd.weight"]
-    return _N_PROMPT * n_products_per_token(sizes) / prefill_s, n_bytes / single_s
+    return _N_PROMPT * n_products_per_token(sizes) / prefill_s, _Step(n_bytes, single_s)
 
 
 def _least_s(work: Callable[[], object]) -> float:

@@ -132,15 +132,18 @@ def _notes(found: Recommendation) -> list[str]:
 def _conclusion(found: Recommendation) -> str:
     chosen = found.chosen
     if chosen is None:
-        least = min(found.candidates, key=lambda each: each.prediction.memory_bytes)
-        return (
-            f"None fits: the smallest, {least.name} as {least.outtype}, needs "
-            f"{about_size(least.prediction.memory_bytes)} of memory. What runs here is nano, a demo that knows simple "
-            "drawings only."
-        )
+        return _nothing_fits(min(found.candidates, key=lambda each: each.prediction.memory_bytes))
     reason = "the best that fits and answers in time" if chosen.is_patient else "slow, but the fastest that fits"
     weak = found.weakness
     return f"Recommended: {chosen.name} as {chosen.outtype}, {reason}{f'; {weak}' if weak else ''}."
+
+
+def _nothing_fits(least: Candidate) -> str:
+    needs = (
+        f"the smallest, {least.name} as {least.outtype}, needs {about_size(least.prediction.memory_bytes)} of memory"
+    )
+    closing = "; it fits when other programs are closed" if least.fit == "tight" else ""
+    return f"None fits: {needs}{closing}. What runs here is nano, a demo that knows simple drawings only."
 
 
 def prediction_text(needs: Prediction, where: str) -> str:

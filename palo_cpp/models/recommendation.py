@@ -53,6 +53,7 @@ class MachineSpeed:
         prefill: multiplications per second of a prompt, by outtype.
         decode: bytes of weights per second that single tokens are multiplied with, by outtype; of few weights, so that
             caches may hold them.
+        layer_s: seconds of a layer and single token beyond that: threads that wait for each other.
         is_noisy: other programs took so much that all of this is too slow.
     """
 
@@ -62,6 +63,7 @@ class MachineSpeed:
     encode: float
     prefill: Mapping[str, float]
     decode: Mapping[str, float]
+    layer_s: float = 0.0
     is_noisy: bool = False
 
 
@@ -228,7 +230,7 @@ def decode_s(model: PublishedModel, outtype: str, speed: MachineSpeed) -> float:
     weights = decoder_bytes(model.text, outtype)
     n_cells = model.n_prompt_tokens + model.vision.n_image_tokens + _N_ANSWER_TOKENS
     n_bytes = sum(weights.values()) - weights["token_embd.weight"] + n_cells * model.text.n_cell_bytes
-    return n_bytes / min(speed.read, _of(speed.decode, outtype))
+    return n_bytes / min(speed.read, _of(speed.decode, outtype)) + model.text.n_layer * speed.layer_s
 
 
 def _of(by_outtype: Mapping[str, float], outtype: str) -> float:

@@ -1,0 +1,56 @@
+"""The short measurement: everything is positive, nothing is left behind. No time is asserted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from palo_cpp.bench import machine_speed
+from palo_cpp.bench.machine_speed import _Step, measure_speed
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setattr(machine_speed.tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_measures_every_part_and_removes_its_files(folder):
+    said: list[str] = []
+    found = measure_speed(("q4_0", "q8_0"), n_threads=1, report=said.append)
+    assert found.n_threads == 1 and found.isa
+    assert set(found.prefill) == set(found.decode) == {"q4_0", "q8_0"}
+    assert min(found.read, found.encode, *found.prefill.values(), *found.decode.values()) > 0
+    assert 0 <= found.layer_s <= 0.3e-3
+    assert len(said) == 3
+    assert list(folder.iterdir()) == []
+
+
+def test_without_our_backend_single_tokens_say_how_fast_memory_is(folder, monkeypatch):
+    monkeypatch.setattr(machine_speed, "read_speed", lambda *_: None)
+    found = measure_speed(("q4_0",), n_threads=1)
+    assert found.read == found.decode["q4_0"]
+    assert found.layer_s == 0
+
+
+def test_little_memory_is_read_where_little_is_available(monkeypatch):
+    asked: list[int] = []
+    monkeypatch.setattr(machine_speed, "read_speed", lambda n_bytes, _: asked.append(n_bytes) or 1e9)
+    for available, n_bytes in ((None, 256 << 20), (8 << 30, 256 << 20), (400 << 20, 100 << 20)):
+        monkeypatch.setattr(machine_speed, "memory_available", lambda available=available: available)
+        assert machine_speed._read_speed(1) == 1e9
+        assert asked[-1] == n_bytes
+
+
+@pytest.mark.parametrize(
+    ("elapsed_s", "read", "layer_s"),
+    [
+        (0.0024, 2e9, 0.0002),  # two layers wait for 0.4 ms beyond the 2 ms of a plain read
+        (0.0010, 2e9, 0.0),  # from a cache
+        (0.0500, 2e9, 0.0003),  # arithmetic takes the rest
+        (0.0024, None, 0.0),
+    ],
+)
+def test_what_a_layer_waits(elapsed_s, read, layer_s):
+    assert _Step(4_000_000, elapsed_s).layer_s(read) == pytest.approx(layer_s)
