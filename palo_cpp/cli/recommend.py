@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -133,15 +133,14 @@ def _conclusion(found: Recommendation) -> str:
     chosen = found.chosen
     if chosen is None:
         return _nothing_fits(min(found.candidates, key=lambda each: each.prediction.memory_bytes))
-    reason = "the best that fits and answers in time" if chosen.is_patient else "slow, but the fastest that fits"
-    weak = found.weakness
+    in_time = "the smallest about as good as the best that fits and answers in time"
+    reason, weak = in_time if chosen.is_patient else "slow, but the fastest that fits", found.weakness
     return f"Recommended: {chosen.name} as {chosen.outtype}, {reason}{f'; {weak}' if weak else ''}."
 
 
 def _nothing_fits(least: Candidate) -> str:
-    needs = (
-        f"the smallest, {least.name} as {least.outtype}, needs {about_size(least.prediction.memory_bytes)} of memory"
-    )
+    size = about_size(least.prediction.memory_bytes)
+    needs = f"the smallest, {least.name} as {least.outtype}, needs {size} of memory"
     closing = "; it fits when other programs are closed" if least.fit == "tight" else ""
     return f"None fits: {needs}{closing}. What runs here is nano, a demo that knows simple drawings only."
 
@@ -161,15 +160,13 @@ def prediction_text(needs: Prediction, where: str) -> str:
 
 
 def about(value: float) -> str:
-    """A number with no more digits than a prediction deserves: two, and never more precise than tenths."""
+    """A number with no more digits than a prediction deserves: two, of which one after the point."""
     if value < 0.1:
         return f"{value:.2f}"
-    if value < 10:
-        return f"{value:.1f}"
-    return f"{float(f'{value:.2g}'):.0f}"
+    rounded = float(f"{value:.2g}")
+    return f"{rounded:.0f}" if rounded >= 10 else f"{rounded:.1f}"
 
 
-def about_size(n_bytes: Any) -> str:
+def about_size(n_bytes: float) -> str:
     """Bytes in GiB, as `about` rounds."""
-    gib = n_bytes / 2**30
-    return f"{gib:.1f} GiB" if gib < 10 else f"{gib:.0f} GiB"
+    return f"{about(n_bytes / 2**30)} GiB"

@@ -27,7 +27,7 @@ def test_measures_every_part_and_removes_its_files(folder):
     assert list(folder.iterdir()) == []
 
 
-def test_without_our_backend_single_tokens_say_how_fast_memory_is(folder, monkeypatch):
+def test_without_our_backend_single_tokens_say_how_fast_memory_is(monkeypatch):
     monkeypatch.setattr(machine_speed, "read_speed", lambda *_: None)
     found = measure_speed(("q4_0",), n_threads=1)
     assert found.read == found.decode["q4_0"]

@@ -82,7 +82,7 @@ def test_disk_of_known_files():
 
 
 def test_unknown_type_is_refused():
-    with pytest.raises(ArgumentError, match="outtype: expected one of f32, f16.*got 'q9_z'"):
+    with pytest.raises(ArgumentError, match=r"outtype: expected one of f32, f16.*got 'q9_z'"):
         memory_and_disk(PUBLISHED["7b"], "q9_z")
 
 
