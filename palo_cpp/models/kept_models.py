@@ -18,6 +18,7 @@ from palo_cpp.models.checkpoint_files import weight_files
 from palo_cpp.models.file_choice import ChosenFiles, choose_files, has_gguf, is_mmproj_name, outtype_of, texts_in
 from palo_cpp.models.hub_models import converted_folder, converted_in, files_in
 from palo_cpp.models.names import HubName, published_as
+from palo_cpp.partial_files import n_bytes_on_disk
 
 CHECKPOINT = "checkpoint"
 _KEYS_OF_CHECKPOINTS = ("mm_vision_tower", "mm_projector_type")  # what PALO's, LLaVA's and MobileVLM's config.json have
@@ -74,6 +75,7 @@ def kept_models(download_root: str | Path | None = None) -> list[KeptModel]:
         found += _partial(cached)
     for name, folder in converted_in(root):
         found += _models_in(name, folder)
+    found += [_interrupted(model, folder) for model, folder in interrupted_in(root)]
     # Two revisions may have the same contents.
     distinct = {(model.name, *map(content_of, model.paths)): model for model in found}
     return sorted(distinct.values(), key=lambda model: (model.name, model.folder))
@@ -89,6 +91,7 @@ def kept_of(name: HubName, download_root: str | Path | None = None) -> list[Kept
     cached = CachedRepository(root, name.repository)
     folders = [*map(cached.snapshot, snapshots_of(cached)), converted_folder(root, name.repository)]
     found = [model for folder in folders for model in _models_in(cached.name, folder)] + list(_partial(cached))
+    found += [_interrupted(each, folder) for each, folder in interrupted_in(root) if each.repository == cached.name]
     wanted = [model for model in found if name.outtype in (None, model.outtype)]
     if not wanted:
         raise not_kept(name)
@@ -108,6 +111,20 @@ def snapshots_of(cached: CachedRepository) -> list[str]:
 def finished_in(folder: Path) -> list[str]:
     """Paths of the files of a folder, without those of a conversion that was interrupted."""
     return [path for path in files_in(folder) if not path.startswith(".")]
+
+
+def interrupted_in(root: Path) -> list[tuple[HubName, Path]]:
+    """Conversions of the room `pull` that were interrupted, with the folders of what there is of them."""
+    folders = sorted(path for path in (root.parent / "palo-cpp" / ".pull").glob("*--*-*") if path.is_dir())
+    parts = ((folder.name.rpartition("-"), folder) for folder in folders)
+    return [(HubName(name.replace("--", "/"), outtype), folder) for (name, _, outtype), folder in parts]
+
+
+def _interrupted(name: HubName, folder: Path) -> KeptModel:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    n_bytes, n_here = sum(path.stat().st_size for path in files), sum(map(n_bytes_on_disk, files))
+    problem = "its conversion was interrupted; pull it again"
+    return KeptModel(str(name), name.outtype or "", n_bytes, n_here, (), 0.0, str(folder), (), problem)
 
 
 def _models_in(repository: str, folder: Path) -> Iterator[KeptModel]:

@@ -12,8 +12,9 @@ from palo_cpp.hub.settings import cache_folder
 from palo_cpp.models.checksums import SUMS, forget_sums
 from palo_cpp.models.file_choice import outtype_of, texts_in
 from palo_cpp.models.hub_models import converted_folder
-from palo_cpp.models.kept_models import finished_in, not_kept, snapshots_of
+from palo_cpp.models.kept_models import finished_in, interrupted_in, not_kept, snapshots_of
 from palo_cpp.models.names import HubName
+from palo_cpp.partial_files import n_bytes_on_disk
 
 
 def remove_model(name: HubName, download_root: str | Path | None = None) -> int:
@@ -31,15 +32,23 @@ def remove_model(name: HubName, download_root: str | Path | None = None) -> int:
     folder = converted_folder(root, name.repository)
     converted = _going(folder, name.outtype)
     partials = [each for each in partials_in(cached.blobs) if name.outtype in (None, outtype_of(each[0].path))]
-    if not links and not converted and not partials:
+    interrupted = [path for each, path in interrupted_in(root) if _is_meant(each, name)]
+    if not links and not converted and not partials and not interrupted:
         raise not_kept(name)
     n_freed = n_bytes_freed_without(cached, links) + sum(path.stat().st_size for path in converted)
     for blob, n_here in partials:
         remove_partial(cached.blobs, blob.etag)
         n_freed += n_here
+    for path in interrupted:
+        n_freed += sum(n_bytes_on_disk(each) for each in path.rglob("*") if each.is_file())
+        shutil.rmtree(path)
     remove_links(cached, links)
     _remove_converted(folder, converted)
     return n_freed
+
+
+def _is_meant(each: HubName, name: HubName) -> bool:
+    return each.repository == name.repository and name.outtype in (None, each.outtype)
 
 
 def _going(folder: Path, outtype: str | None) -> list[Path]:

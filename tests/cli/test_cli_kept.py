@@ -206,6 +206,21 @@ def test_rm_of_one_type_leaves_the_list_right(carried, model_dir):
     assert not carried.exists()
 
 
+def test_a_conversion_that_was_interrupted(carried):
+    """As the room `pull` leaves it."""
+    unfinished = carried.parent / ".pull" / "org--PALO-Nano-Q4_K_M" / "unfinished"
+    unfinished.mkdir(parents=True)
+    with (unfinished / "PALO-Nano-Q4_K_M.gguf").open("wb") as file:
+        file.write(b"x" * 65536)
+        file.truncate(1 << 20)
+    model = listed()["org/PALO-Nano:Q4_K_M"]
+    assert (model["is_complete"], model["problem"]) == (False, "its conversion was interrupted; pull it again")
+    assert model["n_bytes_here"] < model["n_bytes"] == 1 << 20
+    assert "org/PALO-Nano:Q4_K_M, 1.0 MiB: its conversion was interrupted" in run("show", NANO.repository).stdout
+    assert json.loads(run("rm", "org/PALO-Nano:Q4_K_M", "--json").stdout)["n_bytes_freed"] == model["n_bytes_here"]
+    assert set(listed()) == {"org/PALO-Nano:Q8_0"}
+
+
 def test_a_damaged_list(carried):
     (carried / SUMS).write_text("../../x\n")
     assert "expected lines of a SHA-256 and a name" in run("verify", NANO.repository).stderr

@@ -14,13 +14,14 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from hub_pulls import pull
 from huggingface_hub import constants, scan_cache_dir
 
 from palo_cpp import Palo
 from palo_cpp.errors import ArgumentError, ModelFormatError, ModelNotFoundError, PaloError
 from palo_cpp.models.carried_models import carry_from, carry_to, choose_in
 from palo_cpp.models.checksums import SUMS, put_sums, read_sums, write_sums
-from palo_cpp.models.hub_models import CACHE_ONLY, HubOptions, ModelPaths, cached_model, converted_folder, hub_model
+from palo_cpp.models.hub_models import CACHE_ONLY, ModelPaths, cached_model, converted_folder
 from palo_cpp.models.names import NANO_FOLDER, HubName
 
 SMALL = HubName("org/small")
@@ -76,13 +77,14 @@ def test_from_one_machine_to_another_without_a_network(cache, tmp_path, picture)
 @pytest.mark.usefixtures("hub")
 def test_what_the_hub_gave_is_carried_under_its_names(hub, cache, model_dir, tmp_path):
     hub.add("org/small", {path.name: path for path in model_dir.glob("*.gguf")})
-    paths = hub_model(SMALL, HubOptions())
+    pull(name="org/small")
+    paths = cached_model(SMALL, CACHE_ONLY)
     carry_to(paths, SMALL, tmp_path / "stick")
     assert read_sums(tmp_path / "stick") == {path.name: path.resolve().name for path in (paths.text, paths.mmproj)}
     assert not any(path.is_symlink() for path in (tmp_path / "stick").iterdir())
     shutil.rmtree(cache)
     carry_from(SMALL, tmp_path / "stick", cache)
-    assert hub_model(SMALL, CACHE_ONLY).text.is_file()
+    assert cached_model(SMALL, CACHE_ONLY).text.is_file()
 
 
 def test_what_is_there_is_not_copied_again(small, stick, cache):
