@@ -13,7 +13,10 @@ from starlette.routing import Route, Router
 
 from palo_cpp.server import metrics
 from palo_cpp.server.access import Access
+from palo_cpp.server.ollama import Ollama
 from palo_cpp.server.openai_chat import ChatCompletions
+from palo_cpp.server.openai_responses import Responses
+from palo_cpp.server.own import Own
 from palo_cpp.server.refusals import ClientLeft, Refusal
 from palo_cpp.server.replies import json_response
 from palo_cpp.server.service import Service
@@ -40,8 +43,20 @@ _PAGE_HEADERS = {
 
 def application(service: Service) -> App:
     """All routes, behind the rules of access."""
-    posts: dict[str, Endpoint] = {"/v1/chat/completions": ChatCompletions(service)}
+    ollama, own = Ollama(service), Own(service)
+    posts: dict[str, Endpoint] = {
+        "/v1/chat/completions": ChatCompletions(service),
+        "/v1/responses": Responses(service),
+        "/v1/describe": own.describe,
+        "/v1/image_embeddings": own.image_embeddings,
+        "/api/chat": ollama.chat,
+        "/api/generate": ollama.generate,
+        "/api/show": ollama.show,
+    }
     gets: dict[str, Endpoint] = {
+        "/api/tags": ollama.tags,
+        "/api/ps": ollama.ps,
+        "/api/version": ollama.version,
         "/v1/models": _models(service),
         "/v1/models/{name:path}": _models(service),
         "/health": _health(service),

@@ -35,10 +35,11 @@ class Text:
 
 @dataclass(frozen=True)
 class Done:
-    """One part of the work has ended; `result` is what came of it."""
+    """One part of a job has ended; `result` is what came of it, `is_last` says whether that was all of it."""
 
     key: Any
     result: Any
+    is_last: bool = True
 
 
 @dataclass(frozen=True)

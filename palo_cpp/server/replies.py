@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from palo_cpp.server.jobs import Event, Failed, Ticket
+from palo_cpp.server.jobs import Done, Event, Failed, Ticket
 from palo_cpp.server.refusals import ClientLeft
 
 EVENTS, LINES = "text/event-stream; charset=utf-8", "application/x-ndjson; charset=utf-8"
@@ -93,7 +93,7 @@ async def following(ticket: Ticket) -> AsyncIterator[Event | None]:
             yield None
             continue
         yield found
-        n_left -= type(found).__name__ in ("Done", "Failed")
+        n_left -= isinstance(found, Failed) or (isinstance(found, Done) and found.is_last)
 
 
 class Streamed(Response):

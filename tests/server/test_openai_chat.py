@@ -102,7 +102,7 @@ def test_two_messages_of_the_user_are_one_question(server):
     assert content(reply) == content(server.chat("What is\nthis?", max_tokens=20))
 
 
-def test_sampling_is_the_clients(server, red_circle):
+def test_sampling_is_the_clients(server):
     asked = {"temperature": 1.5, "seed": 7, "n": 3, "top_p": 0.99}
     one, other = (server.chat("Hello", **asked).json for _ in range(2))
     texts = [choice["message"]["content"] for choice in one["choices"]]
