@@ -117,7 +117,7 @@ def _machine(found: Recommendation) -> str:
 def _notes(found: Recommendation) -> list[str]:
     notes = []
     if found.speed.is_noisy:
-        notes += ["Other programs were busy during the measurement: times are too long. Run it again when they rest."]
+        notes += ["Other programs are busy. Times are estimates for when they rest; measure again then to be surer."]
     if any(each.fit == "tight" for each in found.candidates):
         notes += ["FITS: tight where it fits when other programs are closed."]
     where = f"in {found.language_name}" if found.language else "on average over the languages"

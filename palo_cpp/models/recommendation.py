@@ -54,7 +54,7 @@ class MachineSpeed:
         decode: bytes of weights per second that single tokens are multiplied with, by outtype; of few weights, so that
             caches may hold them.
         layer_s: seconds of a layer and single token beyond that: threads that wait for each other.
-        is_noisy: other programs took so much that all of this is too slow.
+        is_noisy: other programs took so much that all of this is estimated from one thread's processor time.
     """
 
     isa: str
