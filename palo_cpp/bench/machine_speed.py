@@ -57,7 +57,7 @@ def measure_speed(
         found = _measured(outtypes, n_threads, time.perf_counter, _read_speed(n_threads), report)
     if not noise.is_noisy:
         return found
-    report("other programs are busy: measuring one thread by its own processor time")
+    report("other programs are busy: timing one thread alone")
     return _faster(found, _measured(outtypes, 1, time.thread_time, _read_speed_alone(), report))
 
 
@@ -66,10 +66,10 @@ def _measured(
 ) -> MachineSpeed:
     prefill, steps = {}, {}
     with tempfile.TemporaryDirectory(prefix="palo-speed-") as folder:
-        report("measuring how fast this machine sees")
+        report("timing the vision encoder")
         isa, encode = _encode_speed(Path(folder), n_threads, clock)
         for outtype in outtypes:
-            report(f"measuring how fast this machine reads and writes as {outtype}")
+            report(f"timing the language model as {outtype}")
             prefill[outtype], steps[outtype] = _text_speeds(Path(folder), outtype, n_threads, clock)
     layer_s = min(step.layer_s(read) for step in steps.values())
     decode = {outtype: step.n_bytes / (step.elapsed_s - _N_LAYER * layer_s) for outtype, step in steps.items()}

@@ -25,7 +25,7 @@ def test_measures_every_part_and_removes_its_files(folder):
     assert set(found.prefill) == set(found.decode) == {"q4_0", "q8_0"}
     assert min(found.read, found.encode, *found.prefill.values(), *found.decode.values()) > 0
     assert 0 <= found.layer_s <= 0.3e-3
-    assert said[:3] == ["measuring how fast this machine sees", *said[1:3]] and "q8_0" in said[2]
+    assert said[:3] == ["timing the vision encoder", *said[1:3]] and "q8_0" in said[2]
     assert list(folder.iterdir()) == []
 
 
