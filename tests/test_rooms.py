@@ -35,10 +35,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "": ("clone", "palo", "chat", "decoding.options"),
     "clone": (),
     "backend": ("ggml.backend_library",),
+    "packaging": ("models", "ggml", "convert"),
     "convert": ("models.show", "families", "languages", "ggml"),
     "bench": ("", "palo", "chat.answer", "models", "languages"),
     "server": ("", "palo", "chat", "models", "vision.image", "languages"),
-    "cli": ("", "palo", "pull", "hub", "chat.answer", "models", "languages", "bench", "server", "convert"),
+    "cli": ("", "palo", "pull", "hub", "chat.answer", "models", "languages", "bench", "server", "packaging", "convert"),
     "__main__": ("cli",),
 }
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from palo_cpp.cli.answering import to_json
-from palo_cpp.cli.console import warn
+from palo_cpp.cli.console import Status, warn
 from palo_cpp.cli.options import debug_option, json_option
-from palo_cpp.cli.progress import readable_size
+from palo_cpp.cli.progress import TensorProgress, readable_size
 from palo_cpp.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from palo_cpp.cli.packaging import Source
+    from palo_cpp.convert.progress import ProgressCallback
     from palo_cpp.models.repository_card import CardFacts
+    from palo_cpp.packaging import Source
 
 EXAMPLES = """\b
 Examples:
@@ -69,11 +72,11 @@ def command(
     each type, the mmproj file in F16 and Q8_0, a model card and SHA256SUMS; `hf upload` publishes it, and `palo-cpp
     pull` takes it from the hub or, with --from, from the folder. A second run goes on where one stopped.
     """
-    from palo_cpp.cli.packaging import make_package
     from palo_cpp.models.repository_card import facts_of
+    from palo_cpp.packaging import make_package
 
     folder = Path(output)
-    package = make_package(_source(model, folder, types, vision_tower, base, name), folder)
+    package = make_package(_source(model, folder, types, vision_tower, base, name), folder, _Shown())
     options = {"types": ",".join(types or ()), "vision-tower": vision_tower, "base": base, "name": name}
     facts = facts_of(folder, package.source.stem, _command(model, folder, options), _versions())
     texts = _write_texts(facts, folder)
@@ -86,6 +89,23 @@ def command(
         warn(f"{folder}: put a copy of the Llama 2 agreement into it as LICENSE.txt before you publish it")
 
 
+class _Shown:
+    """See `packaging.Watch`."""
+
+    @contextmanager
+    def making(self) -> Iterator[ProgressCallback]:
+        """With a bar."""
+        with TensorProgress() as progress:
+            yield progress.update
+
+    @contextmanager
+    def hashing(self, name: str) -> Iterator[None]:
+        """With a line that goes away."""
+        with Status() as status:
+            status.show(f"hashing {name}")
+            yield
+
+
 def _source(
     model: str,
     folder: Path,
@@ -94,8 +114,8 @@ def _source(
     base: str | None,
     name: str | None,
 ) -> Source:
-    from palo_cpp.cli.packaging import TYPES, CheckpointSource, GgufSource
     from palo_cpp.models.files import find_model
+    from palo_cpp.packaging import TYPES, CheckpointSource, GgufSource
 
     path = Path(model)
     if path.is_dir() and not any(path.glob("*.gguf")):

@@ -18,7 +18,7 @@ from palo_cpp.models.checksums import SUMS, copy_hashed, is_plain_name, publish_
 from palo_cpp.models.file_choice import ChosenFiles, choose_files, is_mmproj_name, model_stem, texts_in
 from palo_cpp.models.files import model_files
 from palo_cpp.models.hub_models import ModelPaths, converted_folder
-from palo_cpp.models.names import PUBLISHED, HubName
+from palo_cpp.models.names import HubName, published_as
 from palo_cpp.partial_files import PartialFiles, partial_files
 
 if TYPE_CHECKING:
@@ -125,13 +125,16 @@ def choose_in(folder: Path, name: HubName) -> ChosenFiles:
 
 
 def _stem_of(folder: Path, name: HubName, texts: Iterable[str]) -> str:
-    """Which of a folder's models is meant: the one of that name, or the only one, unless it is known to be another."""
+    """Which of a folder's models is meant: the one of that name, or the only one.
+
+    The names of published models say which weights are meant, so that nothing else is taken for them.
+    """
     stems = sorted({model_stem(text) for text in texts})
     wanted = _FOR_GGUF.sub("", name.repository.split("/")[1])
     if same := [stem for stem in stems if stem.casefold() == wanted.casefold()]:
         return same[0]
-    published = {each.checkpoint.split("/")[1].casefold() for each in PUBLISHED.values()}
-    if len(stems) == 1 and not {stems[0].casefold(), wanted.casefold()} <= published:
+    is_free = published_as(name.repository) is None or wanted.casefold() in stems[0].casefold()
+    if len(stems) == 1 and is_free:
         return stems[0]
     raise ModelNotFoundError(
         f"{folder}: expected the files of {wanted}, got those of {', '.join(stems)}; name another model or folder"

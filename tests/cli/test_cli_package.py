@@ -18,12 +18,12 @@ from palo_cpp.convert import convert, quantize
 
 from palo_cpp import Palo
 from palo_cpp.cli import palo_cpp as group
-from palo_cpp.cli.packaging import TYPES
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.models.carried_models import carry_from
 from palo_cpp.models.checksums import SUMS, read_sums, sha256_of
 from palo_cpp.models.names import PUBLISHED, HubName
 from palo_cpp.models.repository_card import is_ours
+from palo_cpp.packaging import TYPES
 
 SMALL_FILES = {
     "PALO-Small-Q4_0.gguf",

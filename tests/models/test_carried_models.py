@@ -120,10 +120,18 @@ def test_two_sizes_of_one_type_keep_their_own_mmproj(tmp_path):
         assert chosen.paths == (f"{name}-Q4_K_M.gguf", f"mmproj-{name}-F16.gguf")
 
 
-def test_a_published_model_is_not_taken_for_another(tmp_path):
-    (tmp_path / "PALO-13B-Q4_K_M.gguf").touch()
-    with pytest.raises(ModelNotFoundError, match="expected the files of PALO-7B, got those of PALO-13B"):
+@pytest.mark.parametrize("stem", ["PALO-13B", "PALO-Nano", "MobilePALO-1.7B"])
+def test_nothing_else_is_taken_for_a_published_model(tmp_path, stem):
+    (tmp_path / f"{stem}-Q4_K_M.gguf").touch()
+    with pytest.raises(ModelNotFoundError, match=f"expected the files of PALO-7B, got those of {stem}"):
         choose_in(tmp_path, HubName("MBZUAI/PALO-7B"))
+    assert choose_in(tmp_path, HubName("org/my-own")).text == f"{stem}-Q4_K_M.gguf"
+
+
+@pytest.mark.parametrize("stem", ["PALO-7B", "palo-7b", "tuned-PALO-7B-v2"])
+def test_names_of_a_published_model(tmp_path, stem):
+    (tmp_path / f"{stem}-Q4_K_M.gguf").touch()
+    assert choose_in(tmp_path, HubName("MBZUAI/PALO-7B")).text == f"{stem}-Q4_K_M.gguf"
 
 
 def test_a_plain_folder_says_that_nothing_could_be_checked(model_dir, cache, caplog):

@@ -1,4 +1,4 @@
-"""`palo-cpp package`, step by step: what is missing in the folder is made, hashed, named, and described."""
+"""A folder that is ready to be published, made from a checkpoint or from a model in GGUF files."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import math
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from palo_cpp.cli.console import Status
-from palo_cpp.cli.progress import TensorProgress
 from palo_cpp.errors import ArgumentError
 
 if TYPE_CHECKING:
     from palo_cpp.convert.conversion import Conversion
+    from palo_cpp.convert.progress import ProgressCallback
     from palo_cpp.ggml.gguf_header import GgufHeader
     from palo_cpp.models.files import ModelFiles
 
@@ -47,6 +46,16 @@ class Part:
     n_bytes: int
 
 
+class Watch(Protocol):
+    """Shows how far it is."""
+
+    def making(self) -> AbstractContextManager[ProgressCallback | None]:
+        """While a file is converted or quantized."""
+
+    def hashing(self, name: str) -> AbstractContextManager[object]:
+        """While a file is read again."""
+
+
 class Source(Protocol):
     """What the files are made from."""
 
@@ -58,7 +67,7 @@ class Source(Protocol):
     def parts(self) -> Sequence[Part]:
         """What can be made of it, for the types that the user wants."""
 
-    def make(self, missing: Sequence[Part], work: Path) -> Iterator[tuple[Part, Path]]:
+    def make(self, missing: Sequence[Part], work: Path, watch: Watch) -> Iterator[tuple[Part, Path]]:
         """Make the missing files in a folder, one after the other."""
 
 
@@ -95,7 +104,7 @@ class GgufSource:
         n_bytes = header.size_bytes if own_type(header) == outtype else _estimate(header, outtype)
         return Part(role, outtype, name, n_bytes)
 
-    def make(self, missing: Sequence[Part], work: Path) -> Iterator[tuple[Part, Path]]:
+    def make(self, missing: Sequence[Part], work: Path, watch: Watch) -> Iterator[tuple[Part, Path]]:
         """See `Source`."""
         from palo_cpp.convert import quantize
         from palo_cpp.models.checksums import copy_hashed
@@ -105,8 +114,8 @@ class GgufSource:
             if own_type(header) == part.outtype:
                 copy_hashed(header.path, path)
             else:
-                with TensorProgress() as progress:
-                    quantize(header.path, path, part.outtype, progress=progress.update)
+                with watch.making() as progress:
+                    quantize(header.path, path, part.outtype, progress=progress)
             yield part, path
 
 
@@ -160,27 +169,35 @@ class CheckpointSource:
     def __init__(self, arguments: dict[str, Any], types: Sequence[str], folder: Path) -> None:
         self._arguments = arguments
         pairs = zip_longest(types, MMPROJ_TYPES, fillvalue="f16")
-        plans = [self._convert(folder / _WORK, *pair, dry_run=True).plan for pair in pairs]
+        plans = [self._convert(folder / _WORK, text, mmproj, dry_run=True).plan for text, mmproj in pairs]
         self.stem = plans[0].name
         self.warnings = plans[0].warnings
         files = [(role, plan.file(role)) for plan in plans for role in ("text", "mmproj")]
         found = {file.file_name: Part(role, file.outtype.lower(), file.file_name, file.n_bytes) for role, file in files}
         self.parts = [part for role in ("text", "mmproj") for part in found.values() if part.role == role]
 
-    def _convert(self, output: Path, outtype: str, mmproj_outtype: str, *, dry_run: bool = False) -> Conversion:
+    def _convert(
+        self,
+        output: Path,
+        outtype: str,
+        mmproj_outtype: str,
+        progress: ProgressCallback | None = None,
+        *,
+        dry_run: bool = False,
+    ) -> Conversion:
         from palo_cpp.convert import convert
 
         arguments = {**self._arguments, "output": output, "outtype": outtype, "mmproj_outtype": mmproj_outtype}
-        with TensorProgress() as progress:
-            return convert(**arguments, dry_run=dry_run, progress=progress.update)
+        return convert(**arguments, dry_run=dry_run, progress=progress)
 
-    def make(self, missing: Sequence[Part], work: Path) -> Iterator[tuple[Part, Path]]:
+    def make(self, missing: Sequence[Part], work: Path, watch: Watch) -> Iterator[tuple[Part, Path]]:
         """See `Source`."""
         by_role = {role: [part for part in missing if part.role == role] for role in ("text", "mmproj")}
         any_of = {role: next(part for part in self.parts if part.role == role) for role in by_role}
         for text, mmproj in zip_longest(by_role["text"], by_role["mmproj"]):
-            outtypes = [(part or any_of[role]).outtype for role, part in (("text", text), ("mmproj", mmproj))]
-            done = self._convert(work, *outtypes)
+            outtype, mmproj_outtype = (text or any_of["text"]).outtype, (mmproj or any_of["mmproj"]).outtype
+            with watch.making() as progress:
+                done = self._convert(work, outtype, mmproj_outtype, progress)
             if text:
                 yield text, done.model_path
             if mmproj:
@@ -207,7 +224,7 @@ class Package:
     new: tuple[str, ...]
 
 
-def make_package(source: Source, folder: Path) -> Package:
+def make_package(source: Source, folder: Path, watch: Watch) -> Package:
     """Make what the folder lacks; files that are listed and right stay.
 
     Raises:
@@ -222,11 +239,11 @@ def make_package(source: Source, folder: Path) -> Package:
     shutil.rmtree(folder / _WORK, ignore_errors=True)  # of a run that was killed
     sums, made = read_sums(folder), []
     _check_alone(source, folder, sums)
-    missing = [part for part in source.parts if not _is_whole(folder / part.name, sums)]
+    missing = [part for part in source.parts if not _is_whole(folder / part.name, sums, watch)]
     with partial_files(folder, sum(part.n_bytes for part in missing)) as partial, _work_folder(folder) as work:
-        for part, path in source.make(missing, work):
+        for part, path in source.make(missing, work, watch):
             _check_pair(path, folder)
-            sums[part.name] = _hashed(path)
+            sums[part.name] = _hashed(path, watch)
             publish_listed(partial, {path: part.name}, sums)
             made.append(part.name)
     return Package(folder, source, {name: sums[name] for name in _gguf_names(folder)}, tuple(made))
@@ -257,20 +274,19 @@ def _check_alone(source: Source, folder: Path, sums: dict[str, str]) -> None:
             )
 
 
-def _is_whole(path: Path, sums: dict[str, str]) -> bool:
+def _is_whole(path: Path, sums: dict[str, str], watch: Watch) -> bool:
     if not path.exists():
         return False
-    if _hashed(path) == sums.get(path.name):
+    if _hashed(path, watch) == sums.get(path.name):
         return True
     _log.warning("%s is not what SHA256SUMS says and is made again", path)
     return False
 
 
-def _hashed(path: Path) -> str:
+def _hashed(path: Path, watch: Watch) -> str:
     from palo_cpp.models.checksums import sha256_of
 
-    with Status() as status:
-        status.show(f"hashing {path.name}")
+    with watch.hashing(path.name):
         return sha256_of(path)
 
 
