@@ -34,6 +34,7 @@ _BUDGET_S = 0.15  # of one measurement, which is repeated as long as that is not
 # A layer is some ten steps with threads that wait for each other after each: up to 0.25 ms on two cores, more is not
 # waiting.
 _LAYER_S_MAX = 0.3e-3
+_LAYER_S = 0.15e-3  # where it cannot be measured
 _SCALING = 0.94  # n threads compute so many times n times as fast as one (SPEED.md, encode)
 _READ_SCALING = 1.75  # two threads and more read so many times as fast as one: 1.75 to 1.95 on three machines
 _READ_BYTES = 256 << 20  # beyond any cache
@@ -93,7 +94,7 @@ def _faster(found: MachineSpeed, alone: MachineSpeed) -> MachineSpeed:
         encode=max(found.encode, scale * alone.encode),
         prefill=each(found.prefill, alone.prefill),
         decode=each(found.decode, alone.decode),
-        layer_s=0.0,
+        layer_s=_LAYER_S if found.n_threads > 1 else 0.0,
         is_noisy=True,
     )
 

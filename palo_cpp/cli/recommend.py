@@ -79,7 +79,7 @@ def as_text(found: Recommendation, width: int) -> str:
     """
     table = _table(found.candidates, "  " if width >= _WIDE else " ")
     paragraphs = [_machine(found), *_notes(found), _conclusion(found)]
-    first, *rest = (textwrap.fill(each, min(width, 100)) for each in paragraphs)
+    first, *rest = (textwrap.fill(each, min(width, 100), break_on_hyphens=False) for each in paragraphs)
     return "\n".join([first, "", table, "", *rest, *([f"  {found.command}"] if found.command else [])])
 
 
