@@ -20,6 +20,7 @@ from palo_cpp.families.family import LoadOptions
 from palo_cpp.models.files import ModelFiles, find_model
 from palo_cpp.models.hub_models import HubOptions
 from palo_cpp.models.loading import Choices, load_model
+from palo_cpp.pull.pulling import bring
 from palo_cpp.vision.embedding_cache import DEFAULT_DISK_MIB, DEFAULT_MEMORY_MIB, EmbeddingCache
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ class Palo:
 
         Args:
             model: "nano" (the demo that comes with the package), a folder that `palo-cpp convert` wrote, one of the
-                two GGUF files in it, or a repository of GGUF files on the hub, which is fetched where the cache lacks
-                it: `ORG/NAME`, or `ORG/NAME:Q8_0` for one of its types.
+                two GGUF files in it, or a name on the hub: "mobile", "7b", "13b", `ORG/NAME`, or `ORG/NAME:Q8_0` for
+                one type of its weights. What the cache lacks is fetched, and a checkpoint is converted to q4_k_m.
             n_ctx: tokens of context; 0 takes what the model was trained with, 4096 at most.
             n_threads: threads that compute; 0 takes the physical cores this process may use.
             preprocess: "pad" or "crop", how an image becomes square; None does what the model's files say.
@@ -93,6 +94,8 @@ class Palo:
             ArgumentError: a number out of range, or a draft model that does not go with the model.
         """
         hub = HubOptions(local_files_only, download_root, revision, token)
+        for each in (model, draft):
+            bring(each, hub)
         choices = Choices(
             options=LoadOptions(n_ctx, n_threads, vision_precision, backend),
             preprocess=preprocess,

@@ -82,6 +82,8 @@ def partial_files(folder: Path, n_bytes_needed: int, kept: Path | None = None) -
         _check_room(folder, n_bytes_needed - n_bytes_kept)
         with _sigterm_raises():
             yield files
+    except PaloError:  # a download that failed is an OSError, too
+        raise
     except OSError as error:
         raise PaloError(
             f"{folder}: cannot write ({error.strerror or error}); free some space or choose another folder"
@@ -118,6 +120,12 @@ def _check_room(folder: Path, n_bytes: int) -> None:
             f"{folder}: expected {n_bytes / gib:.2f} GiB of free space, got {free / gib:.1f} GiB; "
             "free some or choose another folder"
         )
+
+
+def free_bytes(folder: Path) -> int:
+    """Room on the disk that a folder is on, or will be."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(there).free
 
 
 def n_bytes_on_disk(path: Path) -> int:

@@ -3,80 +3,52 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from palo_cpp.cli.console import is_terminal, terminal_width
 from palo_cpp.cli.progress import Bars, readable_size
 from palo_cpp.errors import ArgumentError
+from palo_cpp.partial_files import free_bytes
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-    from palo_cpp.hub.repository import DownloadProgress, FileInfo, Repository
+    from palo_cpp.convert import Progress
+    from palo_cpp.hub.repository import DownloadProgress
     from palo_cpp.models.names import HubName
+    from palo_cpp.pull.plan import PullPlan
 
 _NARROW = 80  # columns
 
 
-@dataclass(frozen=True)
-class DownloadPlan:
-    """What a pull would fetch from one repository.
-
-    Attributes:
-        repository: from where.
-        files: which.
-    """
-
-    repository: Repository
-    files: Sequence[FileInfo]
-
-    @property
-    def n_bytes(self) -> int:
-        """Of all files."""
-        return sum(file.size for file in self.files)
-
-    @property
-    def n_bytes_missing(self) -> int:
-        """Still to be fetched."""
-        return self.repository.n_bytes_missing([file.path for file in self.files])
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "repository": self.repository.name,
-            "commit": self.repository.commit,
-            "files": [{"path": file.path, "n_bytes": file.size} for file in self.files],
-            "n_bytes": self.n_bytes,
-            "n_bytes_missing": self.n_bytes_missing,
-        }
-
-    def __str__(self) -> str:
-        lines = [f"{self.repository.name} at {self.repository.commit[:12]}"]
-        lines += [f"  {readable_size(file.size):>12}  {file.path}" for file in self.files]
-        return "\n".join(lines)
-
-
-def describe_plans(plans: Sequence[DownloadPlan], folder: Path) -> str:
-    """Files, bytes to fetch, and the room there is for them."""
-    missing, whole = (sum(plan.n_bytes_missing for plan in plans), sum(plan.n_bytes for plan in plans))
+def describe_plan(plan: PullPlan) -> str:
+    """What is fetched and made, how long that takes, and what it needs."""
+    lines = []
+    for download in plan.downloads:
+        lines.append(f"{download.repository.name} at {download.repository.commit[:12]}")
+        lines += [f"  {readable_size(file.size):>12}  {file.path}" for file in download.files]
+    missing, whole = plan.n_bytes_missing, sum(download.n_bytes for download in plan.downloads)
     here = f", {readable_size(whole - missing)} are here" if whole > missing else ""
-    room = f"free on the disk: {readable_size(free_bytes(folder))}, in {folder}"
-    return "\n".join([*map(str, plans), f"to fetch: {readable_size(missing)} of {readable_size(whole)}{here}", room])
+    fetch_s = plan.fetch_s()
+    takes = f", about {readable_time(fetch_s)} at the speed of now" if fetch_s else ""
+    lines.append(f"to fetch: {readable_size(missing)} of {readable_size(whole)}{here}{takes}")
+    if plan.is_converted:
+        lines.append(f"converted to {plan.name.outtype}: {readable_size(plan.n_bytes_result)}, in {plan.folder}")
+    free = readable_size(free_bytes(plan.folder))
+    lines.append(f"disk: {readable_size(plan.n_bytes_peak)} at most while it is fetched, {free} are free")
+    lines.append(f"memory to run it: about {readable_size(plan.n_bytes_memory)}")
+    return "\n".join(lines + [f"warning: {warning}" for warning in plan.warnings])
 
 
-def free_bytes(folder: Path) -> int:
-    """Room on the disk that a folder is on, or will be."""
-    import shutil
-
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    return shutil.disk_usage(there).free
+def readable_time(seconds: float) -> str:
+    """As a person would say it."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
 def confirm(text: str, *, yes: bool) -> None:
@@ -102,19 +74,14 @@ def try_it(name: HubName) -> str:
 
 
 class DownloadBars(Bars):
-    """Two bars, for the file that comes and for all."""
+    """Bars for the file that comes, for all, and for what is made of them."""
 
     def __init__(self) -> None:
         super().__init__(_bar)
         self._file: TaskID | None = None
         self._whole: TaskID | None = None
+        self._converted: TaskID | None = None
         self._path = ""
-
-    def begin(self) -> None:
-        """Begin with the files of another repository."""
-        if self._bar and self._whole is not None:
-            self._bar.remove_task(self._whole)
-            self._whole = None
 
     def update(self, progress: DownloadProgress) -> None:
         """Take in how far the download is."""
@@ -132,6 +99,14 @@ class DownloadBars(Bars):
         assert self._file is not None
         self._bar.update(self._file, completed=progress.n_bytes_file_done)
         self._bar.update(self._whole, completed=progress.n_bytes_done)
+
+    def convert(self, progress: Progress) -> None:
+        """Take in how far the conversion is."""
+        if self._bar is None:
+            return
+        if self._converted is None:
+            self._converted = self._bar.add_task("converted", total=progress.n_bytes)
+        self._bar.update(self._converted, completed=progress.n_bytes_done)
 
 
 def _shortened(path: str) -> str:

@@ -49,5 +49,6 @@ def _offer_to_pull(model: str) -> None:
     is_asked = is_terminal(sys.stdin) and is_terminal(sys.stderr) and not is_offline()
     if name is not None and is_asked and cached_model(name, CACHE_ONLY) is None:
         from palo_cpp.cli.pull import pull
+        from palo_cpp.pull.plan import PullOptions
 
-        pull(name)
+        pull(name, PullOptions())

@@ -1,28 +1,37 @@
-"""`palo-cpp pull`: a model from the hub into the cache."""
+"""`palo-cpp pull`: a model from the hub or a stick to this machine, or from here to a stick."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from palo_cpp.cli.answering import to_json
-from palo_cpp.cli.downloading import DownloadBars, DownloadPlan, confirm, describe_plans, try_it
-from palo_cpp.cli.options import debug_option, json_option, option
+from palo_cpp.cli.console import is_terminal, terminal_width
+from palo_cpp.cli.downloading import DownloadBars, confirm, describe_plan, try_it
+from palo_cpp.cli.options import debug_option, json_option, language_option, option
+from palo_cpp.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from palo_cpp.models.hub_models import ModelPaths
     from palo_cpp.models.names import HubName
+    from palo_cpp.pull.plan import PullOptions
 
 EXAMPLES = """\b
 Examples:
   palo-cpp pull 7b --outtype q4_k_m
+  palo-cpp pull 13b --low-disk
   palo-cpp pull ORG/PALO-7B-GGUF:Q8_0
   palo-cpp pull mobile --plan
+  palo-cpp pull 7b --to /media/stick
+  palo-cpp pull 7b --from /media/stick
 """
 
 
 @click.command("pull", epilog=EXAMPLES)
-@click.argument("model")
+@click.argument("model", required=False)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.option("--plan", "is_plan", is_flag=True, help="Print what would be fetched, and fetch no weights.")
 @click.option("--revision", metavar="REV", help="Branch, tag or commit.", show_default="main")
@@ -34,49 +43,78 @@ Examples:
     help="Type of the language model's weights: which file is fetched, or what a checkpoint is converted to.",
 )
 @click.option("--keep-checkpoint", is_flag=True, help="Keep the checkpoint in the cache after it was converted.")
+@click.option("--low-disk", is_flag=True, help="Remove each file of a checkpoint as soon as it has been read.")
+@click.option("--to", "target", metavar="DIR", help="Copy the model to a folder, such as a stick; fetch it before.")
+@click.option("--from", "source", metavar="DIR", help="Take the model from a folder instead of the hub.")
+@language_option
 @json_option
 @debug_option
 def command(
-    model: str,
+    model: str | None,
     yes: bool,
     is_plan: bool,
     revision: str | None,
     outtype: str | None,
     keep_checkpoint: bool,
+    low_disk: bool,
+    target: str | None,
+    source: str | None,
+    language: str | None,
     as_json: bool,
 ) -> None:
     """Fetch a model from the hub into the cache.
 
     MODEL is mobile, 7b, 13b, or a repository ORG/NAME with GGUF files or a checkpoint; ORG/NAME:Q8_0 names one of its
-    types. A checkpoint is converted, its vision tower is fetched, too. What was interrupted goes on where it stopped.
+    types. Without MODEL the one is offered that suits this machine and --lang (see `palo-cpp recommend`). A checkpoint
+    is converted, and its vision tower is fetched where it has none. What was interrupted goes on where it stopped.
     HF_TOKEN, HF_ENDPOINT, HF_HOME and HF_HUB_OFFLINE are honoured.
     """
-    result = pull(_name(model, outtype), revision=revision, yes=yes, is_plan=is_plan, is_kept=keep_checkpoint)
+    from palo_cpp.models.hub_models import HubOptions
+    from palo_cpp.pull.plan import PullOptions
+
+    if keep_checkpoint and low_disk:
+        raise ArgumentError("--low-disk: removes what --keep-checkpoint keeps; give one of them")
+    if source and (target or is_plan):
+        raise ArgumentError("--from: takes a model from a folder; give it without --to and --plan")
+    name = _name(model, outtype) if model else _recommended(language, outtype)
+    if source:
+        result = _take(name, Path(source))
+    else:
+        options = PullOptions(HubOptions(revision=revision), keep_checkpoint, low_disk)
+        result = pull(name, options, yes=yes, is_plan=is_plan)
+        if target and not is_plan:
+            result |= _carry(result.pop("carried"), name, Path(target))
+    result.pop("carried", None)
     text = result.pop("text")
     click.echo(to_json(result) if as_json else text)
 
 
-def pull(
-    name: HubName, *, revision: str | None = None, yes: bool = False, is_plan: bool = False, is_kept: bool = False
-) -> dict[str, Any]:
+def pull(name: HubName, options: PullOptions, *, yes: bool = False, is_plan: bool = False) -> dict[str, Any]:
     """Fetch a model, after asking.
 
     Returns:
-        What to print: as text under "text", and the rest for JSON.
+        What to print: as text under "text", and the rest for JSON; where the model is now under "carried".
 
     Raises:
         PaloError: it could not be fetched or converted, or nobody is there to be asked.
     """
-    from palo_cpp.models.file_choice import has_gguf
-    from palo_cpp.models.hub_models import HubOptions, open_model, plan_model
+    from palo_cpp.pull.plan import Watch
+    from palo_cpp.pull.pulling import opened_pull
 
-    options = HubOptions(revision=revision)
-    repository = open_model(name, options)
-    if has_gguf(repository.files):
-        return _pull_gguf(DownloadPlan(repository, plan_model(repository, name)), name, yes=yes, is_plan=is_plan)
-    from palo_cpp.cli.pulling_checkpoints import pull_checkpoint
+    with opened_pull(name, options) as found:
+        plan = found.plan
+        text = describe_plan(plan)
+        if is_plan:
+            return {**plan.to_dict(), "text": text}
+        if plan.n_bytes_missing or plan.is_converted:
+            confirm(text, yes=yes)
+        with DownloadBars() as bars:
+            paths = found.run(Watch(bars.update, bars.convert))
+        return {**plan.to_dict(), "paths": _strings(paths), "carried": paths, "text": try_it(name)}
 
-    return pull_checkpoint(repository, name, options, yes=yes, is_plan=is_plan, is_kept=is_kept)
+
+def _strings(paths: ModelPaths) -> list[str]:
+    return [str(path) for path in (paths.text, paths.mmproj) if path]
 
 
 def _name(model: str, outtype: str | None) -> HubName:
@@ -88,14 +126,36 @@ def _name(model: str, outtype: str | None) -> HubName:
     return replace(name, outtype=outtype.upper()) if outtype else name
 
 
-def _pull_gguf(plan: DownloadPlan, name: HubName, *, yes: bool, is_plan: bool) -> dict[str, Any]:
-    from palo_cpp.hub.repository import fetch
+def _recommended(language: str | None, outtype: str | None) -> HubName:
+    """The model that suits this machine and the language; shown, with the others."""
+    from palo_cpp.cli.recommend import as_text, recommendation
 
-    text = describe_plans([plan], plan.repository.cached.root)
-    if is_plan:
-        return {**plan.to_dict(), "text": text}
-    if plan.n_bytes_missing:
-        confirm(text, yes=yes)
+    found = recommendation(language)
+    if found.chosen is None:
+        raise ArgumentError(
+            "pull: expected memory for a model, got too little; `palo-cpp recommend` shows what they need"
+        )
+    if not is_terminal(sys.stdin) or not is_terminal(sys.stderr):
+        raise ArgumentError(f"pull: expected a model where nobody can be asked, got none; try `{found.command}`")
+    click.echo(as_text(found, terminal_width()) + "\n", err=True)
+    return _name(found.chosen.name, outtype or found.chosen.outtype)
+
+
+def _take(name: HubName, folder: Path) -> dict[str, Any]:
+    """Bring a model from a folder."""
+    from palo_cpp.hub.settings import cache_folder
+    from palo_cpp.models.carried_models import carry_from
+
     with DownloadBars() as bars:
-        paths = fetch(plan.repository, [file.path for file in plan.files], bars.update)
-    return {**plan.to_dict(), "paths": [str(path) for path in paths], "text": try_it(name)}
+        paths = carry_from(name, folder, cache_folder(), bars.update)
+    return {"model": str(name), "paths": _strings(paths), "text": try_it(name)}
+
+
+def _carry(paths: ModelPaths, name: HubName, folder: Path) -> dict[str, Any]:
+    """Copy a model to a folder."""
+    from palo_cpp.models.carried_models import carry_to
+
+    with DownloadBars() as bars:
+        copies = carry_to(paths, name, folder, bars.update)
+    text = f"{name} is in {folder}. On the other machine:\n  palo-cpp pull {name} --from {folder}"
+    return {"copies": [str(path) for path in copies], "text": text}

@@ -9,7 +9,12 @@ _SMALL = (
     "adapter_config.json",
     "generation_config.json",
     "preprocessor_config.json",
+    "processor_config.json",
     "tokenizer.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
     "README.md",  # names the licence
 )
 _ADAPTER = ("adapter_model", "non_lora_trainables", "mm_projector")

@@ -1,20 +1,16 @@
-"""Models of the hub: what the cache has of them, and fetching what it lacks."""
+"""Models of the hub: what the cache has of them. Fetching them is the room `pull`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from palo_cpp.errors import ArgumentError, ModelNotFoundError
 from palo_cpp.hub.cache import DEFAULT_REVISION, CachedRepository
 from palo_cpp.hub.settings import cache_folder, is_offline
-from palo_cpp.models.file_choice import ChosenFiles, choose_files, has_gguf
+from palo_cpp.models.file_choice import choose_files
 from palo_cpp.models.names import HubName
-
-if TYPE_CHECKING:  # the engine is imported late: most models are here
-    from palo_cpp.hub.repository import DownloadCallback, FileInfo, Repository
 
 
 @dataclass(frozen=True)
@@ -45,19 +41,15 @@ class ModelPaths:
     mmproj: Path | None
 
 
-def hub_model(name: HubName, options: HubOptions, progress: DownloadCallback | None = None) -> ModelPaths:
-    """The files of a model by its name; fetches what is missing, unless it must not.
+def hub_model(name: HubName, options: HubOptions) -> ModelPaths:
+    """The files of a model that is here, by its name.
 
     Raises:
-        ModelNotFoundError: it is not in the cache and must not be fetched, or has no GGUF files.
-        DownloadError: the hub refuses or fails.
-        ArgumentError: the repository has no model of that type.
+        ModelNotFoundError: it is not in the cache.
     """
-    if (found := cached_model(name, options)) is not None:
-        return found
-    if options.local_files_only or is_offline():
+    if (found := cached_model(name, options)) is None:
         raise not_here(name)
-    return fetch_model(open_model(name, options), name, progress)
+    return found
 
 
 def not_here(name: HubName) -> ModelNotFoundError:
@@ -67,46 +59,6 @@ def not_here(name: HubName) -> ModelNotFoundError:
         f"model {name}: expected a folder or files in the hub's cache, got neither, and {reason}; "
         f"check the path, or run `palo-cpp pull {name}` first"
     )
-
-
-def open_model(name: HubName, options: HubOptions) -> Repository:
-    """List a model's repository on the hub.
-
-    Raises:
-        DownloadError: the hub refuses or fails.
-    """
-    from palo_cpp.hub.repository import open_repository
-
-    root, revision = options.download_root, options.revision
-    return open_repository(name.repository, revision, download_root=root, token=options.token)
-
-
-def fetch_model(repository: Repository, name: HubName, progress: DownloadCallback | None = None) -> ModelPaths:
-    """Bring a model of a repository with GGUF files into the cache.
-
-    Raises:
-        ModelNotFoundError: it is a checkpoint.
-        DownloadError: the hub refuses or fails.
-    """
-    from palo_cpp.hub.repository import fetch
-
-    if not has_gguf(repository.files):
-        raise ModelNotFoundError(
-            f"model {name}: expected GGUF files, got a checkpoint; run `palo-cpp pull {name}`, which converts it"
-        )
-    chosen = choose_files(name.repository, repository.files, name.outtype)
-    fetch(repository, chosen.paths, progress)
-    return _paths(repository.cached, repository.commit, chosen)
-
-
-def plan_model(repository: Repository, name: HubName) -> list[FileInfo]:
-    """The files that `fetch_model` would fetch."""
-    return [repository.files[path] for path in choose_files(name.repository, repository.files, name.outtype).paths]
-
-
-def _paths(cached: CachedRepository, commit: str, chosen: ChosenFiles) -> ModelPaths:
-    mmproj = None if chosen.mmproj is None else cached.path(commit, chosen.mmproj)
-    return ModelPaths(cached.path(commit, chosen.text), mmproj)
 
 
 def cached_model(name: HubName, options: HubOptions) -> ModelPaths | None:
@@ -129,6 +81,12 @@ def _model_in(folder: Path, name: HubName) -> ModelPaths | None:
 def converted_folder(root: Path, repository: str) -> Path:
     """Where the GGUF files lie that were made of a checkpoint: beside the hub's cache, which holds nothing else."""
     return root.parent / "palo-cpp" / repository.replace("/", "--")
+
+
+def pull_folder(root: Path, name: HubName) -> Path:
+    """Where the pull of a checkpoint to a type keeps what is not finished."""
+    folder = converted_folder(root, name.repository)
+    return folder.parent / ".pull" / f"{folder.name}-{name.outtype}"
 
 
 def converted_model(root: Path, name: HubName) -> ModelPaths | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import checkpoints
 import pytest
 from click.testing import CliRunner
-from hub_pulls import interrupt
+from hub_pulls import interrupt, publish
 from huggingface_hub import constants, scan_cache_dir, snapshot_download
 from local_hub import Fault, LocalHub
 
@@ -44,19 +44,6 @@ def on_hub(hub: LocalHub, model_dir: Path) -> dict[str, Path]:
     files = {path.name: path for path in sorted(model_dir.glob("*.gguf"))}
     hub.add(NAME, {**files, "README.md": b"# Small"})
     return files
-
-
-def publish(hub: LocalHub, folder: Path, **repositories: str) -> None:
-    """Put a checkpoint and the folders in it on the hub, each in a repository of its own."""
-    config = json.loads((folder / "config.json").read_text())
-    config["mm_vision_tower"] = repositories["vision_tower"]
-    (folder / "config.json").write_text(json.dumps(config))
-    if (adapter := folder / "adapter_config.json").exists():
-        values = json.loads(adapter.read_text()) | {"base_model_name_or_path": repositories["base"]}
-        adapter.write_text(json.dumps(values))
-    hub.add(NAME, {path.name: path for path in folder.iterdir() if path.is_file()})
-    for name, repository in repositories.items():
-        hub.add(repository, {path.name: path for path in (folder / name).iterdir()})
 
 
 # ---- pull

@@ -14,6 +14,7 @@ from palo_cpp.models.file_choice import choose_files, outtype_of
 from palo_cpp.models.files import find_model
 from palo_cpp.models.hub_models import HubOptions
 from palo_cpp.models.names import PUBLISHED, HubName, hub_name
+from palo_cpp.pull.pulling import bring
 
 NAME = "org/small"
 
@@ -143,20 +144,16 @@ def test_a_folder_of_that_name_comes_first(hub, model_dir):
 def test_another_folder_and_revision(hub, cache, tmp_path):
     commit = hub.repositories[NAME].commit
     options = HubOptions(download_root=tmp_path / "models", revision=commit)
+    bring(NAME, options)
     assert find_model(NAME, options).text.path.is_relative_to(tmp_path / "models")
     assert not cache.exists()
     with pytest.raises(DownloadError, match="no such revision"):
-        find_model(NAME, HubOptions(revision="v9"))
+        bring(NAME, HubOptions(revision="v9"))
 
 
 def test_a_repository_without_mmproj(hub, on_hub):
     text = next(name for name in on_hub if not name.startswith("mmproj"))
     hub.add(NAME, {text: on_hub[text]})
+    bring(NAME, HubOptions())
     with pytest.raises(ModelNotFoundError, match=r"expected mmproj-\*\.gguf beside it, got none"):
         find_model(NAME, HubOptions())
-
-
-def test_a_checkpoint_says_how(hub):
-    hub.add("MBZUAI/PALO-7B", {"config.json": b"{}", "pytorch_model.bin": b"x"})
-    with pytest.raises(ModelNotFoundError, match="got a checkpoint; run `palo-cpp pull MBZUAI/PALO-7B`"):
-        find_model("7b", HubOptions())
