@@ -110,6 +110,13 @@ class Access:
         if self._settings.api_key is not None and not _OPEN_PATHS.fullmatch(path):
             self._check_key(headers.get(b"authorization", b""))
 
+    def check_size(self, scope: MutableMapping[str, Any]) -> None:
+        """Refuse a header that is too large: what comes at once is parsed at once, whatever the parser's limit."""
+        size = len(scope["raw_path"]) + len(scope["query_string"])
+        size += sum(len(name) + len(value) for name, value in scope["headers"])
+        if size > self._settings.limits.header_bytes:
+            raise Refusal(431, f"header: expected at most {self._settings.limits.header_bytes} bytes, got {size}")
+
     def allows_origin(self, origin: bytes, host: str) -> bool:
         """Whether a page of this origin may ask."""
         said = origin.decode("latin-1").lower()
@@ -203,6 +210,7 @@ class _Request:
             if self._is_preflight():
                 await self._answer_preflight()
                 return
+            self._access.check_size(self._scope)
             self._access.check(self._headers, self._path)
             self._is_body_read = False
             self._scope[BODY] = await self._access.body(self._headers, self._receive, taken)

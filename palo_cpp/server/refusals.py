@@ -8,6 +8,8 @@ from typing import Any
 from palo_cpp.errors import ArgumentError, ImageError, OutOfMemoryError, PaloError
 
 _KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+# What the library calls something -> what a request does.
+_PARAMS = {"question": "messages", "json_schema": "response_format", "language": "lang"}
 _FIELD = re.compile(r"[a-z_]+(?:\[\d+\])?(?:\.[a-z_]+(?:\[\d+\])?)*(?=: )")
 # About the time that the shortest answer of a small model takes: who comes back then may find a place.
 RETRY_AFTER_S = 2
@@ -72,7 +74,8 @@ def refusal_for(error: BaseException) -> Refusal:
         message = " ".join(str(error).split())
         field = _FIELD.match(message)
         code = "invalid_image" if isinstance(error, ImageError) else None
-        return Refusal(400, message, param=field[0] if field else None, code=code)
+        code = "context_length_exceeded" if "expected a prompt of at most" in message else code
+        return Refusal(400, message, param=_PARAMS.get(field[0], field[0]) if field else None, code=code)
     if isinstance(error, (OutOfMemoryError, MemoryError)):
         return busy(str(error) or "memory: expected enough for this request, got too little; try again later")
     if isinstance(error, PaloError):

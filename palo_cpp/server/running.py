@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from palo_cpp.palo import Palo
 
 _EXIT_INTERRUPTED = 130
+_N_BACKLOG = 128
 # After answers were ended, their last events are still written.
 _WRITING_S = 5.0
 
@@ -44,6 +45,7 @@ def listening_socket(settings: ServerSettings) -> socket.socket:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(place)
+            listener.listen(_N_BACKLOG)  # from now on whoever calls is answered, if later
         except OSError:
             listener.close()
             raise

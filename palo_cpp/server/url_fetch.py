@@ -7,6 +7,7 @@ might find another one.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ipaddress
 import socket
@@ -55,6 +56,8 @@ def is_public(address: str) -> bool:
         if any(ip in network for network in _NAT64) or int(ip) >> 32 == 0:  # ::a.b.c.d, long deprecated
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if inner is not None and not is_public(str(inner)):
+            return False
+        if ip.is_site_local:
             return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
@@ -149,8 +152,8 @@ class UrlFetcher:
             data += chunk
             if len(data) > self._max_bytes:
                 raise _refused(f"expected at most {self._max_bytes >> 20} MiB, got more")
-            if time.monotonic() >= ends_at:
-                raise TimeoutError
+        if time.monotonic() >= ends_at:  # `watch` has ended it, which looks like an end
+            raise TimeoutError
         if response.length:
             raise http.client.IncompleteRead(b"")
         return bytes(data)
@@ -162,23 +165,21 @@ class _Connection(http.client.HTTPSConnection):
     def __init__(self, target: Target, address: str, context: ssl.SSLContext, ends_at: float) -> None:
         super().__init__(target.host, target.port, context=context)
         self._address, self._trust, self._ends_at = address, context, ends_at
-        self._raw: socket.socket | None = None
+        self._opened: socket.socket | None = None
 
     def connect(self) -> None:
         left_s = max(self._ends_at - time.monotonic(), 0.001)
-        self._raw = socket.create_connection((self._address, self.port), timeout=left_s)
+        raw = socket.create_connection((self._address, self.port), timeout=left_s)
         # The handshake comes after the assignment, so that `abort` can end it.
-        self.sock = self._trust.wrap_socket(self._raw, server_hostname=self.host, do_handshake_on_connect=False)
+        self.sock = self._trust.wrap_socket(raw, server_hostname=self.host, do_handshake_on_connect=False)
+        self._opened = self.sock  # `sock` is None once only the response reads from it
         self.sock.do_handshake()
 
     def abort(self) -> None:
         """End it, whatever it is at."""
-        for opened in (getattr(self, "sock", None), self._raw):
-            if opened is not None:
-                try:
-                    opened.shutdown(socket.SHUT_RDWR)
-                except OSError:  # it has ended already
-                    continue
+        if self._opened is not None:
+            with contextlib.suppress(OSError):  # it has ended already
+                self._opened.shutdown(socket.SHUT_RDWR)
 
 
 def _refused(what: str) -> Refusal:
