@@ -38,3 +38,19 @@ class OutOfMemoryError(PaloError, MemoryError):
 
 class DownloadError(PaloError, OSError):
     """A model could not be fetched from the hub, or what came is not what the hub promised."""
+
+
+class AnswerStopped(PaloError):  # noqa: N818 - nothing went wrong
+    """An answer was ended from another thread while it was being decoded; nobody sees this but what decodes it."""
+
+
+class BusyError(PaloError):
+    """As many answers are under way, and as many questions wait, as the model was loaded for.
+
+    Attributes:
+        retry_after_s: when there will probably be room.
+    """
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s

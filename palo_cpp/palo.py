@@ -26,7 +26,7 @@ from palo_cpp.vision.embedding_cache import DEFAULT_DISK_MIB, DEFAULT_MEMORY_MIB
 if TYPE_CHECKING:
     from palo_cpp.ggml.backend import BackendMode, BackendUse
     from palo_cpp.llm.language_model import LanguageModel
-    from palo_cpp.models.loaded_model import LoadedModel
+    from palo_cpp.models.loaded_model import Counters, LoadedModel
     from palo_cpp.vision.encoder import Precision, VisionEncoder
     from palo_cpp.vision.image import ImageSource
 
@@ -34,11 +34,12 @@ if TYPE_CHECKING:
 class Palo:
     """A PALO model: answers questions about images in ten languages.
 
-    May be used from several threads and from asyncio (`await asyncio.to_thread(palo.ask, ...)`). Whole answers (`ask`,
-    `describe`) come one after the other. Streams that are read in turn share the context, each with a sequence of its
-    own; where the context does not hold them all, one that had to give up its room is prefilled again and then runs to
-    its end. A stream that is dropped or never finished keeps nobody waiting. After `os.fork` the child must load a
-    model of its own.
+    May be used from several threads and from asyncio (`await asyncio.to_thread(palo.ask, ...)`, or `async for piece in
+    palo.stream(...)`). Answers that are under way at once are decoded together, a row of each in every step; so many
+    questions are answered by `ask` at once as `n_parallel` says, the others wait in the order in which they were asked.
+    Where the context does not hold all answers, one that had to give up its room is prefilled again and then runs to
+    its end. A stream that is dropped or never finished keeps nobody waiting; closed from any thread, it ends within a
+    step. After `os.fork` the child must load a model of its own.
 
     Example:
         >>> palo = Palo("models/PALO-7B")  # doctest: +SKIP
@@ -51,6 +52,8 @@ class Palo:
         *,
         n_ctx: int = 0,
         n_threads: int = 0,
+        n_parallel: int = 1,
+        n_waiting: int | None = None,
         preprocess: Literal["pad", "crop"] | None = None,
         vision_precision: Precision = "int8",
         backend: BackendMode = "auto",
@@ -70,8 +73,10 @@ class Palo:
             model: "nano" (the demo that comes with the package), a folder that `palo-cpp convert` wrote, one of the
                 two GGUF files in it, or a name on the hub: "mobile", "7b", "13b", `ORG/NAME`, or `ORG/NAME:Q8_0` for
                 one type of its weights. What the cache lacks is fetched, and a checkpoint is converted to q4_k_m.
-            n_ctx: tokens of context; 0 takes what the model was trained with, 4096 at most.
+            n_ctx: tokens of context for each answer; 0 takes what the model was trained with, 4096 at most.
             n_threads: threads that compute; 0 takes the physical cores this process may use.
+            n_parallel: answers at once, 1 to 16: the context has room for `n_ctx` tokens of each.
+            n_waiting: questions that wait at most beside these; None takes any number, and lets streams begin at once.
             preprocess: "pad" or "crop", how an image becomes square; None does what the model's files say.
             vision_precision: arithmetic of the vision encoder: "int8", or "float", slower and larger.
             backend: the language model's kernels: "auto" takes ours where a check of some milliseconds finds them
@@ -96,16 +101,10 @@ class Palo:
         hub = HubOptions(local_files_only, download_root, revision, token)
         for each in (model, draft):
             bring(each, hub)
-        choices = Choices(
-            options=LoadOptions(n_ctx, n_threads, vision_precision, backend),
-            preprocess=preprocess,
-            speculation=speculation,
-            draft=None if draft is None else find_model(draft, hub),
-            embeddings=EmbeddingCache(
-                embedding_cache_dir, memory_mib=embedding_cache_mib, disk_mib=embedding_cache_disk_mib
-            ),
-            hub=hub,
-        )
+        cache = EmbeddingCache(embedding_cache_dir, memory_mib=embedding_cache_mib, disk_mib=embedding_cache_disk_mib)
+        options = LoadOptions(n_ctx, n_threads, vision_precision, backend, n_parallel)
+        drafter = None if draft is None else find_model(draft, hub)
+        choices = Choices(options, preprocess, speculation, drafter, cache, hub, n_waiting)
         self._model: LoadedModel = load_model(model, choices)
 
     @property
@@ -144,6 +143,10 @@ class Palo:
     def backend(self) -> BackendUse:
         """Which of the language model's weights our own kernels compute with."""
         return self.language_model.backend
+
+    def counters(self) -> Counters:
+        """What the model has done since it was loaded, and is doing."""
+        return self._model.counters()
 
     # ---- questions
 

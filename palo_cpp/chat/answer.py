@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 from palo_cpp.decoding.logprobs import TokenLogprob
 from palo_cpp.languages.languages import LANGUAGES
+
+# asyncio's own threads are few on a small machine, and each answer keeps one busy.
+_N_THREADS = 64
 
 FINISH_REASONS = ("stop", "stop_string", "repetition", "length", "context", "cancelled")
 
@@ -165,7 +171,8 @@ class Piece:
 class AnswerStream(Generator[Piece, None, Answer]):
     """An answer as it comes: iterate for its pieces.
 
-    Leaving it early with `close()` stops the decoding; what was said until then is the answer.
+    Leaving it early with `close()` stops the decoding; what was said until then is the answer. In asyncio, `async for`
+    reads it without keeping the loop waiting; a task that is cancelled meanwhile closes it.
 
     Attributes:
         answer: the whole answer once the stream has ended or was closed; None before.
@@ -178,16 +185,21 @@ class AnswerStream(Generator[Piece, None, Answer]):
         'stop'
     """
 
-    def __init__(self, pieces: Iterator[str], finish: Callable[[bool], Answer]) -> None:
+    def __init__(
+        self, pieces: Iterator[str], finish: Callable[[bool], Answer], stop: Callable[[], None] = lambda: None
+    ) -> None:
         """Wrap a decoding.
 
         Args:
             pieces: its texts.
             finish: called once, at the end, with whether it was cut off; makes the answer.
+            stop: called by whoever closes it: a thread that pulls a piece then comes back soon.
         """
         self._pieces = pieces
         self._finish = finish
-        self._failed = False
+        self._stop = stop
+        self._pulling = threading.RLock()
+        self._failed = self._is_closing = False
         self.answer: Answer | None = None
 
     @property
@@ -197,19 +209,20 @@ class AnswerStream(Generator[Piece, None, Answer]):
 
     def send(self, _value: None) -> Piece:
         """The next piece."""
-        if self.has_ended:
-            raise StopIteration(self.answer)
-        try:
-            return Piece(next(self._pieces))
-        except StopIteration:
-            self.answer = self._finish(False)
-            raise StopIteration(self.answer) from None
-        except KeyboardInterrupt:
-            self.close()
-            raise
-        except BaseException:
-            self._failed = True
-            raise
+        with self._pulling:
+            if self.has_ended:
+                raise StopIteration(self.answer)
+            try:
+                return Piece(next(self._pieces))
+            except StopIteration:
+                self.answer = self._finish(self._is_closing)
+                raise StopIteration(self.answer) from None
+            except KeyboardInterrupt:
+                self.close()
+                raise
+            except BaseException:
+                self._failed = True
+                raise
 
     def throw(self, kind: Any, value: Any = None, trace: Any = None) -> Piece:
         """End the stream with an error."""
@@ -217,9 +230,14 @@ class AnswerStream(Generator[Piece, None, Answer]):
         return super().throw(kind, value, trace)
 
     def close(self) -> None:
-        """Stop decoding; `answer` is what was said until now."""
-        if not self.has_ended:
-            self.answer = self._finish(True)
+        """Stop decoding, from any thread; `answer` is what was said until now."""
+        if self.has_ended:
+            return
+        self._is_closing = True
+        self._stop()
+        with self._pulling:
+            if not self.has_ended:
+                self.answer = self._finish(True)
 
     def read(self) -> Answer:
         """Run to the end."""
@@ -228,8 +246,26 @@ class AnswerStream(Generator[Piece, None, Answer]):
         assert self.answer is not None  # the loop ends only with an answer or an error
         return self.answer
 
+    async def __aiter__(self) -> AsyncIterator[Piece]:
+        """Its pieces, each pulled in a thread."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        try:
+            while (piece := await loop.run_in_executor(_threads(), next, self, None)) is not None:
+                yield piece
+        finally:
+            if not self.has_ended:
+                await asyncio.shield(loop.run_in_executor(_threads(), self.close))
+
     def __enter__(self) -> AnswerStream:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """Where answers are pulled for asyncio; threads are made as they are needed."""
+    return ThreadPoolExecutor(_N_THREADS, thread_name_prefix="palo_cpp answer")

@@ -37,6 +37,10 @@ class Generation(Protocol):
         """What prefill, encoding and guesses cost until now; the answer's own times are left out."""
         ...
 
+    def stop(self) -> None:
+        """End it, from any thread: who pulls a piece comes back within a step."""
+        ...
+
     def release(self) -> None:
         """It has ended."""
         ...
@@ -76,6 +80,15 @@ class AnswerRun:
         """Text of the answer as it comes."""
         return self._generation.pieces()
 
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether it was ended from outside."""
+        return self._decoding.finish_reason == "cancelled"
+
+    def stop(self) -> None:
+        """End it, from any thread."""
+        self._generation.stop()
+
     def discard(self) -> None:
         """Give up what was answered so far: nothing was said."""
         self._generation.release()
@@ -92,7 +105,7 @@ class AnswerRun:
         self._generation.release()
         answer = answer_from(self._model, self._plan.request, self._decoding, self.timings())
         self._generation.learn(answer.language, answer.token_ids)
-        if answer.token_ids or not was_cut:
+        if answer.token_ids or answer.finish_reason != "cancelled":
             turn = self._plan.request.turn
             self._enter(replace(turn, answer=answer.text, answer_ids=answer.token_ids))
         return answer

@@ -95,6 +95,10 @@ class BeamRun:
             encode_s=self._images.elapsed_s, prefill_s=self._prefill_s, n_images_encoded=self._images.n_encoded
         )
 
+    def stop(self) -> None:
+        """End it after the step under way."""
+        self.decoding.end("cancelled")
+
     def release(self) -> None:
         """It has ended: nobody waits for it any more."""
         self._part.leave(self)

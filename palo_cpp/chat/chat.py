@@ -101,9 +101,9 @@ class Chat:
 
         Raises:
             ArgumentError: an option out of range, or a question that does not fit into the context.
+            BusyError: more questions wait than the model was loaded for.
         """
-        with self._model.turn:
-            return self._begin(question, lang, instead, options, shows_at_once=False).read()
+        return self._begin(question, lang, instead, options, shows_at_once=False).read()
 
     def stream(
         self, question: str | None = None, *, lang: str | None = None, instead: bool = False, **options: Any
@@ -127,12 +127,23 @@ class Chat:
         decoding_options = self._decoding_options(options)
         plan = self._plan(question, lang, instead, decoding_options, started_at)
         run = self._answer_run(plan)
+        kept: AnswerRun | KeptAnswer = run
         if plan.policy.needs_check:
             kept = KeptAnswer(run, plan.policy, self._answer_run, shows_at_once=shows_at_once)
-            self._stream = AnswerStream(kept.pieces(), kept.finish)
-        else:
-            self._stream = AnswerStream(run.pieces(), run.finish)
+        self._stream = self._admitted(kept, shows_at_once=shows_at_once)
         return self._stream
+
+    def _admitted(self, run: AnswerRun | KeptAnswer, *, shows_at_once: bool) -> AnswerStream:
+        admission = self._model.admission
+        if shows_at_once and not admission.is_bounded:  # whoever reads it piece by piece may never come to its end
+            return AnswerStream(run.pieces(), run.finish, run.stop)
+        ticket = admission.enter()
+
+        def stop() -> None:
+            ticket.leave()
+            run.stop()
+
+        return AnswerStream(ticket.admit(run.pieces()), run.finish, stop)
 
     def plan(self, question: str | None = None, *, lang: str | None = None, **options: Any) -> Plan:
         """What `ask` would ask of the model, without asking; arguments as in `ask`."""

@@ -32,7 +32,7 @@ class KeptAnswer:
         self._attempt = attempt
         self._shows_at_once = shows_at_once
         self._first_attempt: Timings | None = None
-        self._has_shown = False
+        self._has_shown = self._is_stopped = False
 
     def pieces(self) -> Iterator[str]:
         """Text that is certain to stay."""
@@ -56,13 +56,20 @@ class KeptAnswer:
         if text:
             yield text
 
+    def stop(self) -> None:
+        """End it, from any thread."""
+        self._is_stopped = True
+        self._run.stop()
+
     def _begin_again(self) -> bool:
-        second = self._policy.second_plan()
+        second = None if self._is_stopped or self._run.is_cancelled else self._policy.second_plan()
         if second is None:
             return False
         self._first_attempt = self._run.timings()
         self._run.discard()
         self._run = self._attempt(second)
+        if self._is_stopped:  # meanwhile
+            self._run.stop()
         return True
 
     def finish(self, was_cut: bool) -> Answer:

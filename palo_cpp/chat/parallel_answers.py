@@ -1,7 +1,7 @@
 """Several questions about one image, answered side by side: each step decodes a token of every answer.
 
-A sequence of the context holds the prefix that all prompts share, now and afterwards. Each answer continues from it in
-a sequence of its own, which is freed when the answer ends. Where the context does not hold all answers at once, the
+All are answers like any others, whose jobs one thread hands over together (llm/scheduler.py). The prefix that their
+prompts share is prefilled first, so that it is decoded once. Where the context does not hold all answers at once, the
 last ones wait, and an answer that must give way is prefilled again later: none is cut shorter than it would be alone.
 An answer that begins in another language than it should is begun again, as `kept_answer` does it for one.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from palo_cpp.chat.answer import Answer, Timings
@@ -19,8 +19,9 @@ from palo_cpp.chat.answer_run import answer_from
 from palo_cpp.chat.language_policy import LanguageWatch, Plan, with_retry
 from palo_cpp.chat.prompt_run import PromptRun, stages
 from palo_cpp.decoding.decoding import Decoding
-from palo_cpp.errors import ArgumentError
-from palo_cpp.llm.context import N_SEQ_MAX
+from palo_cpp.errors import AnswerStopped, ArgumentError
+from palo_cpp.llm.cursor import Cursor
+from palo_cpp.llm.jobs import Job, PromptJob, TokenJob
 from palo_cpp.segments import Cell, Segment, TextSegment, cells_of, n_common
 
 if TYPE_CHECKING:
@@ -39,11 +40,10 @@ class _Fork:
         plan: what is asked, and how its language is kept.
         decoding: chooses the answer's tokens.
         watch: follows its language; the second attempt is not watched.
+        cursor: its place in the context.
         n_shared: cells of the common prefix that its prompt begins with: all, but perhaps for a second attempt.
-        question: tokens of the prompt after them.
-        seq_id: its sequence; None while it waits.
-        pending: tokens that its sequence does not hold yet.
-        prefill_s: its share of the questions' prefill, by tokens.
+        job: what it waits for; None while it waits to be admitted.
+        prefill_s: its share of the questions' prefill.
         ended_at: time.perf_counter() at its last token.
         first_attempt: what the first attempt cost, in a second one.
     """
@@ -51,16 +51,17 @@ class _Fork:
     plan: Plan
     decoding: Decoding
     watch: LanguageWatch
+    cursor: Cursor
     n_shared: int
-    question: list[int]
-    seq_id: int | None = None
-    pending: list[int] = field(default_factory=list)
+    job: Job | None = None
     prefill_s: float = 0.0
     ended_at: float = 0.0
     first_attempt: Timings | None = None
 
-    def __post_init__(self) -> None:
-        self.pending = list(self.question)
+    @property
+    def has_token(self) -> bool:
+        """Whether its last token was chosen already, and is not among its cells."""
+        return len(self.cursor.cells) < self.plan.request.n_prompt + len(self.decoding.token_ids)
 
     def is_in_wrong_language(self) -> bool:
         """Judged as it comes and once more at its end; a second attempt stays whatever it is in."""
@@ -80,19 +81,17 @@ class ParallelAnswers:
         self._loaded = model
         self._cache, self._model = model.prefix.cache, model.prefix.model
         self._prefix, self._prefix_cells = shared_prefix([plan.request.segments for plan in plans])
-        self._prompt = PromptRun(self._cache, model.embedder)
+        self._prompt = PromptRun(self._cache, model.embedder, should_stop=plans[0].request.options.should_stop)
         self._forks = [self._fork(plan) for plan in plans]
         self._waiting = deque(self._forks)
         self._running: list[_Fork] = []
-        self._source = 0
-        self._free_ids: list[int] = []
 
     def _fork(self, plan: Plan, first_attempt: Timings | None = None) -> _Fork:
         cells = cells_of(plan.request.segments)
         n_shared = min(n_common(self._prefix_cells, cells), len(cells) - 1)
-        question = [cell for cell in cells[n_shared:] if isinstance(cell, int)]
         decoding = Decoding(self._model, plan.request.options, plan.policy.masks())
-        return _Fork(plan, decoding, plan.policy.watch(), n_shared, question, first_attempt=first_attempt)
+        cursor = Cursor(plan.request.segments, cells)
+        return _Fork(plan, decoding, plan.policy.watch(), cursor, n_shared, first_attempt=first_attempt)
 
     def run(self) -> list[Answer]:
         """Answer all; in the order of the plans.
@@ -101,64 +100,65 @@ class ParallelAnswers:
             ModelFormatError: the logits are not numbers.
             OutOfMemoryError: llama.cpp could not decode.
         """
-        with self._cache.turn:
-            while True:
-                cursor = self._prompt.prefill(self._prefix)
-                # The model's lock, too: a stream in another thread would take room away between two steps.
-                with self._model.lock:
-                    if (source := self._cache.alone(cursor)) is not None:
-                        self._decode_all(source)
-                        break
-        return [self._answer(fork) for fork in self._forks]
-
-    def _decode_all(self, source: int) -> None:
-        self._source = source
-        self._free_ids = [i for i in range(N_SEQ_MAX - 1, -1, -1) if i != source]
         try:
+            self._prompt.prefill(self._prefix)
             while self._waiting or self._running:
-                self._make_room()
                 self._admit()
                 self._step()
+        except AnswerStopped:
+            for fork in self._forks:
+                if not fork.decoding.is_finished:
+                    self._end(fork, "cancelled")
         finally:  # after Ctrl-C and errors, too: the conversation finds its context as it left it
+            for fork in self._forks:
+                self._cache.release(fork.cursor, is_kept=False)
             self._prompt.release()
-            for seq_id in range(N_SEQ_MAX):
-                if seq_id != source:
-                    self._model.remove(seq_id)
-
-    def _make_room(self) -> None:
-        """Let the last answers give way until each of the others can take its next step."""
-        while len(self._running) > 1 and self._n_pending > self._model.n_free:
-            fork = self._running[-1]
-            self._leave(fork)
-            fork.pending = [*fork.question, *fork.decoding.token_ids]
-            self._waiting.appendleft(fork)
+        return [self._answer(fork) for fork in self._forks]
 
     def _admit(self) -> None:
         """Take in as many that wait as there is room for; one at least, which alone always fits."""
-        while self._waiting and self._free_ids:
+        n_promised = sum(self._n_missing(fork) + _HEADROOM for fork in self._running)
+        while self._waiting:
             fork = self._waiting[0]
-            needed = self._n_pending + len(fork.pending) + _HEADROOM * (len(self._running) + 1)
-            if self._running and needed > self._model.n_free:
+            n_promised += self._n_missing(fork) + _HEADROOM
+            if self._running and n_promised > self._model.n_free:
                 return
-            fork.seq_id = self._free_ids.pop()
-            self._model.copy(self._source, fork.seq_id)
-            self._model.remove(fork.seq_id, fork.n_shared)
+            fork.job = PromptJob(fork.cursor, embeddings=self._prompt.images.embeddings)
             self._running.append(self._waiting.popleft())
 
+    @staticmethod
+    def _n_missing(fork: _Fork) -> int:
+        """Cells that it still needs beyond those it shares."""
+        return len(fork.cursor.cells) - fork.n_shared if fork.cursor.is_displaced else 0
+
     def _step(self) -> None:
-        """Decode what is pending of all that run, and take the next token of each."""
-        begun_at, n_pending = time.perf_counter(), self._n_pending
-        logits = self._model.decode_many(
-            {fork.seq_id: fork.pending for fork in self._running if fork.seq_id is not None}
-        )
+        """Bring those whose prompts are not prefilled to their end; else take the next token of each that runs."""
+        begun_at = time.perf_counter()
+        forks = [fork for fork in self._running if isinstance(fork.job, PromptJob)] or list(self._running)
+        self._cache.advance_some([fork.job for fork in forks if fork.job])
         elapsed_s = time.perf_counter() - begun_at
-        for fork, row in zip(list(self._running), logits, strict=True):
+        for fork in forks:
             if fork.decoding.first_token_at is None:
-                fork.prefill_s += elapsed_s * len(fork.pending) / n_pending
-            fork.decoding.take(row)
+                fork.prefill_s += elapsed_s / len(forks)
+            if fork.job and fork.job.is_done:
+                self._take(fork, fork.job)
+
+    def _take(self, fork: _Fork, job: Job) -> None:
+        """Choose the next token, where the last one's logits are there."""
+        logits = job.logits if isinstance(job, TokenJob) else fork.cursor.logits
+        if logits is None:  # it had to give way, and goes on when there is room again
+            self._leave(fork)
+            self._waiting.appendleft(fork)
+        elif isinstance(job, PromptJob) and not job.is_read:
+            self._prompt.images.encode(self._cache.images_to_prefill(job.segments))
+            fork.job = PromptJob(fork.cursor, embeddings=self._prompt.images.embeddings)
+        elif isinstance(job, PromptJob) and fork.has_token:
+            fork.job = TokenJob(fork.cursor, token=fork.decoding.token_ids[-1])
+        else:
+            fork.decoding.take(logits)
             if len(fork.decoding.token_ids) > self._model.n_ctx - fork.plan.request.n_prompt:  # the last needs no room
                 fork.decoding.end("context")
-            fork.pending = fork.decoding.token_ids[-1:]
+            fork.job = TokenJob(fork.cursor, token=fork.decoding.token_ids[-1] if fork.decoding.token_ids else -1)
             if fork.decoding.is_finished:
                 fork.decoding.finish()
             self._settle(fork)
@@ -173,19 +173,18 @@ class ParallelAnswers:
             self._waiting.append(second)
         if plan is not None or fork.decoding.is_finished:
             self._leave(fork)
+            self._cache.release(fork.cursor, is_kept=False)
             n_ended = sum(each.decoding.is_finished for each in self._forks)
             stages.info("answering: %d of %d are ready", n_ended, len(self._forks))
 
     def _leave(self, fork: _Fork) -> None:
-        assert fork.seq_id is not None  # it was running
         self._running.remove(fork)
-        self._model.remove(fork.seq_id)
-        self._free_ids.append(fork.seq_id)
-        fork.seq_id = None
+        fork.job = None
 
-    @property
-    def _n_pending(self) -> int:
-        return sum(len(fork.pending) for fork in self._running)
+    def _end(self, fork: _Fork, reason: str) -> None:
+        fork.decoding.end(reason)
+        fork.decoding.finish()
+        fork.ended_at = time.perf_counter()
 
     def _answer(self, fork: _Fork) -> Answer:
         timings = self._timings(fork)

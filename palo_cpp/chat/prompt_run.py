@@ -1,6 +1,6 @@
 """One prompt on its way into the context, and what that cost: images are encoded, then the prompt is prefilled.
 
-    segments --KvCache.images_to_prefill--> images --ImageEmbedder.embed--> embeddings --KvCache.prefill--> logits
+    segments --KvCache.images_to_prefill--> images --ImageEmbedder.embed--> embeddings --KvCache.place--> logits
 
 Nothing holds the model's lock while an image is encoded.
 """
@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from palo_cpp.errors import AnswerStopped
+from palo_cpp.llm.cursor import Cursor
+
 if TYPE_CHECKING:
     from palo_cpp.chat.read_ahead import ReadAhead
-    from palo_cpp.llm.kv_cache import Cursor, KvCache
+    from palo_cpp.llm.kv_cache import KvCache
     from palo_cpp.segments import ImageSegment, Segment
     from palo_cpp.vision.image_embedder import ImageEmbedder
 
@@ -65,28 +68,43 @@ class PromptRun:
         cache: what the context holds.
         embedder: encodes images.
         ahead: what was begun before the question came.
+        should_stop: asked before each piece of the prompt, whether anybody still waits for the answer.
 
     Attributes:
         images: what encoding cost.
         prefill_s: the rest of bringing the context to the end of the prompt.
     """
 
-    def __init__(self, cache: KvCache, embedder: ImageEmbedder, ahead: ReadAhead | None = None) -> None:
+    def __init__(
+        self,
+        cache: KvCache,
+        embedder: ImageEmbedder,
+        ahead: ReadAhead | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
         self._cache = cache
         self._ahead = ahead
+        self._should_stop = should_stop
+        self._is_stopped = False
         self._cursor: Cursor | None = None
         self.images = ImageEncoding(embedder, ahead)
         self.prefill_s = 0.0
 
     def prefill(self, segments: list[Segment]) -> Cursor:
-        """Bring the context to the end of the prompt."""
+        """Bring the context to the end of the prompt.
+
+        Raises:
+            AnswerStopped: nobody waits for it any more.
+        """
         begun_at = time.perf_counter()
         self.images.encode(self._cache.images_to_prefill(segments))
         stages.info("reading the prompt")
-        while (cursor := self._cache.prefill(segments, self.images.embeddings)) is None:
+        cursor = self._cursor = Cursor(segments, should_stop=self._should_stop)
+        if self._is_stopped:
+            raise AnswerStopped
+        while not self._cache.place(cursor, self.images.embeddings):
             # Another conversation took the room of an image that was held.
             self.images.encode(self._cache.images_to_prefill(segments))
-        self._cursor = cursor
         self.prefill_s = time.perf_counter() - begun_at - self.images.elapsed_s
         if self._ahead:
             self._ahead.hand_over()
@@ -98,6 +116,11 @@ class PromptRun:
         while (logits := self._cache.advance(self._cursor, token, guess, self.images.embeddings)) is None:
             self.images.encode(self._cache.images_to_prefill(self._cursor.whole()))
         return logits
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other answer is decoded in the same steps."""
+        return self._cursor is not None and self._cache.is_alone(self._cursor)
 
     def is_guessed(self, token: int) -> bool:
         """Whether this token was decoded already, as a guess."""
@@ -118,6 +141,12 @@ class PromptRun:
     def was_displaced(self) -> bool:
         """Whether the prompt had to be prefilled again because other answers took the room."""
         return self._cursor is not None and self._cursor.n_placed > 1
+
+    def stop(self) -> None:
+        """End it, from any thread: who waits for its prompt or its next token comes back with `AnswerStopped`."""
+        self._is_stopped = True
+        if self._cursor:
+            self._cache.stop(self._cursor)
 
     def release(self) -> None:
         """The answer has ended."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from palo_cpp.chat.answer import Timings
 from palo_cpp.chat.prompt_run import PromptRun
 from palo_cpp.decoding.decoding import Decoding
+from palo_cpp.errors import AnswerStopped
 
 if TYPE_CHECKING:
     from palo_cpp.chat.language_policy import Plan
@@ -28,12 +29,18 @@ class TokenRun:
     def __init__(self, model: PrefixModel, embedder: ImageEmbedder, plan: Plan) -> None:
         self._model = model
         self._request = plan.request
-        self._prompt = PromptRun(model.cache, embedder, plan.request.ahead)
+        self._prompt = PromptRun(model.cache, embedder, plan.request.ahead, plan.request.options.should_stop)
         self._steps: SpeculativeSteps | None = None
         self.decoding = Decoding(model.model, plan.request.options, plan.policy.masks())
 
     def pieces(self) -> Iterator[str]:
         """Text of the answer as it comes."""
+        try:
+            yield from self._pieces()
+        except AnswerStopped:
+            self.decoding.abandon()
+
+    def _pieces(self) -> Iterator[str]:
         request = self._request
         logits = self._prompt.prefill(request.segments).logits
         n_room = self._model.model.n_ctx - request.n_prompt
@@ -62,6 +69,10 @@ class TokenRun:
             n_guessed_right=steps.n_right if steps else 0,
             n_drafted=steps.n_drafted if steps else 0,
         )
+
+    def stop(self) -> None:
+        """End it, from any thread, within a step."""
+        self._prompt.stop()
 
     def release(self) -> None:
         """It has ended."""

@@ -38,7 +38,8 @@ class DecodingOptions:
         json_schema: the answer is JSON that this schema accepts, as far as max_tokens lets it come; `{"type":
             "object"}` accepts any object. A keyword that is not supported is refused by its name.
         logprobs: say how likely each token was, and so many of the likeliest beside it; None says nothing.
-        should_stop: asked after each token; True ends the answer as "cancelled". Other threads may so end it.
+        should_stop: asked between the pieces of a prompt and after each token; True ends the answer as "cancelled".
+            Other threads may so end it.
     """
 
     max_tokens: int = DEFAULT_MAX_TOKENS

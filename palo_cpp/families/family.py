@@ -45,12 +45,14 @@ class LoadOptions:
         n_threads: threads that compute; 0 takes the physical cores this process may use.
         vision_precision: arithmetic of the vision encoder.
         backend: the language model's kernels.
+        n_parallel: answers at once, each with `n_ctx` tokens of context.
     """
 
     n_ctx: int = 0
     n_threads: int = 0
     vision_precision: Precision = "int8"
     backend: BackendMode = "auto"
+    n_parallel: int = 1
 
 
 class Family(Protocol):

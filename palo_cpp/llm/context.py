@@ -16,7 +16,9 @@ from palo_cpp.machine import n_physical_cores
 # One piece of a prefill: 512 rows keep the matrix kernels busy, and Ctrl-C is seen between two pieces.
 N_BATCH = 512
 # Ten languages and a few more can share one context; an unused sequence costs nothing.
-N_SEQ_MAX = 16
+N_SEQ_MIN = 16
+# Our kernels take one row of each of so many answers as single rows; of more, as a prompt's (ops/flash_attention.cpp).
+N_PARALLEL_MAX = 16
 # Rows of logits made at once where all positions are asked for; llama.cpp reserves a buffer of this many.
 N_OUTPUTS_MAX = 64
 
@@ -41,16 +43,16 @@ def load_model(llama: Any, path: Path) -> Any:
     return model
 
 
-def make_context(llama: Any, model: Any, n_ctx: int, n_threads: int) -> Any:
-    """A context in which several sequences share `n_ctx` cells.
+def make_context(llama: Any, model: Any, n_cells: int, n_seq: int, n_threads: int) -> Any:
+    """A context in which up to `n_seq` sequences share `n_cells` cells.
 
     Raises:
         OutOfMemoryError: no memory for it; the model was freed.
     """
     params = llama.llama_context_default_params()
-    params.n_ctx = n_ctx
+    params.n_ctx = n_cells
     params.n_batch = params.n_ubatch = N_BATCH
-    params.n_seq_max = N_SEQ_MAX
+    params.n_seq_max = n_seq
     params.n_outputs_max = N_OUTPUTS_MAX
     params.kv_unified = True  # sequences share their common prefix: one image, ten questions
     params.n_threads = params.n_threads_batch = n_threads
@@ -59,7 +61,7 @@ def make_context(llama: Any, model: Any, n_ctx: int, n_threads: int) -> Any:
     if not context:
         llama.llama_model_free(model)
         raise OutOfMemoryError(
-            f"n_ctx: expected memory for {n_ctx} tokens of context, got none; choose a smaller n_ctx"
+            f"n_ctx: expected memory for {n_cells} tokens of context, got none; choose a smaller n_ctx"
         )
     return context
 
@@ -96,11 +98,27 @@ def checked_n_threads(n_threads: int) -> int:
     return n_threads or n_physical_cores()
 
 
-def check_seq_id(seq_id: int) -> None:
+def checked_n_parallel(n_parallel: int) -> int:
+    """The answers at once that a user asks for.
+
+    Raises:
+        ArgumentError: out of range.
+    """
+    if not 1 <= n_parallel <= N_PARALLEL_MAX:
+        raise ArgumentError(f"n_parallel: expected 1 to {N_PARALLEL_MAX}, got {n_parallel}")
+    return n_parallel
+
+
+def n_sequences(n_parallel: int) -> int:
+    """Sequences of a context: one for each answer, two more for each that has ended, and one through which to copy."""
+    return max(N_SEQ_MIN, 3 * n_parallel + 1)
+
+
+def check_seq_id(seq_id: int, n_seq: int) -> None:
     """Refuse a sequence that a context does not have.
 
     Raises:
         ArgumentError: its number is out of range.
     """
-    if not 0 <= seq_id < N_SEQ_MAX:
-        raise ArgumentError(f"seq_id: expected 0 to {N_SEQ_MAX - 1}, got {seq_id}")
+    if not 0 <= seq_id < n_seq:
+        raise ArgumentError(f"seq_id: expected 0 to {n_seq - 1}, got {seq_id}")

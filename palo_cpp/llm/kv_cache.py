@@ -2,69 +2,32 @@
 
 A conversation is a list of segments, and a sequence of the context holds a prefix of one. Every prompt is compared with
 what is held, position by position, an image by the hash of its pixels, and only what differs is decoded. Answers that
-are under way at the same time have a sequence each, which share the cells of what their prompts have in common; one
-that must give up its room is prefilled again when it goes on. An ended answer's sequence serves the next prompt.
+are under way at the same time have a sequence each, which share the cells of what their prompts have in common, and are
+decoded together (scheduler.py); one that must give up its room is prefilled again when it goes on. An ended answer's
+sequence serves the next prompt.
 """
 
 from __future__ import annotations
 
 import threading
-import weakref
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.errors import ArgumentError, OutOfMemoryError
-from palo_cpp.llm.sequence_pool import Context, HeldSequence, SequencePool
+from palo_cpp.llm.cursor import Cursor
+from palo_cpp.llm.jobs import Job, PromptJob, TokenJob
+from palo_cpp.llm.prompt_rows import Embeddings, has_all, images_after, next_rows
+from palo_cpp.llm.scheduler import Scheduler
+from palo_cpp.llm.sequence_pool import Context, SequencePool
 from palo_cpp.llm.sequence_state import State
-from palo_cpp.segments import Cell, ImageSegment, Segment, TextSegment, cells_of, n_common
+from palo_cpp.llm.step import Counts, Stepper, drop_guess
+from palo_cpp.segments import Cell, ImageSegment, Segment, cells_of, n_common
 
 # Rows that are prefilled ahead at once. A question about something else waits for as many: on a slow machine a few
 # seconds of PALO-7B. Fewer would not keep the matrix kernels busy.
 N_AHEAD = 128
-
-# image_embeddings [n_image_tokens, n_embd] f32 by content hash.
-Embeddings = Mapping[str, NDArray[np.float32]]
-
-
-@dataclass(eq=False)
-class Cursor:
-    """One answer's place in the context.
-
-    Attributes:
-        segments: the prompt.
-        cells: what its sequence must hold: the prompt's positions, then the answer's tokens.
-        n_cached: positions of the prompt that were held already.
-        logits: [n_vocab] f32 after the prompt.
-        guess: a token that the sequence holds after `cells` before it was chosen, with the logits that follow it.
-        n_placed: how often its prompt was prefilled: once, and again each time it had to give up its room.
-        sequence: where it is, or was before it gave up its room.
-    """
-
-    segments: list[Segment]
-    cells: list[Cell]
-    n_cached: int = 0
-    logits: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32), repr=False)
-    guess: tuple[int, NDArray[np.float32]] | None = field(default=None, repr=False)
-    n_placed: int = 0
-    sequence: HeldSequence | None = field(default=None, repr=False)
-
-    @property
-    def is_displaced(self) -> bool:
-        """Whether its sequence was given to another answer."""
-        return self.sequence is None or self.sequence.cells is not self.cells
-
-    def is_guessed(self, token: int) -> bool:
-        """Whether this token was decoded already."""
-        return self.guess is not None and self.guess[0] == token
-
-    def whole(self) -> list[Segment]:
-        """The prompt and what was answered until now."""
-        n_prompt = sum(map(len, self.segments))
-        answer = tuple(cell for cell in self.cells[n_prompt:] if isinstance(cell, int))
-        return [*self.segments, TextSegment(answer)] if answer else self.segments
 
 
 def check_fits(segments: Sequence[Segment], n_ctx: int) -> int:
@@ -99,13 +62,15 @@ class KvCache:
     that nothing holds the model's lock while an image is encoded.
 
     Attributes:
-        turn: hold it for a whole answer that nobody reads piece by piece, so that answers asked for by several threads
-            come one after the other instead of sharing the room.
+        turn: held by an answer that had to give up its room, from then to its end: two of them would displace each
+            other at every token.
     """
 
     def __init__(self, model: Context) -> None:
         self._model = model
         self._pool = SequencePool(model)
+        self._stepper = Stepper(model, self._pool)
+        self._scheduler = Scheduler(model, self._stepper)
         self.turn = threading.RLock()
 
     # ---- prompts
@@ -114,22 +79,37 @@ class KvCache:
         """Those images of a prompt whose embeddings are needed to prefill it, as the context is now."""
         cells = cells_of(segments)
         with self._model.lock:
-            return _images_after(segments, self._pool.n_held(cells))
+            return images_after(segments, self._pool.n_held(cells))
 
     def prefill(self, segments: list[Segment], embeddings: Embeddings) -> Cursor | None:
-        """Bring a sequence to the end of a prompt, decoding only what it does not hold.
+        """`place` a new answer.
 
         Args:
             segments: the prompt; it must fit and end with text.
             embeddings: of the images that `images_to_prefill` named.
 
         Returns:
-            The place reached, with the logits there; None where the context has changed since, so that further images
-            are needed: nothing was decoded.
+            The place reached, with the logits there; None where further images are needed.
         """
-        cursor = Cursor(segments, cells_of(segments))
-        with self._model.lock:
-            return cursor if self._place(cursor, embeddings) else None
+        cursor = Cursor(segments)
+        return cursor if self.place(cursor, embeddings) else None
+
+    def place(self, cursor: Cursor, embeddings: Embeddings) -> bool:
+        """Bring a sequence to the end of an answer's cells, decoding only what none holds.
+
+        Args:
+            cursor: the answer's place; gets the logits after the last of its cells.
+            embeddings: of the images that `images_to_prefill` named.
+
+        Returns:
+            False where the context has changed since, so that further images are needed.
+
+        Raises:
+            AnswerStopped: nobody waits for it any more.
+        """
+        job = PromptJob(cursor, embeddings=embeddings)
+        self._scheduler.run([job])
+        return job.is_read
 
     def prefill_ahead(self, segments: Sequence[Segment], embeddings: Embeddings, is_over: Callable[[], bool]) -> None:
         """Prefill the beginning of a prompt that is still being typed, in pieces between which others get the context.
@@ -145,17 +125,18 @@ class KvCache:
         mine: list[Cell] | None = None
         while True:
             with self._model.lock:
-                if is_over() or self._pool.is_running:
+                if is_over() or self._pool.n_running:
                     return
                 sequence = self._pool.nearest(cells)
                 if mine is not None and mine is not sequence.cells:
                     return
                 n_cached = n_common(sequence.cells, cells)
-                if n_cached == len(cells) or not _has_all(embeddings, _images_after(segments, n_cached)):
+                if n_cached == len(cells) or not has_all(embeddings, images_after(segments, n_cached)):
                     return
                 sequence = self._pool.own(sequence, n_cached)
-                self._decode_piece(sequence, segments, cells, embeddings, N_AHEAD)
-                mine = sequence.cells
+                rows = next_rows(segments, n_cached, embeddings, N_AHEAD)
+                self._model.decode(rows, position=n_cached, seq_id=sequence.seq_id)
+                sequence.cells = mine = cells[: n_cached + len(rows)]
 
     def n_to_prefill(self, segments: Sequence[Segment]) -> int:
         """Positions of a prompt that no sequence holds."""
@@ -178,49 +159,77 @@ class KvCache:
 
         Returns:
             logits [n_vocab] f32 that follow `token`; None where such embeddings are missing: nothing has changed.
+
+        Raises:
+            AnswerStopped: nobody waits for it any more.
         """
-        with self._model.lock:
-            if cursor.is_displaced and not self._place(cursor, embeddings or {}):
+        if cursor.guess and (logits := self._guessed(cursor, token)) is not None:
+            return logits
+        job = TokenJob(cursor, token=token, guess=-1 if guess is None else guess)
+        while job.logits is None:
+            if cursor.is_displaced and not self.place(cursor, embeddings or {}):
                 return None
-            assert cursor.sequence is not None  # it was placed
-            self._pool.use(cursor.sequence)
-            if cursor.guess and cursor.is_guessed(token):
-                (_, logits), cursor.guess = cursor.guess, None
-            else:
-                self._drop_guess(cursor)
-                logits = self._decode_after(cursor, cursor.sequence, token, guess)
+            job.is_done = False
+            self._scheduler.run([job])
+        return job.logits
+
+    def _guessed(self, cursor: Cursor, token: int) -> NDArray[np.float32] | None:
+        with self._model.lock:
+            if cursor.is_displaced or cursor.guess is None or not cursor.is_guessed(token):
+                return None
+            (_, logits), cursor.guess = cursor.guess, None
             cursor.cells.append(token)
             return logits
 
-    def release(self, cursor: Cursor) -> None:
-        """The answer has ended; its sequence stays for what may follow."""
+    def advance_some(self, jobs: Sequence[Job]) -> None:
+        """Wait until some of several answers' jobs are done; see `Scheduler.run`."""
+        self._scheduler.run(jobs)
+
+    def is_alone(self, cursor: Cursor) -> bool:
+        """Whether no other answer is decoded beside it, so that guesses pay."""
+        return self._scheduler.is_alone(cursor)
+
+    def stop(self, cursor: Cursor) -> None:
+        """End an answer from any thread: its room is free after the step under way, and who decodes it comes back."""
+        cursor.is_stopped = True
+        self.release(cursor)
+
+    def release(self, cursor: Cursor, *, is_kept: bool = True) -> None:
+        """The answer has ended.
+
+        Args:
+            cursor: its place.
+            is_kept: its sequence stays for what may follow.
+        """
         with self._model.lock:
-            self._drop_guess(cursor)
-            if cursor.sequence is not None and not cursor.is_displaced:
-                cursor.sequence.answer = None
+            drop_guess(self._model, cursor)
+            sequence = cursor.sequence
+            if sequence is not None and (sequence.answer is None or sequence.answer() is cursor):
+                sequence.answer = None
+                if not is_kept:
+                    self._pool.drop(sequence)
+        self._scheduler.forget(cursor)
 
     def n_free(self, cursor: Cursor) -> int:
         """Tokens that still fit after an answer's place."""
         return self._model.n_ctx - len(cursor.cells)
 
-    def alone(self, cursor: Cursor) -> int | None:
-        """Empty all sequences but a cursor's.
+    @property
+    def counts(self) -> Counts:
+        """What was decoded since the model was loaded."""
+        return self._stepper.counts
 
-        Returns:
-            The number of its sequence; None where it is displaced: nothing was emptied.
-        """
-        with self._model.lock:
-            if cursor.sequence is None or cursor.is_displaced:
-                return None
-            self._pool.empty_all_but(cursor.sequence)
-            return cursor.sequence.seq_id
+    @property
+    def n_running(self) -> int:
+        """Answers that are under way."""
+        return self._pool.n_running
 
     # ---- what is kept outside
 
     def clear(self) -> None:
         """Forget everything."""
         with self._model.lock:
-            self._pool.empty_all_but(None)
+            self._pool.clear()
 
     def stored(self, segments: Sequence[Segment]) -> tuple[list[Cell], State] | None:
         """Copy what is held of a prompt, for `restore`.
@@ -247,7 +256,7 @@ class KvCache:
         """
         with self._model.lock:
             sequence = self._pool.idle()
-            self._pool.make_room(len(cells) - len(sequence.cells), sequence)
+            self._stepper.make_room(len(cells) - len(sequence.cells), sequence)
             try:
                 self._model.set_sequence_state(state, sequence.seq_id, n_expected=len(cells))
             except OutOfMemoryError:
@@ -255,74 +264,3 @@ class KvCache:
                 raise
             sequence.cells = list(cells)
             self._pool.use(sequence)
-
-    # ---- decoding
-
-    def _place(self, cursor: Cursor, embeddings: Embeddings) -> bool:
-        """Prefill all of a cursor's cells into a sequence of its own; False where images are missing."""
-        segments, cells = cursor.whole(), cursor.cells
-        nearest = self._pool.nearest(cells)
-        # The last position is decoded again even where it is held: its logits are not.
-        n_cached = min(n_common(nearest.cells, cells), len(cells) - 1)
-        if not _has_all(embeddings, _images_after(segments, n_cached)):
-            return False
-        sequence = self._pool.own(nearest, n_cached)
-        self._pool.make_room(len(cells) - n_cached, sequence)
-        while len(sequence.cells) < len(cells):
-            cursor.logits = self._decode_piece(sequence, segments, cells, embeddings, len(cells))
-        cursor.n_cached = cursor.n_cached if cursor.n_placed else n_cached
-        cursor.n_placed, cursor.guess = cursor.n_placed + 1, None
-        cursor.sequence, sequence.cells, sequence.answer = sequence, cells, weakref.ref(cursor)
-        return True
-
-    def _decode_after(
-        self, cursor: Cursor, sequence: HeldSequence, token: int, guess: int | None
-    ) -> NDArray[np.float32]:
-        position, seq_id = len(cursor.cells), sequence.seq_id
-        self._pool.make_room(1 if guess is None else 2, sequence)
-        if guess is None:
-            return self._model.decode([token], position=position, seq_id=seq_id)
-        logits, after_guess = self._model.decode([token, guess], position=position, seq_id=seq_id, all_logits=True)
-        cursor.guess = guess, after_guess
-        return np.asarray(logits)
-
-    def _drop_guess(self, cursor: Cursor) -> None:
-        if cursor.guess and cursor.sequence and not cursor.is_displaced:
-            self._model.remove(cursor.sequence.seq_id, len(cursor.cells))
-        cursor.guess = None
-
-    def _decode_piece(
-        self,
-        sequence: HeldSequence,
-        segments: Sequence[Segment],
-        cells: list[Cell],
-        embeddings: Embeddings,
-        n_most: int,
-    ) -> NDArray[np.float32]:
-        """Decode what a sequence lacks of one segment, or the next `n_most` rows of that."""
-        begin = len(sequence.cells)
-        start = end = 0
-        for segment in segments:
-            start, end = end, end + len(segment)
-            if end > begin:
-                break
-        end = min(end, begin + n_most)
-        rows = segment.tokens if isinstance(segment, TextSegment) else embeddings[segment.content_hash]
-        inputs = rows[begin - start : end - start]
-        logits = self._model.decode(inputs, position=begin, seq_id=sequence.seq_id)
-        sequence.cells = sequence.cells + cells[begin:end]
-        return logits
-
-
-def _images_after(segments: Sequence[Segment], n_cells: int) -> list[ImageSegment]:
-    """The images of a prompt that do not lie whole within its first cells."""
-    images, end = [], 0
-    for segment in segments:
-        end += len(segment)
-        if isinstance(segment, ImageSegment) and end > n_cells:
-            images.append(segment)
-    return images
-
-
-def _has_all(embeddings: Embeddings, images: Sequence[ImageSegment]) -> bool:
-    return all(image.content_hash in embeddings for image in images)

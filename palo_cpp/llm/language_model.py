@@ -5,7 +5,6 @@ llama.cpp ends the process where an assertion fails, so everything is checked he
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import weakref
@@ -20,29 +19,33 @@ from numpy.typing import NDArray
 from palo_cpp.errors import ArgumentError, OutOfMemoryError
 from palo_cpp.forked import process_guard
 from palo_cpp.ggml.backend import BackendMode, BackendUse, checked_mode, loading
-from palo_cpp.ggml.gguf_header import GgufHeader, Scalar, read_header
+from palo_cpp.ggml.gguf_header import GgufHeader, read_header
 from palo_cpp.ggml.llama_library import llama_library
 from palo_cpp.llm import context as llama_context
 from palo_cpp.llm.batch import DecodeRows, joined, rows_of_sequence
 from palo_cpp.llm.gguf_checks import check_language_model, checked_embeddings, checked_tokens
+from palo_cpp.llm.model_text import ModelText
 from palo_cpp.llm.sequence_lengths import SequenceLengths
 from palo_cpp.llm.sequence_state import State, StateLayout, check_state, put_back, taken_out
 from palo_cpp.llm.text_sizes import TextSizes, checked_n_ctx
-from palo_cpp.llm.token_table import TokenTable
 from palo_cpp.llm.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
 
-class LanguageModel:
+class LanguageModel(ModelText):
     """A LLaMA decoder from a GGUF file.
 
-    All methods may be called from several threads; one lock guards the context.
+    All methods may be called from several threads; one lock guards the context, another one text and tokens, so that
+    nobody waits for a step to lay out a prompt.
 
     Attributes:
         path: the GGUF file.
         metadata: its metadata, key -> value.
-        n_ctx: tokens that fit into the context, over all sequences.
+        n_ctx: tokens of context that one answer may take.
+        n_cells: tokens that fit into the context, over all sequences: `n_ctx` for each of `n_parallel`.
+        n_parallel: answers that the context has room for at once.
+        n_seq: sequences that it can hold.
         n_vocab, n_embd, n_layer: the model's sizes.
         sizes: all of them, as the file's header has them.
         n_threads: threads that compute, for one token and for many alike.
@@ -57,6 +60,7 @@ class LanguageModel:
         *,
         n_ctx: int = 0,
         n_threads: int = 0,
+        n_parallel: int = 1,
         backend: BackendMode = "auto",
         header: GgufHeader | None = None,
     ) -> None:
@@ -66,13 +70,14 @@ class LanguageModel:
             path: a text GGUF file.
             n_ctx: tokens of context; 0 takes what the model was trained with, 4096 at most.
             n_threads: 0 takes the physical cores that this process may use.
+            n_parallel: answers that have room for `n_ctx` tokens each, 1 to 16.
             backend: "auto" computes with our kernels where they win, "palo" wherever they can, "cpu" never.
             header: its header, where it has been read already.
 
         Raises:
             ModelNotFoundError: no such file.
             ModelFormatError: not GGUF, damaged, or no LLaMA.
-            ArgumentError: n_ctx, n_threads or backend out of range.
+            ArgumentError: n_ctx, n_threads, n_parallel or backend out of range.
             OutOfMemoryError: llama.cpp could not get the memory for the context.
         """
         self.path = Path(path)
@@ -82,16 +87,19 @@ class LanguageModel:
         check_language_model(self._header)
         self.sizes = TextSizes.of(self._header)
         self.n_ctx = checked_n_ctx(n_ctx, self.sizes)
+        self.n_parallel = llama_context.checked_n_parallel(n_parallel)
+        self.n_cells = self.n_ctx * self.n_parallel
+        self.n_seq = llama_context.n_sequences(self.n_parallel)
         self.n_threads = llama_context.checked_n_threads(n_threads)
         mode = checked_mode(backend)
-        self.metadata: dict[str, Scalar] = self._header.metadata
-        self._lock = threading.RLock()
+        self.metadata = self._header.metadata
+        self._lock, self._text_lock = threading.RLock(), threading.RLock()
         self._llama = llama_library()
         with loading(mode) as placed:
             self._model = llama_context.load_model(self._llama, self.path)
         self.backend: BackendUse = placed.use
         logger.debug("%s: %s", self.path.name, self.backend)
-        self._context = llama_context.make_context(self._llama, self._model, self.n_ctx, self.n_threads)
+        self._context = llama_context.make_context(self._llama, self._model, self.n_cells, self.n_seq, self.n_threads)
         self._close = weakref.finalize(self, llama_context.free, self._guard, self._llama, self._model, self._context)
         if self.backend.is_active:
             llama_context.warm_up(self._llama, self._model, self._context)
@@ -99,57 +107,19 @@ class LanguageModel:
 
     def _read_sizes(self) -> None:
         llama = self._llama
-        self._vocabulary = Vocabulary(llama, self._model, self.path.name, self._lock)
+        self._vocabulary = Vocabulary(llama, self._model, self.path.name, self._text_lock)
         self.n_vocab = self._vocabulary.n_tokens
         self.bos_id, self.eos_id = self._vocabulary.bos_id, self._vocabulary.eos_id
         self.n_embd: int = llama.llama_model_n_embd(self._model)
         self.n_layer: int = llama.llama_model_n_layer(self._model)
         self._n_batch: int = llama.llama_n_batch(self._context)
-        self._lengths = SequenceLengths(llama_context.N_SEQ_MAX)
+        self._lengths = SequenceLengths(self.n_seq)
 
     @property
     def lock(self) -> threading.RLock:
         """See the class. In a forked child it may be held by a thread that is not there: that is checked first."""
         self._guard.check(self.path.name)
         return self._lock
-
-    # ---- text
-
-    def tokenize(self, text: str, *, add_bos: bool = False, parse_special: bool = False) -> list[int]:
-        """Split text into tokens as SentencePiece would; see `Vocabulary.tokenize`."""
-        bos = [self.bos_id] if add_bos else []
-        with self.lock:
-            return bos + self._opened().tokenize(text, parse_special=parse_special)
-
-    def tokenize_continued(self, text: str) -> list[int]:
-        """Split text into tokens without the dummy prefix space, as it continues other text."""
-        with self.lock:
-            return self._opened().tokenize_continued(text)
-
-    def token_bytes(self, token: int) -> bytes:
-        """The bytes that a token means: one byte of a character, a piece of text, nothing for control tokens."""
-        with self.lock:
-            return self._opened().token_bytes(token)
-
-    def ends_generation(self, token: int) -> bool:
-        """True for `</s>` and every other token that ends an answer."""
-        with self.lock:
-            return self._opened().ends_generation(token)
-
-    @property
-    def token_table(self) -> TokenTable:
-        """What every token means; looked up when first asked for."""
-        with self.lock:
-            return self._opened().token_table
-
-    def _opened(self) -> Vocabulary:
-        self._check_open()
-        return self._vocabulary
-
-    @property
-    def chat_template(self) -> str | None:
-        """The Jinja template that the file carries."""
-        return str(self.metadata["tokenizer.chat_template"]) if "tokenizer.chat_template" in self.metadata else None
 
     # ---- sequences
 
@@ -166,7 +136,7 @@ class LanguageModel:
         Args:
             inputs: token ids [n], or embeddings [n, n_embd] f32 (an image's, in causal attention like text).
             position: where the first of them goes; must be the sequence's length.
-            seq_id: which sequence, 0 to 15.
+            seq_id: which sequence.
             all_logits: return the logits of every position instead of the last.
 
         Returns:
@@ -177,7 +147,7 @@ class LanguageModel:
         """
         with self.lock:
             self._check_open()
-            llama_context.check_seq_id(seq_id)
+            self._check_seq_id(seq_id)
             self._check_position(position, seq_id)
             values = self._checked_inputs(inputs)
             rows = rows_of_sequence(values, position=position, seq_id=seq_id, all_logits=all_logits)
@@ -203,7 +173,7 @@ class LanguageModel:
         with self.lock:
             self._check_open()
             for seq_id in tokens:
-                llama_context.check_seq_id(seq_id)
+                self._check_seq_id(seq_id)
             rows = [
                 rows_of_sequence(
                     checked_tokens(ids, self.n_vocab), position=self._lengths[seq_id], seq_id=seq_id, all_logits=False
@@ -217,6 +187,9 @@ class LanguageModel:
             return checked_embeddings(inputs, self.n_embd)
         return checked_tokens(inputs, self.n_vocab)
 
+    def _check_seq_id(self, seq_id: int) -> None:
+        llama_context.check_seq_id(seq_id, self.n_seq)
+
     def _check_position(self, position: int, seq_id: int) -> None:
         if position != self._lengths[seq_id]:
             raise ArgumentError(f"position: expected {self._lengths[seq_id]}, got {position}; decode in order")
@@ -225,7 +198,7 @@ class LanguageModel:
         if n_tokens > n_free:
             raise ArgumentError(
                 f"context: expected at most {n_free} more tokens, got {n_tokens}: {n_tokens - n_free} too many of "
-                f"{self.n_ctx}; shorten the text or choose a larger n_ctx"
+                f"{self.n_cells}; shorten the text or choose a larger n_ctx"
             )
 
     def _decode_rows(self, rows: DecodeRows, n_piece: int) -> NDArray[np.float32]:
@@ -261,13 +234,13 @@ class LanguageModel:
 
     def n_tokens(self, seq_id: int = 0) -> int:
         """How many tokens and embeddings a sequence holds."""
-        llama_context.check_seq_id(seq_id)
+        self._check_seq_id(seq_id)
         return self._lengths[seq_id]
 
     @property
     def n_free(self) -> int:
         """Tokens that still fit into the context; what sequences share counts once."""
-        return self.n_ctx - self._lengths.n_used
+        return self.n_cells - self._lengths.n_used
 
     def remove(self, seq_id: int, start: int = 0, end: int = -1) -> None:
         """Drop what a sequence holds from `start` to its end (`end` < 0, or its length).
@@ -275,7 +248,7 @@ class LanguageModel:
         Raises:
             ArgumentError: a range that would leave a hole.
         """
-        llama_context.check_seq_id(seq_id)
+        self._check_seq_id(seq_id)
         with self.lock:
             self._check_open()
             length = self._lengths[seq_id]
@@ -287,8 +260,8 @@ class LanguageModel:
 
     def copy(self, source: int, target: int) -> None:
         """Make sequence `target` what `source` is; the cells are shared until they differ."""
-        llama_context.check_seq_id(source)
-        llama_context.check_seq_id(target)
+        self._check_seq_id(source)
+        self._check_seq_id(target)
         if source == target:
             return
         with self.lock:
@@ -303,7 +276,7 @@ class LanguageModel:
         """What a sequence holds, for `set_sequence_state` of this model in this or another process.
 
         Args:
-            seq_id: which sequence, 0 to 15.
+            seq_id: which sequence.
             end: copy no more than so many positions.
 
         Returns:
@@ -313,7 +286,7 @@ class LanguageModel:
             ArgumentError: it is empty.
             OutOfMemoryError: no memory for the copy.
         """
-        llama_context.check_seq_id(seq_id)
+        self._check_seq_id(seq_id)
         with self.lock:
             self._check_open()
             length = self._lengths[seq_id]
@@ -322,7 +295,7 @@ class LanguageModel:
                 raise ArgumentError("sequence state: expected a sequence that holds something, got an empty one")
             if n_cells == length:
                 return taken_out(self._llama, self._context, seq_id)
-            spare = next((i for i in range(llama_context.N_SEQ_MAX) if not self._lengths[i]), None)
+            spare = next((i for i in range(self.n_seq) if not self._lengths[i]), None)
             if spare is None:
                 raise ArgumentError("sequence state: expected a sequence that is free, got none; remove one")
             # Sequences share cells, so the shorter copy costs nothing.
@@ -338,7 +311,7 @@ class LanguageModel:
 
         Args:
             state: bytes [n], from anywhere: they are checked first (sequence_state.py).
-            seq_id: which sequence, 0 to 15.
+            seq_id: which sequence.
             n_expected: how many positions there must be in it.
 
         Returns:
@@ -348,11 +321,11 @@ class LanguageModel:
             ArgumentError: damaged, of another model, or too long for the context; nothing has changed.
             OutOfMemoryError: llama.cpp did not take it; the sequence is empty.
         """
-        llama_context.check_seq_id(seq_id)
+        self._check_seq_id(seq_id)
         n_cells = check_state(state, StateLayout.of(self.sizes), n_expected)
         with self.lock:
             self._check_open()
-            self._check_fits(n_cells, self.n_ctx - self._lengths.n_used_without(seq_id))
+            self._check_fits(n_cells, self.n_cells - self._lengths.n_used_without(seq_id))
             self.remove(seq_id)
             put_back(self._llama, self._context, seq_id, state)
             self._lengths.append(seq_id, n_cells)
@@ -386,8 +359,11 @@ class LanguageModel:
 
     def close(self) -> None:
         """Free the model; every later call is an ArgumentError. Closing twice does nothing."""
-        with contextlib.nullcontext() if self._guard.is_forked else self._lock:
+        if self._guard.is_forked:
             self._close()
+        else:
+            with self._lock, self._text_lock:
+                self._close()
 
     def __enter__(self) -> LanguageModel:
         return self

@@ -6,7 +6,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +14,7 @@ from palo_cpp.decoding.language_constraint import LanguageConstraints
 from palo_cpp.errors import ArgumentError
 from palo_cpp.forked import ProcessGuard, process_guard
 from palo_cpp.languages.languages import LANGUAGES, Language, get_language
+from palo_cpp.models.admission import Admission
 from palo_cpp.models.identity import ModelIdentity, identity_of
 
 if TYPE_CHECKING:
@@ -45,6 +46,33 @@ class PrefixModel:
     cache: KvCache
     speculation: Speculation | None = None
     draft: DraftModel | None = None
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What a model has done since it was loaded, and is doing.
+
+    Attributes:
+        n_running: answers under way.
+        n_waiting: questions that wait for their turn.
+        n_images_encoded: images for which vision tower and projector ran.
+        n_steps: calls of llama.cpp, each for a token of every answer under way or for a piece of a prompt.
+        n_rows: rows decoded in them.
+        n_rows_reused: positions of prompts that the context held already.
+        n_rows_repeated: positions of prompts decoded once more, because their room had been given away.
+        n_displaced: answers under way that had to give up their room.
+        n_together: the most answers that one step decoded a token of.
+    """
+
+    n_running: int = 0
+    n_waiting: int = 0
+    n_images_encoded: int = 0
+    n_steps: int = 0
+    n_rows: int = 0
+    n_rows_reused: int = 0
+    n_rows_repeated: int = 0
+    n_displaced: int = 0
+    n_together: int = 0
 
 
 class BeamAnswer(Protocol):
@@ -99,6 +127,7 @@ class LoadedModel:
         prefix: see `PrefixModel`; None in families without `capabilities.reuses_prefix`.
         beam: see `BeamPart`; None in families without `capabilities.beam`.
         languages: codes of the languages that it answers in.
+        admission: who answers now and who waits.
     """
 
     family: Family
@@ -109,6 +138,7 @@ class LoadedModel:
     prefix: PrefixModel | None = None
     beam: BeamPart | None = None
     languages: tuple[str, ...] = tuple(LANGUAGES)
+    admission: Admission = field(default_factory=Admission)
     _advice_given: bool = field(default=False, repr=False)
     _guard: ProcessGuard = field(default_factory=process_guard, repr=False)
 
@@ -128,11 +158,6 @@ class LoadedModel:
         assert self.beam is not None  # a family has the one or the other
         return self.beam
 
-    @property
-    def turn(self) -> threading.RLock:
-        """Hold it for a whole answer that nobody reads piece by piece: answers then come one after the other."""
-        return self.prefix.cache.turn if self.prefix else self.beam_part.lock
-
     @cached_property
     def constraints(self) -> LanguageConstraints:
         """Makes the masks that keep an answer in its language."""
@@ -142,6 +167,14 @@ class LoadedModel:
     def identity(self) -> ModelIdentity:
         """What distinguishes its keys and values from other models'; reads a few megabytes of the files, once."""
         return identity_of(self.files)
+
+    def counters(self) -> Counters:
+        """See `Palo.counters`."""
+        n_waiting, n_images_encoded = self.admission.n_waiting, self.embedder.n_encoded
+        if self.prefix is None:
+            return Counters(self.admission.n_running, n_waiting, n_images_encoded)
+        cache = self.prefix.cache
+        return Counters(cache.n_running, n_waiting, n_images_encoded, **asdict(cache.counts))
 
     def language(self, name_or_code: str) -> Language:
         """A language that the model answers in.

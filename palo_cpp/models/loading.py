@@ -10,9 +10,11 @@ from palo_cpp.decoding.beam_search import BeamOptions
 from palo_cpp.decoding.speculation.steps import Speculation
 from palo_cpp.errors import ArgumentError
 from palo_cpp.families.family import LoadOptions
+from palo_cpp.llm.context import checked_n_parallel
 from palo_cpp.llm.kv_cache import KvCache
 from palo_cpp.llm.language_model import LanguageModel
 from palo_cpp.machine import memory_available
+from palo_cpp.models.admission import Admission
 from palo_cpp.models.draft_model import DraftModel, check_draft, draft_memory
 from palo_cpp.models.files import ModelFiles, check_widths, find_model
 from palo_cpp.models.hub_models import CACHE_ONLY, HubOptions
@@ -37,6 +39,7 @@ class Choices:
         draft: files of a smaller model that guesses.
         embeddings: keeps the embeddings of images.
         hub: how names of the hub are looked up.
+        n_waiting: questions that wait at most while others are answered; None takes any number.
     """
 
     options: LoadOptions = field(default_factory=LoadOptions)
@@ -45,6 +48,7 @@ class Choices:
     draft: ModelFiles | None = None
     embeddings: EmbeddingCache = field(default_factory=EmbeddingCache)
     hub: HubOptions = CACHE_ONLY
+    n_waiting: int | None = None
 
 
 def load_model(model: str | Path, choices: Choices) -> LoadedModel:
@@ -90,7 +94,9 @@ def load_files(files: ModelFiles, choices: Choices) -> LoadedModel:
         raise
     embedder = _embedder(files, encoder, choices.embeddings, mode, prefix)
     languages = files.family.languages(files.text)
-    return LoadedModel(files.family, files, language_model, encoder, embedder, prefix, beam, languages)
+    n_running = choices.options.n_parallel if prefix else 1
+    admission = Admission(n_running, choices.n_waiting)
+    return LoadedModel(files.family, files, language_model, encoder, embedder, prefix, beam, languages, admission)
 
 
 def _check_choices(files: ModelFiles, choices: Choices) -> None:
@@ -100,6 +106,8 @@ def _check_choices(files: ModelFiles, choices: Choices) -> None:
     n_ctx = choices.options.n_ctx or files.family.sizes(files.text).n_ctx
     if choices.draft:
         check_draft(files, choices.draft)
+    if choices.n_waiting is not None and choices.n_waiting < 0:
+        raise ArgumentError(f"n_waiting: expected 0 or more, or None, got {choices.n_waiting}")
     check_memory_fits(needed_memory(files, choices), memory_available(), n_ctx=n_ctx)
 
 
@@ -108,7 +116,8 @@ def needed_memory(files: ModelFiles, choices: Choices) -> MemoryEstimate:
     sizes = files.family.sizes(files.text)
     n_ctx = choices.options.n_ctx or sizes.n_ctx
     precision = choices.options.vision_precision
-    estimate = estimate_memory(files.text, files.mmproj, sizes, n_ctx=n_ctx, vision_precision=precision)
+    n_cells = n_ctx * checked_n_parallel(choices.options.n_parallel)
+    estimate = estimate_memory(files.text, files.mmproj, sizes, n_ctx=n_cells, vision_precision=precision)
     return estimate + draft_memory(choices.draft, n_ctx=n_ctx) if choices.draft else estimate
 
 

@@ -84,6 +84,10 @@ class ImageEmbedder:
         encoder_id: what `embedding_cache.encoder_id` returned for the encoder.
         mode: how images are made square, as "pad" or "crop".
         on_tower: encodes single images instead, where the tower is shared with another model.
+
+    Attributes:
+        mode: likewise.
+        n_encoded: images that were encoded until now.
     """
 
     def __init__(
@@ -100,6 +104,7 @@ class ImageEmbedder:
         self._cache = cache
         self._encoder_id = encoder_id
         self.mode = mode
+        self.n_encoded = 0
 
     def open(self, source: ImageSource) -> ImageSegment:
         """Open an image and make it square; its embeddings come from `embed`.
@@ -172,7 +177,9 @@ class ImageEmbedder:
 
     def _encode(self, image: ImageSegment) -> NDArray[np.float32]:
         pixels = self._pixels(image)
+        self.n_encoded += 1
         return self._on_tower.encode_one(pixels, image.content_hash) if self._on_tower else self._encoder.encode(pixels)
 
     def _encode_all(self, images: Sequence[ImageSegment], indices: list[int]) -> NDArray[np.float32]:
+        self.n_encoded += len(indices)
         return self._encoder.encode(np.stack([self._pixels(images[i]) for i in indices]))

@@ -121,7 +121,7 @@ def test_a_wrong_answer_is_asked_for_once_more(saying, images, code, way):
 
 def test_the_first_attempt_gives_its_sequence_back_before_the_second(saying, monkeypatch):
     events = []
-    for name in ("prefill", "release"):
+    for name in ("place", "release"):
         real = getattr(KvCache, name)
 
         def noted(*arguments, name=name, real=real):
@@ -130,7 +130,7 @@ def test_the_first_attempt_gives_its_sequence_back_before_the_second(saying, mon
 
         monkeypatch.setattr(KvCache, name, noted)
     Chat(saying(UDHR["en"], UDHR["hi"]), "cat", lang="hi").ask()
-    assert events == ["prefill", "release"] * 2
+    assert events == ["place", "release"] * 2
 
 
 def test_two_wrong_answers_are_told(saying):

@@ -17,10 +17,10 @@ ENCODE_S, PREFILL_S = 5.0, 2.0
 class Fake:
     """Cache and embedder in one, with a clock that only they move."""
 
-    def __init__(self, *cursors: object) -> None:
+    def __init__(self, *placed: bool) -> None:
         self.now = 0.0
         self.calls: list[str] = []
-        self._cursors = list(cursors)
+        self._placed = list(placed)
 
     def perf_counter(self) -> float:
         return self.now
@@ -33,19 +33,19 @@ class Fake:
         self.calls.append("embed")
         return SimpleNamespace(rows=np.zeros((1, 4), np.float32), is_cached=False)
 
-    def prefill(self, _segments: object, embeddings: dict[str, np.ndarray]) -> object:
+    def place(self, _cursor: object, embeddings: dict[str, np.ndarray]) -> bool:
         assert list(embeddings) == ["a"]
         self.now += PREFILL_S
-        self.calls.append("prefill")
-        return self._cursors.pop(0)
+        self.calls.append("place")
+        return self._placed.pop(0)
 
 
-@pytest.mark.parametrize("cursors", [("cursor",), (None, "cursor")], ids=["at once", "displaced meanwhile"])
-def test_encoding_is_not_counted_as_prefill(monkeypatch, cursors):
-    fake = Fake(*cursors)
+@pytest.mark.parametrize("placed", [(True,), (False, True)], ids=["at once", "displaced meanwhile"])
+def test_encoding_is_not_counted_as_prefill(monkeypatch, placed):
+    fake = Fake(*placed)
     monkeypatch.setattr(prompt_run, "time", fake)
     run = PromptRun(fake, fake)
-    assert run.prefill([]) == "cursor"
-    assert fake.calls == ["embed"] + ["prefill"] * len(cursors)
+    assert run.prefill([]).cells == []
+    assert fake.calls == ["embed"] + ["place"] * len(placed)
     assert (run.images.n_encoded, run.images.elapsed_s) == (1, ENCODE_S)
-    assert run.prefill_s == PREFILL_S * len(cursors)
+    assert run.prefill_s == PREFILL_S * len(placed)

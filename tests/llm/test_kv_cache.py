@@ -10,7 +10,7 @@ import pytest
 
 import palo_cpp.llm.kv_cache as kv_cache
 from palo_cpp.errors import ArgumentError
-from palo_cpp.llm.context import N_SEQ_MAX
+from palo_cpp.llm.context import N_SEQ_MIN
 from palo_cpp.llm.kv_cache import KvCache, check_fits
 from palo_cpp.segments import ImageSegment, TextSegment, cells_of, n_common
 
@@ -19,7 +19,7 @@ class CountingModel:
     """A context that only counts what it is given; its logits show what their sequence holds."""
 
     def __init__(self, n_ctx: int = 100) -> None:
-        self.n_ctx = n_ctx
+        self.n_ctx, self.n_parallel, self.n_seq = n_ctx, 1, N_SEQ_MIN
         self.lock = threading.RLock()
         self.sequences: dict[int, list[float]] = {}
         self.decoded: list[int] = []
@@ -229,20 +229,11 @@ def test_a_prompt_whose_images_are_missing_changes_nothing():
 def test_more_answers_than_sequences_displace_the_one_used_longest_ago():
     model = CountingModel(n_ctx=200)
     cache = Cache(model)
-    cursors = [cache.read([text(i)]) for i in range(N_SEQ_MAX - 1)]
+    cursors = [cache.read([text(i)]) for i in range(N_SEQ_MIN - 1)]
     cache.advance(cursors[0], 50)
     cursors.append(cache.read([text(90)]))
     assert [i for i, cursor in enumerate(cursors) if cursor.is_displaced] == [1]
     assert cache.advance(cursors[1], 51)[:3].tolist() == [2, 1, 51]
-
-
-def test_alone_leaves_one_sequence():
-    model = CountingModel()
-    cache = Cache(model)
-    one, other = cache.read([text(1, 2)]), cache.read([text(3)])
-    assert cache.alone(one) == 0
-    assert model.cells == [1, 2] and other.is_displaced
-    assert cache.alone(other) is None
 
 
 def test_an_interrupted_read_leaves_a_prefix():

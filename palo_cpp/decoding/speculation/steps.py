@@ -35,6 +35,11 @@ class AnswerContext(Protocol):
         """Tokens that still fit."""
         ...
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other answer is decoded in the same steps: with others, a guess takes the time of a row."""
+        ...
+
     def is_guessed(self, token: int) -> bool:
         """Whether this token was decoded already, as a guess."""
         ...
@@ -142,9 +147,13 @@ class SpeculativeSteps:
         if self._context.is_guessed(token):
             self.n_right += 1
             return self._context.advance(token)
+        if not self._context.is_alone:
+            return self._context.advance(token)
         guess = self._guess()
         begun = self._clock()
         logits = self._context.advance(token, guess)
+        if not self._context.is_alone:  # another answer came in: its time is not this one's
+            return logits
         self._times.note("one row" if guess is None else "two rows", self._clock() - begun)
         self.n_guessed += guess is not None
         return logits

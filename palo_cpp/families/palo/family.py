@@ -52,7 +52,12 @@ class PaloFamily:
     def open_language_model(self, text: GgufHeader, options: LoadOptions) -> LanguageModel:
         """llama.cpp's, with our kernels under it."""
         return LanguageModel(
-            text.path, n_ctx=options.n_ctx, n_threads=options.n_threads, backend=options.backend, header=text
+            text.path,
+            n_ctx=options.n_ctx,
+            n_threads=options.n_threads,
+            n_parallel=options.n_parallel,
+            backend=options.backend,
+            header=text,
         )
 
     def open_encoder(self, mmproj: GgufHeader | None, *, n_threads: int, precision: Precision) -> VisionEncoder:
