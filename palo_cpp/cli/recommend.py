@@ -42,7 +42,7 @@ _WIDE = 66  # cells from which two spaces stand between columns
 def command(language: str | None, n_threads: int, as_json: bool) -> None:
     """Say which model suits this machine and a language.
 
-    Memory and disk are computed, times are predicted from a measurement of about two seconds, scores are those of the
+    Memory and disk are computed, times are predicted from a measurement of some seconds, scores are those of the
     models' paper. Without --lang everything is the average over the ten languages. Nothing is fetched.
     """
     found = recommendation(language, n_threads=n_threads)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import checkpoints
 import pytest
@@ -163,6 +164,61 @@ def test_files_that_a_conversion_needs():
     assert weight_files([*shards, "pytorch_model.bin.index.json"]) == ["pytorch_model.bin.index.json", *shards]
     lora = ["adapter_model.bin", "adapter_model.safetensors", "non_lora_trainables.bin", "training_args.bin"]
     assert weight_files(lora) == ["adapter_model.safetensors", "non_lora_trainables.bin"]
+
+
+@pytest.mark.usefixtures("on_hub")
+def test_on_a_stick(hub, tmp_path, photo, monkeypatch):
+    stick = tmp_path / "stick"
+    assert run("pull", NAME, "--to", stick, "--yes").exit_code == 0
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    n_requests = len(hub.requests)
+    again = run("pull", NAME, "--to", stick, "--json")
+    assert again.exit_code == 0, again.output
+    assert {Path(path).name for path in json.loads(again.stdout)["copies"]} < {path.name for path in stick.iterdir()}
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "elsewhere" / "hub"))
+    assert "HF_HUB_OFFLINE is set" in run("pull", NAME, "--yes").stderr
+    done = run("pull", NAME, "--from", stick)
+    assert done.exit_code == 0, done.output
+    ask(NAME, photo)
+    assert len(hub.requests) == n_requests
+
+
+@pytest.mark.usefixtures("hub")
+def test_options_that_exclude_each_other(tmp_path):
+    assert (
+        "--low-disk: removes what --keep-checkpoint keeps"
+        in run("pull", NAME, "--low-disk", "--keep-checkpoint", "--yes").stderr
+    )
+    assert "--from: takes a model from a folder" in run("pull", NAME, "--from", tmp_path, "--plan").stderr
+
+
+@pytest.mark.usefixtures("on_hub")
+@pytest.mark.parametrize("is_plan", [True, False], ids=["plan", "json"])
+def test_says_what_it_needs(is_plan, on_hub):
+    done = run("pull", NAME, "--json", *(["--plan"] if is_plan else ["--yes"]))
+    result = json.loads(done.stdout)
+    n_bytes = sum(path.stat().st_size for path in on_hub.values())
+    assert result["n_bytes_memory"] == result["n_bytes"] == n_bytes
+    assert (result["n_bytes_missing"], result["n_bytes_result"]) == (n_bytes if is_plan else 0, 0)
+
+
+def test_without_a_name_the_recommended_model_is_offered(hub, monkeypatch):
+    monkeypatch.setattr("palo_cpp.cli.recommend.recommendation", lambda _language: RECOMMENDATION)
+    monkeypatch.setattr("palo_cpp.cli.recommend.as_text", lambda _found, _width: "the table")
+    done = run("pull")
+    assert (
+        "expected a model where nobody can be asked, got none; try `palo-cpp pull 7b --outtype q4_k_m`" in done.stderr
+    )
+    monkeypatch.setattr("palo_cpp.cli.pull.is_terminal", lambda _stream: True)
+    done = run("pull", "--plan")
+    assert "the table" in done.stderr
+    assert "no repository MBZUAI/PALO-7B" in done.stderr
+    assert hub.requests
+
+
+RECOMMENDATION = SimpleNamespace(
+    chosen=SimpleNamespace(name="7b", outtype="q4_k_m"), command="palo-cpp pull 7b --outtype q4_k_m"
+)
 
 
 # ---- ls, rm, verify
