@@ -13,10 +13,12 @@ import json
 import math
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,12 +110,11 @@ def measure(endpoint: str, home: Path, outtype: str, *, is_low: bool) -> None:
 def disk(folder: Path) -> int:
     """Allocated bytes of all files."""
     n_bytes = 0
-    for path in folder.rglob("*"):
-        try:
-            found = path.lstat()
-        except OSError:  # it went meanwhile
-            continue
-        n_bytes += 512 * found.st_blocks if not path.is_symlink() and path.is_file() else 0
+    for parent, _, names in os.walk(folder):
+        for path in (Path(parent) / name for name in names):
+            with suppress(OSError):  # it went meanwhile
+                found = path.lstat()
+                n_bytes += 512 * found.st_blocks if stat.S_ISREG(found.st_mode) else 0
     return n_bytes
 
 
