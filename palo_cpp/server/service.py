@@ -43,6 +43,8 @@ _COUNTERS = {
     "palo_rows_repeated_total": ("n_rows_repeated", "Positions decoded again because their room was given away."),
     "palo_answers_displaced_total": ("n_displaced", "Answers under way that had to give up their room."),
 }
+# Bytes that are parsed and decoded within a millisecond or two, sooner than a thread would be there.
+_N_AT_ONCE = 1 << 20
 _LANGUAGE_RANGE = re.compile(r"\s*([A-Za-z]{1,8})(?:-[A-Za-z0-9-]*)?\s*(?:;\s*q=([01](?:\.\d{0,3})?)\s*)?")
 
 
@@ -88,9 +90,9 @@ class Service:
         return tuple(dict.fromkeys((*self.settings.aliases, self.palo.name)))
 
     async def fields(self, request: Request) -> Fields:
-        """The fields of a request; a large body takes a while to parse."""
+        """The fields of a request."""
         body: bytes = request.scope.get(BODY, b"")
-        return Fields(parse_json(body) if len(body) < 1 << 16 else await asyncio.to_thread(parse_json, body))
+        return Fields(parse_json(body) if len(body) < _N_AT_ONCE else await asyncio.to_thread(parse_json, body))
 
     def check_model(self, fields: Fields) -> str:
         """The name by which a request calls the model.
@@ -136,8 +138,9 @@ class Service:
 
     async def files(self, messages: Sequence[Message]) -> list[list[bytes]]:
         """The image files of all messages."""
-        if not any(message.images for message in messages):
-            return [[] for _ in messages]
+        texts = [text for message in messages for text in message.images]
+        if sum(map(len, texts)) < _N_AT_ONCE and not any(map(self.images.is_fetched, texts)):
+            return with_images(messages, self.images)
         return await asyncio.to_thread(with_images, messages, self.images)
 
     def refusal(self, error: BaseException) -> Refusal:

@@ -130,6 +130,12 @@ class RunningServer:
         return False
 
 
+def raw_post(path: str, body: Any) -> bytes:
+    """The bytes of a request, for connections that end in odd ways."""
+    data = json.dumps(body).encode()
+    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data
+
+
 def read_all(opened: socket.socket) -> bytes:
     """What comes until the end, however that comes."""
     data = b""

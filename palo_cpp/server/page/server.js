@@ -57,14 +57,15 @@ export async function models(signal) {
 // The data of server-sent events as they come; throws where the answer ends before its end.
 export async function* events(path, body, signal) {
   const response = await request(path, body, signal);
+  let isComplete = false;
   for await (const line of lines(response.body, signal)) {
-    if (line === "data: [DONE]") return;
-    if (!line.startsWith("data: ")) continue;
+    isComplete ||= line === "data: [DONE]";
+    if (isComplete || !line.startsWith("data: ")) continue;
     const found = JSON.parse(line.slice(6));
     if (found.error) throw refusal(0, found.error);
     yield found;
   }
-  throw new Refused("lost");
+  if (!isComplete) throw new Refused("lost");
 }
 
 async function* lines(body, signal) {
