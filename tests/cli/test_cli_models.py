@@ -61,7 +61,7 @@ def test_from_nothing_to_an_answer(cache, on_hub, photo):
     assert "palo-cpp chat photo.jpg -m org/small" in run("pull", NAME).stdout
 
 
-@pytest.mark.parametrize(
+LAYOUTS = pytest.mark.parametrize(
     "layout",
     [
         {"weights": "pickle", "n_shards": 3, "clip_inside": False},
@@ -70,6 +70,22 @@ def test_from_nothing_to_an_answer(cache, on_hub, photo):
     ],
     ids=["pickles", "safetensors", "lora"],
 )
+
+
+@LAYOUTS
+def test_one_command_from_nothing_to_an_answer(hub, tmp_path, photo, layout, monkeypatch):
+    folder = checkpoints.write_checkpoint(tmp_path / "Small", **layout)
+    publish(hub, folder, vision_tower=TOWER, **({"base": "org/base"} if "lora" in layout else {}))
+    for module in (open_model, downloading):
+        monkeypatch.setattr(module, "is_terminal", lambda _stream: True)
+    done = run("ask", photo, "?", "-m", f"{NAME}:Q4_0", "-n", "2", "-t", "1", "--json", input="y\n")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["text"]
+    for said in ("to fetch: ", "converted to Q4_0: ", "disk: ", "memory to run it: ", "Fetch it? [Y/n]"):
+        assert said in done.stderr
+
+
+@LAYOUTS
 def test_from_a_checkpoint_to_an_answer(hub, cache, tmp_path, photo, layout):
     folder = checkpoints.write_checkpoint(tmp_path / "Small", **layout)
     publish(hub, folder, vision_tower=TOWER, **({"base": "org/base"} if "lora" in layout else {}))
