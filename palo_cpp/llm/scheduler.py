@@ -11,7 +11,8 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import inf
 
 from palo_cpp.errors import AnswerStopped
@@ -37,6 +38,7 @@ class Scheduler:
         self._changed = threading.Condition(threading.Lock())
         self._jobs: list[Job] = []
         self._leader: int | None = None  # the thread that takes a step
+        self._n_visitors = 0
         self._last: list[weakref.ref[Cursor]] = []  # answers of the last step
         self._ended_at = 0.0
         self._step_s = 0.0
@@ -86,6 +88,29 @@ class Scheduler:
             self._last = [each for each in self._last if each() not in (None, cursor)]
             self._changed.notify_all()
 
+    @contextmanager
+    def between_steps(self) -> Iterator[None]:
+        """Hold the context for something that is quickly done, when the step under way has ended.
+
+        The next step waits for it: without that, steps in quick succession would let nobody else in.
+        """
+        lock, me = self._model.lock, threading.get_ident()  # a forked child is refused, whose threads are not there
+        with self._changed:
+            self._n_visitors += 1
+            self._changed.notify_all()
+        try:
+            with self._changed:
+                while self._leader not in (None, me):
+                    self._changed.wait()
+                self._leader = me
+            with lock:
+                yield
+        finally:
+            with self._changed:
+                self._n_visitors -= 1
+                self._leader = None if self._leader == me else self._leader
+                self._changed.notify_all()
+
     # ---- steps
 
     def _take_step(self, lock: threading.RLock) -> None:
@@ -93,11 +118,14 @@ class Scheduler:
         me = threading.get_ident()
         try:
             with self._changed:
-                if self._leader not in (None, me):
+                is_visitor = self._leader == me  # it decodes something between two steps
+                if self._leader not in (None, me) or (self._n_visitors and not is_visitor):
                     self._changed.wait()
                     return
                 self._leader = me
                 self._gather()
+                if self._n_visitors and not is_visitor:  # perhaps they say that nobody need wait for them
+                    return
                 jobs = list(self._jobs)
                 is_alone = len(jobs) == 1 and not self._absent(jobs)
             if jobs:
@@ -121,13 +149,14 @@ class Scheduler:
 
     def _settle(self) -> None:
         """Take what is done out of the queue, and remember who is expected back."""
-        self._ended_at = now = time.perf_counter()
         done = [job for job in self._jobs if job.is_done]
+        if not done:
+            return
+        self._ended_at = now = time.perf_counter()
         self._jobs = [job for job in self._jobs if not job.is_done]
         for job in done:
             job.cursor.served_at, job.cursor.thread = now, job.thread
-        if done:
-            self._last = [weakref.ref(job.cursor) for job in done if job.error is None]
+        self._last = [weakref.ref(job.cursor) for job in done if job.has_logits]
 
     # ---- others
 
@@ -136,6 +165,8 @@ class Scheduler:
         patience_s = min(max(_PATIENCE * self._step_s, _SHORTEST_WAIT_S), _LONGEST_WAIT_S)
         until = self._ended_at + patience_s
         while late := [cursor for cursor in self._absent(self._jobs) if cursor.lag_s <= patience_s]:
+            if self._n_visitors:
+                return
             left_s = until - time.perf_counter()
             if left_s <= 0 or not self._changed.wait(left_s):
                 for cursor in late:

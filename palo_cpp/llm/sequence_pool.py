@@ -143,8 +143,9 @@ class SequencePool:
                 sequence.cells = cells
                 self.use(source)
         ended = [each for each in self._held if each is not sequence and not each.is_running]
-        for other in sorted(ended, key=_worth)[: max(0, len(ended) + 1 - self._n_kept)]:
-            self.empty(other)
+        while len(ended) >= self._n_kept:
+            ended.remove(least := min(ended, key=self._worth))
+            self.empty(least)
         self.cut(sequence, n_cells)
         self.use(sequence)
         return sequence
@@ -175,7 +176,7 @@ class SequencePool:
             others = [e for e in self._held if e is not kept and e not in spared and not e.n_reserved]
             if not others:
                 return len(self._held) == 1
-            self.empty(min(others, key=_worth))
+            self.empty(min(others, key=self._worth))
         return True
 
     def _n_unreserved(self, kept: HeldSequence) -> int:
@@ -201,13 +202,18 @@ class SequencePool:
 
     def _new(self) -> HeldSequence:
         if len(self._held) == self._model.n_seq - 1:  # one stays free: a part of a sequence is copied through it
-            self.empty(min(self._held, key=lambda each: (each.n_reserved > 0, *_worth(each))))
+            self.empty(min(self._held, key=lambda each: (each.n_reserved > 0, *self._worth(each))))
         taken = {each.seq_id for each in self._held}
         sequence = HeldSequence(next(i for i in range(self._model.n_seq) if i not in taken))
         self._held.append(sequence)
         return sequence
 
+    def _worth(self, sequence: HeldSequence) -> tuple[bool, bool, int]:
+        """What is emptied first is worth least.
 
-def _worth(sequence: HeldSequence) -> tuple[bool, int]:
-    """What is emptied first is worth least: ended answers before running ones, and what was used longest ago."""
-    return sequence.is_running, sequence.used_at
+        Ended answers go before running ones, of them those most of which a later one holds too (the same question asked
+        again), and of these what was used longest ago.
+        """
+        later = [each for each in self._held if each.used_at > sequence.used_at] if self._n_kept > 1 else []
+        is_own = all(2 * n_common(each.cells, sequence.cells) < len(sequence.cells) for each in later)
+        return sequence.is_running, is_own, sequence.used_at
