@@ -69,13 +69,15 @@ export async function* events(path, body, signal) {
 }
 
 async function* lines(body, signal) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  const reader = body.getReader();
+  const decoder = new TextDecoder();
   let rest = "";
+  let isRead = false;
   try {
-    while (true) {
+    while (!isRead) {
       const { done, value } = await reader.read();
-      if (done) return;
-      const found = (rest + value).split("\n");
+      isRead = done;
+      const found = (rest + decoder.decode(value, { stream: !done })).split("\n");
       rest = found.pop();
       yield* found;
     }
@@ -83,6 +85,6 @@ async function* lines(body, signal) {
     if (signal.aborted) throw error;
     throw new Refused("lost");
   } finally {
-    reader.cancel().catch(() => {});
+    if (!isRead) reader.cancel().catch(() => {});
   }
 }
