@@ -57,10 +57,11 @@ _MISSING = (
 @option("--log-content", "logs_content", env="LOG_CONTENT", is_flag=True, help="Log questions and answers, too.")
 @debug_option
 def command(model: ModelOptions, no_auth: bool, **given: object) -> int:
-    """Serve a model: a page for browsers, OpenAI's and Ollama's interfaces for programs.
+    """Serve a model to browsers and programs.
 
-    By default only this machine can reach it. Another --host wants a key, or --no-auth. Ctrl-C stops it when the
-    answers under way have ended; a second one stops it at once.
+    Browsers get a page, programs the interfaces of OpenAI and Ollama. By default only this machine can reach it; another
+    --host wants a key, or --no-auth. Ctrl-C stops it when the answers under way have ended; a second one stops it at
+    once.
     """
     settings = _settings(given, no_auth)
     try:
