@@ -152,7 +152,7 @@ class Page:
 
     def shows_no_bar(self) -> bool:
         """Whether everything fits between the two sides."""
-        return bool(self.tab.evaluate("document.documentElement.scrollWidth <= innerWidth"))
+        return int(self.tab.evaluate("document.documentElement.scrollWidth")) <= self.tab.viewport_size["width"]
 
 
 def texts() -> dict[str, dict[str, str]]:

@@ -20,6 +20,7 @@ let reading = Promise.resolve();
 let isAnswering = false;
 let isAnswerLanguageChosen = false;
 let isLookingForServer = false;
+let metModel = null;
 
 // The languages
 
@@ -262,7 +263,8 @@ function showModel(model) {
   codes = model.languages.filter((code) => Object.hasOwn(languages, code));
   showAnswerLanguages();
   at("example").hidden = !model.is_demo;
-  if (model.is_demo) notice("demo", { model: model.id });
+  if (model.is_demo && model.id !== metModel) notice("demo", { model: model.id });
+  metModel = model.id;
 }
 
 begin();

@@ -6,7 +6,7 @@ import { Refused } from "./server.js";
 export const limits = { nImages: 8, imageBytes: 20971520, nPixels: 64000000, bodyBytes: 67108864 };
 
 // The vision tower sees a few hundred pixels; this leaves it as much as it can use.
-const SMALL_EDGE = 2048;
+const SMALL_EDGE = 1024;
 
 export class Picture {
   constructor(file, name) {

@@ -2,14 +2,17 @@
 
 import { languages, text } from "./texts.js";
 
+const N_MESSAGES = 4;
+
 const said = document.getElementById("said");
 const spoken = document.getElementById("spoken");
 
-// Two equal messages in a row would be no change, and not be said twice: each is a node of its own.
+// Two equal messages in a row are both said, and two at once as well: each is a node of its own, and stays a while.
 export function announce(key, values) {
   const message = document.createElement("p");
   message.textContent = text(key, values);
-  said.replaceChildren(message);
+  said.append(message);
+  if (said.childElementCount > N_MESSAGES) said.firstElementChild.remove();
 }
 
 // Says the whole sentences of an answer as it grows.
