@@ -220,6 +220,11 @@ class KvCache:
         return self._stepper.counts
 
     @property
+    def n_displaced(self) -> int:
+        """Answers under way that had to give up their room until now."""
+        return self._pool.n_displaced
+
+    @property
     def n_running(self) -> int:
         """Answers that are under way."""
         return self._pool.n_running
@@ -256,7 +261,7 @@ class KvCache:
         """
         with self._scheduler.between_steps():
             sequence = self._pool.idle()
-            self._stepper.make_room(len(cells) - len(sequence.cells), sequence)
+            self._pool.make_room(len(cells) - len(sequence.cells), sequence)
             try:
                 self._model.set_sequence_state(state, sequence.seq_id, n_expected=len(cells))
             except OutOfMemoryError:

@@ -177,6 +177,8 @@ class Scheduler:
         """Answers of the last step that other threads go on with, and that are not among these jobs."""
         here, me = [job.cursor for job in jobs], threading.get_ident()
         last = [each() for each in self._last]
+        if last == here:  # as with a thread alone
+            return []
         return [each for each in last if each is not None and each not in here and each.thread != me]
 
     def is_alone(self, cursor: Cursor) -> bool:

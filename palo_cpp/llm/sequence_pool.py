@@ -100,6 +100,9 @@ class SequencePool:
 
     Answers under way have one each. Of ended ones, so many are kept as conversations may soon go on: one where the
     context has room for one answer, for cells that are held for nobody slow attention down; else two for each answer.
+
+    Attributes:
+        n_displaced: answers under way that had to give up their room until now.
     """
 
     def __init__(self, model: Context) -> None:
@@ -107,6 +110,7 @@ class SequencePool:
         self._held: list[HeldSequence] = []
         self._uses = count(1)
         self._n_kept = 1 if model.n_parallel == 1 else 2 * model.n_parallel
+        self.n_displaced = 0
         self._lost: deque[list[Cell]] = deque(maxlen=_N_LOST)
 
     @property
@@ -184,6 +188,7 @@ class SequencePool:
 
     def empty(self, sequence: HeldSequence) -> None:
         """Give its room away; an answer that is under way in it is displaced."""
+        self.n_displaced += sequence.is_running
         self._lost.append(sequence.cells)
         self.drop(sequence)
 

@@ -174,7 +174,8 @@ class LoadedModel:
         if self.prefix is None:
             return Counters(self.admission.n_running, n_waiting, n_images_encoded)
         cache = self.prefix.cache
-        return Counters(cache.n_running, n_waiting, n_images_encoded, **asdict(cache.counts))
+        counts = asdict(cache.counts)
+        return Counters(cache.n_running, n_waiting, n_images_encoded, n_displaced=cache.n_displaced, **counts)
 
     def language(self, name_or_code: str) -> Language:
         """A language that the model answers in.
