@@ -59,9 +59,9 @@ _MISSING = (
 def command(model: ModelOptions, no_auth: bool, **given: object) -> int:
     """Serve a model to browsers and programs.
 
-    Browsers get a page, programs the interfaces of OpenAI and Ollama. By default only this machine can reach it; another
-    --host wants a key, or --no-auth. Ctrl-C stops it when the answers under way have ended; a second one stops it at
-    once.
+    Browsers get a page, programs the interfaces of OpenAI and Ollama. By default only this machine can reach it;
+    another --host wants a key, or --no-auth. Ctrl-C stops it when the answers under way have ended; a second one stops
+    it at once.
     """
     settings = _settings(given, no_auth)
     try:
