@@ -212,7 +212,8 @@ def _check_type(output: OutputFile, outtype: str) -> None:
 
 def _planned_file(name: str, output: OutputFile, model: Model, outtype: str, begin: BeginFile) -> PlannedFile:
     is_mixed = output.kind.is_llama and outtype not in UNQUANTIZED
-    mixed = mixed_types(begin(output, "f16"), output.specs, outtype) if is_mixed else {}
+    own = output.kind.own_types(output.specs, outtype)
+    mixed = mixed_types(begin(output, "f16"), output.specs, outtype) if is_mixed else own
     tensors = [
         _planned_tensor(spec, model, mixed.get(spec.gguf) or output_type(spec, outtype)) for spec in output.specs
     ]
