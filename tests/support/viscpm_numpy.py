@@ -167,3 +167,31 @@ def numpy_beit3(path: Path, pixels: F32) -> F32:
             up = gelu_erf(linear(f"v.blk.{i}.{s}.ffn_up", norm(f"v.blk.{i}.{s}.ln2", x)))
             rows[s] = x + linear(f"v.blk.{i}.{s}.ffn_down", norm(f"v.blk.{i}.{s}.ffn_ln", up))
     return linear("mm.2", gelu_erf(linear("mm.0", norm("v.post_ln.b", rows["b"]))))
+
+
+class NumpyBeeEngine:
+    """`NumpyBee` as a `BeeEngine`, with room for as many tokens as a test wants."""
+
+    n_threads = 1
+
+    def __init__(self, path: Path, n_ctx: int = 3513) -> None:
+        self._bee, self.n_ctx, self.is_closed = NumpyBee(path), n_ctx, False
+        self.n_embd = self._bee.keys["cpmbee.embedding_length"]
+
+    def prefill(self, cells: RequestCells, images: Mapping[int, F32]) -> None:
+        self._bee.prefill(cells, {name: images[begin] for name, begin in cells.images})
+
+    def step(
+        self,
+        parents: Sequence[int],
+        ids: Sequence[int],
+        *,
+        segments: Sequence[int],
+        positions: Sequence[int],
+        subs: Sequence[int],
+    ) -> F32:
+        assert set(segments) == {self._bee._cells.answer_segment} and len(set(positions)) == 1
+        return self._bee.logits(self._bee.step(parents, list(zip(ids, subs, strict=True))))
+
+    def close(self) -> None:
+        self.is_closed = True
