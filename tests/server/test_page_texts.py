@@ -84,6 +84,6 @@ def test_its_example_is_the_one_of_the_examples():
     assert (PAGE / "example.png").read_bytes() == SCENE.read_bytes()
 
 
-@pytest.mark.parametrize("path", [*SCRIPTS, PAGE / "index.html"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*SCRIPTS, *PAGE.glob("*.css"), PAGE / "index.html"], ids=lambda path: path.name)
 def test_its_files_are_short(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400

@@ -27,7 +27,7 @@ SLOW_STREAM = """(script) => {
           if (options.signal.aborted) controller.error(options.signal.reason);
           else if (at < bytes.length) controller.enqueue(bytes.slice(at, (at += 1)));
           else if (!script.stays) controller.close();
-          else await new Promise((_, reject) => options.signal.addEventListener("abort", () => reject(options.signal.reason)));
+          else await new Promise((left) => options.signal.addEventListener("abort", left));
         },
       });
       return Promise.resolve(new Response(body));
@@ -69,7 +69,7 @@ def error_of(page):
     return found.text_content()
 
 
-def test_no_server(browser, opened):
+def test_no_server(opened):
     with serving() as (child, url):
         page = opened("ur", url=url)
         page.notice("demo")
