@@ -4,6 +4,9 @@ No thread owns the model. Who wants rows puts a job into the queue; whoever find
 for all jobs there are, and wakes the others. A thread alone takes its own steps, one after the other, and never waits.
 With others, a step waits a moment for the answers that were in the last one, for they come with their next tokens as
 soon as they have chosen them. One that took longer last time (somebody reads it slowly) is not waited for.
+
+Steps that several threads take run in one thread of their own: OpenMP makes a team of threads for every thread that
+computes, and idle teams would spin beside the one that works.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from math import inf
 
@@ -42,6 +46,8 @@ class Scheduler:
         self._last: list[weakref.ref[Cursor]] = []  # answers of the last step
         self._ended_at = 0.0
         self._step_s = 0.0
+        self._first_thread: int | None = None
+        self._decoder: ThreadPoolExecutor | None = None  # once a second thread has come
 
     # ---- jobs
 
@@ -70,7 +76,11 @@ class Scheduler:
                 raise job.error
 
     def _enqueue(self, jobs: Sequence[Job]) -> None:
-        now = time.perf_counter()
+        now, me = time.perf_counter(), threading.get_ident()
+        if self._first_thread is None:
+            self._first_thread = me
+        elif self._decoder is None and me != self._first_thread:
+            self._decoder = ThreadPoolExecutor(1, thread_name_prefix="palo-cpp steps")
         for job in jobs:
             if job not in self._jobs:
                 job.cursor.lag_s = now - job.cursor.served_at if job.cursor.served_at else 0.0
@@ -130,8 +140,10 @@ class Scheduler:
                 is_alone = len(jobs) == 1 and not self._absent(jobs)
             if jobs:
                 begun_at = time.perf_counter()
-                with lock:
-                    self._stepper.step(self._without_stopped(jobs), is_alone=is_alone)
+                if self._decoder is None or is_visitor:  # a visitor holds the lock itself
+                    self._step(lock, jobs, is_alone)
+                else:
+                    _wait(self._decoder.submit(self._step, lock, jobs, is_alone))
                 self._step_s = time.perf_counter() - begun_at
         finally:
             if self._leader == me:
@@ -139,6 +151,10 @@ class Scheduler:
                     self._leader = None
                     self._settle()
                     self._changed.notify_all()
+
+    def _step(self, lock: threading.RLock, jobs: Sequence[Job], is_alone: bool) -> None:
+        with lock:
+            self._stepper.step(self._without_stopped(jobs), is_alone=is_alone)
 
     def _without_stopped(self, jobs: Sequence[Job]) -> list[Job]:
         for job in jobs:
@@ -193,3 +209,15 @@ class Scheduler:
     def n_jobs(self) -> int:
         """Jobs in the queue."""
         return len(self._jobs)
+
+
+def _wait(step: Future[None]) -> None:
+    """Wait for a step's end, after Ctrl-C, too: nothing else may happen beside it.
+
+    Raises:
+        Exception: what went wrong in it.
+    """
+    try:
+        step.result()
+    finally:
+        wait([step])
