@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from palo_cpp.families.viscpm.published import GENERAL_MODEL_LICENSE
 from palo_cpp.families.viscpm.tokenizer import BOS_ID, EOS_ID, MASK_ID, PAD_ID, SEP_ID, UNK_ID, BeeTokenizer
 
 from ...file_types import DIRECT_TYPES
@@ -40,8 +41,14 @@ TEXT = FileKind("text", "cpmbee", "model", "{name}-{type}.gguf", TYPES, False, _
 VISION = FileKind("mmproj", "beit3", "mmproj", "mmproj-{name}-{type}.gguf", DIRECT_TYPES, False, _vision_precision)
 
 
+def _add_terms(writer: gguf.GGUFWriter) -> None:
+    """The authors' terms stand in their README's text, where no program finds them."""
+    writer.add_license_name(GENERAL_MODEL_LICENSE)
+
+
 def add_text_keys(writer: gguf.GGUFWriter, sizes: TextSizes, tokenizer: BeeTokenizer) -> None:
     """Keys of the language model's file."""
+    _add_terms(writer)
     writer.add_vocab_size(sizes.n_vocab)
     writer.add_context_length(N_CTX)
     writer.add_embedding_length(sizes.n_embd)
@@ -77,6 +84,7 @@ def add_text_keys(writer: gguf.GGUFWriter, sizes: TextSizes, tokenizer: BeeToken
 
 def add_vision_keys(writer: gguf.GGUFWriter, vision: VisionSizes, n_embd_text: int) -> None:
     """Keys of the file of vision tower and mapping."""
+    _add_terms(writer)
     writer.add_uint32("beit3.image_size", vision.image_size)
     writer.add_uint32("beit3.patch_size", vision.patch_size)
     writer.add_embedding_length(vision.n_embd)

@@ -84,7 +84,7 @@ Nothing is scaled: the scale of the queries of the attention, 1/sqrt(D/heads), i
 | beit3.image_mean, .image_std | f32[3] | 0.5 each |
 | palo.image_preprocess | string | `stretch`: resized straight to the square, bicubic |
 
-Both files carry `palo.pair_id` and `general.languages` (zh, en).
+Both files carry `palo.pair_id`, `general.languages` (zh, en) and `general.license.name`.
 """
 
 from __future__ import annotations

@@ -107,7 +107,8 @@ class BeeBeamModel:
         self._cells = cells = request_cells(segments, self.n_vocab)
         self.engine.prefill(cells, {begin: embeddings[image] for image, begin in cells.images})
         self._n_said = 0
-        return self._step([0], [(BOS_ID, 0)])[0]
+        logits: NDArray[np.float32] = self._step([0], [(BOS_ID, 0)])[0]
+        return logits
 
     def step(self, parents: Sequence[int], tokens: Sequence[int]) -> NDArray[np.float32]:
         """Append a token to each path; see `BeamModel.step`."""
@@ -130,9 +131,9 @@ class BeeBeamModel:
         self._n_said += 1
         if cells.words:
             return logits
-        logits = logits.copy()
-        logits[:, UNK_ID] = _NEVER
-        return logits
+        allowed: NDArray[np.float32] = logits.copy()
+        allowed[:, UNK_ID] = _NEVER
+        return allowed
 
     @property
     def is_closed(self) -> bool:
