@@ -78,8 +78,9 @@ def test_what_has_the_focus_is_not_under_the_composer(opened):
     page.pick()
     for _ in range(3):
         page.ask("How many houses are there?")
-    for _ in range(12):
-        page.tab.keyboard.press("Shift+Tab")
+    page.tab.focus("#new")
+    for key in ["Tab"] * 12 + ["Shift+Tab"] * 12:
+        page.tab.keyboard.press(key)
         where = page.tab.evaluate("""() => {
           const box = document.activeElement.getBoundingClientRect();
           const top = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);

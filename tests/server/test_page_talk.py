@@ -48,6 +48,11 @@ def test_a_follow_up_question_encodes_nothing_and_says_so(opened):
     page.pick()
     page.ask()
     page.ask("How many houses are there?")
+    sent = json.loads(page.requests[-1].post_data)["messages"]
+    assert [message["role"] for message in sent] == ["user", "assistant", "user"]
+    assert [part["type"] for part in sent[0]["content"]] == ["image_url"]
+    assert sent[1]["content"] == page.tab.locator(".written").first.text_content()
+    assert sent[2]["content"] == [{"type": "text", "text": "How many houses are there?"}]
     numbers = page.tab.locator(".turn:last-child dd")
     assert not numbers.first.is_visible()
     page.tab.locator(".turn:last-child summary").click()

@@ -191,6 +191,9 @@ def test_a_server_with_a_key(opened):
         other.tab.fill("#question", "?")
         other.tab.click("#ask")
         other.tab.locator("#key").wait_for()
+        other.tab.fill("#key-text", "another key")
+        other.tab.keyboard.press("Enter")
+        other.tab.locator("#key-wrong").wait_for()
         other.tab.click("#key-cancel")
         assert error_of(other) == shown("keyMissing", "ja")
 
