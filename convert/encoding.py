@@ -27,8 +27,12 @@ def encode(values: NDArray[Any], dtype: str, type_name: str, name: str) -> NDArr
     n_columns = values.shape[-1] if values.ndim else 1
     rows = values.reshape(-1, n_columns)
     n_rows = max(1, _PIECE // n_columns)
-    pieces = [_encode_rows(rows[i : i + n_rows], dtype, type_name, name) for i in range(0, len(rows), n_rows)]
-    return np.concatenate(pieces)
+    first = _encode_rows(rows[:n_rows], dtype, type_name, name)
+    encoded = np.empty((len(rows), first.shape[-1]), first.dtype)
+    encoded[:n_rows] = first
+    for i in range(n_rows, len(rows), n_rows):
+        encoded[i : i + n_rows] = _encode_rows(rows[i : i + n_rows], dtype, type_name, name)
+    return encoded
 
 
 def _encode_rows(rows: NDArray[Any], dtype: str, type_name: str, name: str) -> NDArray[Any]:

@@ -256,7 +256,9 @@ def peak_memory_bytes(tensors: list[PlannedTensor]) -> int:
 
 
 def _tensor_memory_bytes(tensor: PlannedTensor) -> int:
-    """As it is read, twice as it is written (in pieces, then as a whole); what is computed, whole in float32 twice."""
+    """As it is read; where its type changes, as it is written; what is computed, in float32 twice."""
     read = sum(n_elements(each.shape) * DTYPE_SIZE.get(each.dtype, 4) for each in (tensor.source, *tensor.operands))
+    if tensor.spec.transform is None and tensor.source.dtype == tensor.type:
+        return read
     computed = 2 * 4 * n_elements(tensor.source.shape) if tensor.spec.transform else 0
-    return read + computed + 2 * tensor.n_bytes
+    return read + computed + tensor.n_bytes

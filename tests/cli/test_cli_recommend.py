@@ -141,3 +141,17 @@ def test_a_real_measurement():
     assert found["machine"]["memory_available_bytes"] == pytest.approx(machine.memory_available(), rel=0.2)
     words = {each["model"]: each["words_per_s"] for each in found["models"] if each["outtype"] == "q4_k_m"}
     assert words["mobile"] > words["7b"] > words["13b"] > 0
+
+
+def test_points_of_another_benchmark_are_told_apart(laptop):
+    laptop(16)
+    for code, score in (("zh", "86.3"), ("en", "81.1")):
+        text = run("--lang", code).stdout.replace("\n", " ")
+        assert "Also: viscpm (VisCPM-Chat) fits" in text and f"Its {score} of 100" in text
+        assert "cannot be compared with the table's. Terms: General Model License (OpenBMB)" in text
+        assert "Recommended: viscpm" not in text
+    assert "viscpm" not in run("--lang", "hi").stdout
+    laptop(6)
+    assert "Also: viscpm (VisCPM-Chat) does not fit" in run("--lang", "zh").stdout.replace("\n", " ")
+    (other, *_) = json.loads(run("--lang", "zh", "--json").stdout)["other_models"]
+    assert other["model"] == "viscpm" and "90 questions" in other["score_from"]["benchmark"]
