@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import fake_palo
@@ -28,6 +28,7 @@ def run(*arguments, **extra):
 @dataclass
 class FakePlan:
     warnings: list[str]
+    languages: tuple[str, ...] = ("en", "hi")
 
     def __str__(self):
         return "3 tensors"
@@ -39,8 +40,12 @@ class FakePlan:
 @dataclass
 class FakeConversion:
     plan: FakePlan
-    model_path: Path = Path("models/PALO-7B-Q4_K_M.gguf")
-    mmproj_path: Path = Path("models/mmproj-PALO-7B-F16.gguf")
+    paths: dict[str, Path] = field(
+        default_factory=lambda: {
+            "text": Path("models/PALO-7B-Q4_K_M.gguf"),
+            "mmproj": Path("models/mmproj-PALO-7B-F16.gguf"),
+        }
+    )
 
 
 @pytest.fixture
@@ -80,6 +85,12 @@ def test_convert_says_where_the_files_are_and_what_to_try_next(converted):
             **none,
         }
     ]
+
+
+@pytest.mark.usefixtures("converted")
+def test_convert_names_a_language_that_the_model_knows(monkeypatch):
+    monkeypatch.setattr(FakePlan.__init__, "__defaults__", (("zh", "en"),))
+    assert run("convert", "VisCPM-Chat", "-o", "out").stdout.endswith("-m out --lang zh\n")
 
 
 def test_convert_hands_every_flag_on(converted):
