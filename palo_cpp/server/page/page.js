@@ -193,6 +193,7 @@ function fail(turn, error) {
   }
   const shown = error instanceof Refused ? error : new Refused("failed", { detail: String(error) });
   turn.view.fail(shown, () => run(turn));
+  turn.view.notes.scrollIntoView({ block: "nearest" });
   if (shown.kind === "notReached" || shown.kind === "lost") lookForServer();
 }
 
