@@ -42,12 +42,13 @@ def tab_to(page, name, key="Tab"):
 
 def test_a_conversation_by_keyboard_alone(opened):
     page = opened("hi")
+    # Long before it is needed: Playwright does not wait until the browser knows of it.
+    page.tab.on("filechooser", lambda chooser: chooser.set_files(SCENE))
     page.notice("demo")
     page.tab.keyboard.press("Tab")
     assert focused(page) == "skip"
     page.tab.keyboard.press("Enter")
     tab_to(page, "pick")
-    page.tab.on("filechooser", lambda chooser: chooser.set_files(SCENE))
     page.tab.keyboard.press("Enter")
     page.tab.wait_for_selector("#pending:not([hidden])")
     assert focused(page) == "question"
