@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mimetypes
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +32,15 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "font-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+# Not the system's table: Windows' may call scripts plain text, which browsers then refuse.
+_TYPES = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+}
 _PAGE_HEADERS = {
     "Content-Security-Policy": _POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -145,7 +153,7 @@ def _page_file(name: str) -> Endpoint:
         part = _parts().get(name)
         if part is None:
             return PlainTextResponse("This is palo-cpp; its model is at /v1/models.\n", headers=_PAGE_HEADERS)
-        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        kind = _TYPES.get(Path(name).suffix, "application/octet-stream")
         return Response(part.read_bytes(), headers=_PAGE_HEADERS, media_type=kind)
 
     return page
