@@ -3,7 +3,8 @@
     source --open_image--> PIL.Image (upright, RGB) --preprocess--> Pixels (float32 [3, image_size, image_size])
 
 Pillow is the reference: before normalization the pixels equal those of PALO's `expand2square` (palo/mm_utils.py) and
-transformers' `CLIPImageProcessor` with its PIL backend, with no difference at all. HEIC goes to pillow-heif. An input
+transformers' `CLIPImageProcessor` with its PIL backend, with no difference at all, and for VisCPM those of Pillow's own
+bicubic resize. HEIC goes to pillow-heif. An input
 that cannot be read as it was meant is an `ImageError`, never a guess.
 """
 
@@ -61,7 +62,7 @@ class Pixels:
     Attributes:
         values: Normalized pixels, float32 [3, image_size, image_size].
         original_size: Width and height of the upright image, in pixels.
-        mode: "pad" or "crop".
+        mode: "pad", "crop" or "stretch".
         content_hash: SHA-256 in hexadecimal of the 8-bit pixels, their size and the mode.
         square: The 8-bit pixels before normalization, uint8 [image_size, image_size, 3].
     """
@@ -145,7 +146,8 @@ def preprocess(
         image_size: Side of the square, in pixels.
         mean: Of each channel, in 0..1.
         std: Of each channel.
-        mode: "pad" to a square with the mean colour (PALO's training and demo), or "crop" the centre (its evaluation).
+        mode: "pad" to a square with the mean colour (PALO's training and demo), "crop" the centre (its evaluation), or
+            "stretch" to the square whatever the shape (VisCPM).
 
     Returns:
         The pixels and what was done to get them.
@@ -184,14 +186,16 @@ def square_pixels(
     image: PIL.Image.Image, *, image_size: int, mean: Sequence[float], mode: str = "pad"
 ) -> NDArray[np.uint8]:
     """The 8-bit pixels before normalization, uint8 [image_size, image_size, 3]; arguments as in `preprocess`."""
-    if mode not in ("pad", "crop"):
-        raise ArgumentError(f"preprocessing mode: expected 'pad' or 'crop', got {mode!r}")
+    if mode not in ("pad", "crop", "stretch"):
+        raise ArgumentError(f"preprocessing mode: expected 'pad', 'crop' or 'stretch', got {mode!r}")
     if image_size < 1:
         raise ArgumentError(f"image_size: expected at least 1 pixel, got {image_size}")
     _check_size(image, "image")
     image = image if image.mode == "RGB" else open_image(image)
     if mode == "crop":
         return np.asarray(_resize_and_crop(image, image_size))
+    if mode == "stretch":
+        return np.asarray(_stretch(image, image_size))
     red, green, blue = (int(255 * channel) for channel in mean)
     return np.asarray(_pad_and_resize(image, image_size, (red, green, blue)))
 
@@ -377,6 +381,16 @@ def _resize_and_crop(image: PIL.Image.Image, image_size: int) -> PIL.Image.Image
         resized = _resample(columns, (columns.width, height))
         square.paste(resized.crop((0, top, columns.width, top + image_size)), (x, 0))
     return square
+
+
+def _stretch(image: PIL.Image.Image, image_size: int) -> PIL.Image.Image:
+    """Resize to image_size in both directions, whatever the ratio of the sides."""
+    import PIL.Image
+
+    narrow = PIL.Image.new("RGB", (image_size, image.height))
+    for y, rows in _strips(image, max(image_size, image.width)):
+        narrow.paste(_resample(rows, (image_size, rows.height)), (0, y))
+    return _resample(narrow, (image_size, image_size))
 
 
 def _strips(image: PIL.Image.Image, width: int) -> Iterator[tuple[int, PIL.Image.Image]]:
