@@ -77,9 +77,10 @@ NumpyArray run_stage(const VisionEncoder& encoder, const Stage& stage, const Flo
   return result;
 }
 
-void new_encoder(VisionEncoder* self, const nb::dict& tensors, const std::string& tower, int64_t image_size, int64_t patch_size, int64_t n_embd,
-                 int64_t n_head, int64_t n_ff, int64_t n_layer, int64_t n_query, float eps, bool use_gelu, bool is_square_ffn_swapped,
-                 const std::string& projector, int64_t n_projector_layers, int n_threads, bool is_int8) {
+void new_encoder(VisionEncoder* self, const nb::dict& tensors, const std::string& tower, int64_t image_size,
+                 int64_t patch_size, int64_t n_embd, int64_t n_head, int64_t n_ff, int64_t n_layer, int64_t n_query,
+                 float eps, bool use_gelu, bool is_square_ffn_swapped, const std::string& projector,
+                 int64_t n_projector_layers, int n_threads, bool is_int8) {
   const VisionConfig config{.tower = to_tower_kind(tower),
                             .image_size = image_size,
                             .patch_size = patch_size,
@@ -154,10 +155,10 @@ void check_ggml() {
 void bind_vision_encoder(nb::module_& m) {
   nb::class_<VisionEncoder>(m, "VisionEncoder",
                             "Vision tower and projector; use palo_cpp.vision.encoder.VisionEncoder.")
-      .def("__init__", &new_encoder, nb::arg("tensors"), nb::kw_only(), nb::arg("tower"), nb::arg("image_size"), nb::arg("patch_size"),
-           nb::arg("n_embd"), nb::arg("n_head"), nb::arg("n_ff"), nb::arg("n_layer"), nb::arg("n_query"), nb::arg("eps"),
-           nb::arg("use_gelu"), nb::arg("is_square_ffn_swapped"), nb::arg("projector"), nb::arg("n_projector_layers"),
-           nb::arg("n_threads"), nb::arg("is_int8"),
+      .def("__init__", &new_encoder, nb::arg("tensors"), nb::kw_only(), nb::arg("tower"), nb::arg("image_size"),
+           nb::arg("patch_size"), nb::arg("n_embd"), nb::arg("n_head"), nb::arg("n_ff"), nb::arg("n_layer"),
+           nb::arg("n_query"), nb::arg("eps"), nb::arg("use_gelu"), nb::arg("is_square_ffn_swapped"),
+           nb::arg("projector"), nb::arg("n_projector_layers"), nb::arg("n_threads"), nb::arg("is_int8"),
            "tensors: name -> (ggml type, shape row-major, bytes uint8 of a file mapped read-only: its pages are "
            "released once read); raises FormatError for a bad file.")
       .def("patch_embeddings", &patch_embeddings, nb::arg("pixels").noconvert(),

@@ -246,9 +246,10 @@ void layer_norm(const Compute& compute, Rows& out, const Linear& next, const flo
 void write_rows(const Compute& compute, Rows& out, const Linear& next, const float* x, const ImageRows& rows) {
   const int64_t n = next.n_in;
   const auto make = [&](float* copy, int64_t row, int64_t n_rows) { std::copy_n(x + row * n, n_rows * n, copy); };
-  write_blocks(compute, {Source{out, next, rows, make}}, [&](size_t, const Format& format, const RowBlocks::Block& block) {
-    format.write_rows(out.row(block.row), x + block.row * n, block.n_rows, n, n);
-  });
+  write_blocks(compute, {Source{out, next, rows, make}},
+               [&](size_t, const Format& format, const RowBlocks::Block& block) {
+                 format.write_rows(out.row(block.row), x + block.row * n, block.n_rows, n, n);
+               });
 }
 
 }  // namespace palo

@@ -141,8 +141,7 @@ void Beit3::residual_stream(const Compute& compute, float* out, const float* pix
   const Batch batch{compute, config_, memory, n_images};
   embed(batch, pixels, weights_);
   run_layers(batch, weights_.layers, n_run);
-  const int64_t n_embd = config_.n_embd, n_queries = config_.n_query * n_embd,
-                n_patches = config_.n_patches() * n_embd;
+  const int64_t n_embd = config_.n_embd, n_queries = config_.n_query * n_embd, n_patches = config_.n_patches() * n_embd;
   for (int64_t image = 0; image < n_images; ++image, out += config_.n_tokens() * n_embd) {
     const float* queries = batch.hidden(image);
     std::copy_n(queries + n_queries + n_patches, n_embd, out);

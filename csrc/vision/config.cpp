@@ -54,8 +54,9 @@ void check_config(const VisionConfig& config) {
   }
   const bool is_grid_projector = config.projector == ProjectorKind::LDP || config.projector == ProjectorKind::LDPV2;
   if (has_queries && is_grid_projector) {
-    throw FormatError("projector of BEiT-3: expected identity or mlp, got one over the grid of patches; convert the "
-                      "checkpoint again");
+    throw FormatError(
+        "projector of BEiT-3: expected identity or mlp, got one over the grid of patches; convert the "
+        "checkpoint again");
   }
   if (config.projector == ProjectorKind::MLP) check_range("layers of the projector", config.n_projector_layers, 1, 64);
   if (config.projector == ProjectorKind::LDPV2)
