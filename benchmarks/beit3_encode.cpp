@@ -13,7 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
-#include <functional>
+#include <deque>
 #include <numeric>
 #include <random>
 #include <string>
@@ -41,84 +41,72 @@ constexpr VisionConfig CONFIG{.tower = TowerKind::BEIT3,
                               .projector = ProjectorKind::MLP,
                               .n_projector_layers = 2};
 
-// Tensors of random values. All of a kind share one memory, most from a place of their own; the encoder packs
-// copies.
+enum class OutlierPlace {
+  NONE,
+  RESIDUAL,  // in what the layers begin with
+  NORMS      // after every norm; the columns after them take it back, so that the model stays the same
+};
+
+// Tensors of random values, f16, each in memory of its own.
 class Weights {
  public:
-  enum class Outliers {
-    NONE,
-    RESIDUAL,  // in what the layers begin with
-    NORMS      // after every norm; the columns after them take it back, so that the model stays the same
-  };
-
-  explicit Weights(Outliers outliers = Outliers::NONE) {
-    fill(matrix_, 0.0f, 1.0f / 32);
-    fill(wide_matrix_, 0.0f, 1.0f / 64);
-    fill(embedding_, 0.0f, 0.1f);
-    fill(norm_, 1.0f, 0.1f);
-    fill(bias_, 0.0f, 0.1f);
-    if (outliers == Outliers::RESIDUAL) scale_columns(embedding_, CONFIG.n_embd, SIZE);
-    if (outliers != Outliers::NORMS) return;
-    scale_columns(norm_, CONFIG.n_ff, SIZE);
-    scale_columns(matrix_, CONFIG.n_embd, 1 / SIZE);
-    scale_columns(wide_matrix_, CONFIG.n_ff, 1 / SIZE);
+  explicit Weights(OutlierPlace outliers = OutlierPlace::NONE) : outliers_(outliers) {
+    for (const std::string& name : tower_names(CONFIG)) add(name);
+    for (const char* name : {"mm.0.weight", "mm.0.bias", "mm.2.weight", "mm.2.bias"}) add(name);
   }
 
-  TensorMap tensors() const {
-    TensorMap map;
-    for (const std::string& name : tower_names(CONFIG)) map[name] = tensor(name);
-    for (const char* name : {"mm.0.weight", "mm.0.bias", "mm.2.weight", "mm.2.bias"}) map[name] = tensor(name);
-    return map;
-  }
+  const TensorMap& tensors() const { return tensors_; }
 
  private:
-  static void fill(std::vector<ggml_fp16_t>& values, float mean, float size) {
-    std::mt19937 random(0);
-    std::normal_distribution<float> normal(mean, size);
-    for (ggml_fp16_t& value : values) value = ggml_fp32_to_fp16(normal(random));
-  }
-
-  static void scale_columns(std::vector<ggml_fp16_t>& values, int64_t n_cols, float scale) {
-    for (size_t row = 0; row < values.size(); row += static_cast<size_t>(n_cols)) {
-      for (const size_t channel : {3, 100, 101, 333, 700, 2222}) {
-        if (channel >= static_cast<size_t>(n_cols)) continue;
-        ggml_fp16_t& value = values[row + channel];
-        value = ggml_fp32_to_fp16(scale * ggml_fp16_to_fp32(value));
-      }
+  void add(const std::string& name) {
+    const std::vector<int64_t> shape = shape_of(name);
+    int64_t n_rows = shape.front(), n_cols = 1;
+    for (size_t i = 1; i < shape.size(); ++i) n_cols *= shape[i];
+    const bool is_vector = shape.size() == 1, is_embedding = name == "v.cls" || name == "v.pos" || name == "v.query";
+    const bool is_norm = is_vector && name.find("ln") != std::string::npos && name.ends_with(".weight");
+    const float size = is_vector || is_embedding ? 0.1f : 1.0f / std::sqrt(static_cast<float>(n_cols));
+    if (is_vector) std::swap(n_rows, n_cols);
+    std::vector<ggml_fp16_t>& values = memory_.emplace_back(n_rows * n_cols);
+    std::normal_distribution<float> normal(is_norm ? 1.0f : 0.0f, size);
+    const float scale = outlier_scale(is_embedding, is_norm, is_vector || shape.size() > 2);
+    for (int64_t i = 0; i < n_rows * n_cols; ++i) {
+      values[i] = ggml_fp32_to_fp16((is_outlier(i % n_cols) ? scale : 1.0f) * normal(random_));
     }
+    tensors_[name] = {.type = GGML_TYPE_F16,
+                      .shape = shape,
+                      .data = reinterpret_cast<const std::byte*>(values.data()),
+                      .n_bytes = values.size() * sizeof(ggml_fp16_t)};
   }
 
-  RawTensor tensor(const std::string& name) const {
+  float outlier_scale(bool is_embedding, bool is_norm, bool is_other) const {
+    constexpr float SIZE = 30.0f;
+    if (outliers_ == OutlierPlace::RESIDUAL) return is_embedding ? SIZE : 1.0f;
+    if (outliers_ == OutlierPlace::NONE || is_embedding) return 1.0f;
+    return is_norm ? SIZE : is_other ? 1.0f : 1.0f / SIZE;
+  }
+
+  static bool is_outlier(int64_t channel) {
+    constexpr int64_t CHANNELS[] = {3, 100, 101, 333, 700, 2222};
+    return std::find(std::begin(CHANNELS), std::end(CHANNELS), channel) != std::end(CHANNELS);
+  }
+
+  static std::vector<int64_t> shape_of(const std::string& name) {
     const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
-    const size_t place = std::hash<std::string>()(name) % (N_PLACES / CONFIG.n_ff) * CONFIG.n_ff;
     const int64_t n_embd = CONFIG.n_embd, n_ff = CONFIG.n_ff;
-    if (name == "v.cls") return raw(embedding_, 0, {n_embd});
-    if (name == "v.pos") return raw(embedding_, n_embd, {CONFIG.n_patches(), n_embd});
-    if (name == "v.query") return raw(embedding_, 512 * n_embd, {CONFIG.n_query, n_embd});
-    if (has("ln") && !has(".bias")) return raw(norm_, 0, {has("ffn_ln") ? n_ff : n_embd});
-    if (has(".bias")) return raw(bias_, place, {has("mm.") ? N_OUT : has("ffn_up") || has("ffn_ln") ? n_ff : n_embd});
-    if (name == "v.patch.weight") return raw(matrix_, place, {n_embd, 3, CONFIG.patch_size, CONFIG.patch_size});
-    if (name == "mm.0.weight") return raw(matrix_, place, {N_OUT, n_embd});
-    if (name == "mm.2.weight") return raw(wide_matrix_, place, {N_OUT, N_OUT});
-    if (has("ffn_down")) return raw(wide_matrix_, place, {n_embd, n_ff});
-    return raw(matrix_, place, {has("ffn_up") ? n_ff : n_embd, n_embd});
+    if (name == "v.cls") return {n_embd};
+    if (name == "v.pos") return {CONFIG.n_patches(), n_embd};
+    if (name == "v.query") return {CONFIG.n_query, n_embd};
+    if (has(".bias")) return {has("mm.") ? N_OUT : has("ffn_up") || has("ffn_ln") ? n_ff : n_embd};
+    if (has("ln")) return {has("ffn_ln") ? n_ff : n_embd};
+    if (name == "v.patch.weight") return {n_embd, 3, CONFIG.patch_size, CONFIG.patch_size};
+    if (has("mm.")) return {N_OUT, has("mm.0") ? n_embd : N_OUT};
+    return {has("ffn_up") ? n_ff : n_embd, has("ffn_down") ? n_ff : n_embd};
   }
 
-  static RawTensor raw(const std::vector<ggml_fp16_t>& values, size_t place, const std::vector<int64_t>& shape) {
-    int64_t n = 1;
-    for (const int64_t size : shape) n *= size;
-    return {.type = GGML_TYPE_F16,
-            .shape = shape,
-            .data = reinterpret_cast<const std::byte*>(values.data() + place),
-            .n_bytes = static_cast<size_t>(n) * sizeof(ggml_fp16_t)};
-  }
-
-  static constexpr float SIZE = 30.0f;
-  static constexpr size_t N_PLACES = 1 << 20;
-  std::vector<ggml_fp16_t> matrix_ = std::vector<ggml_fp16_t>(4096 * 1024 + N_PLACES),
-                           wide_matrix_ = std::vector<ggml_fp16_t>(4096 * 4096 + N_PLACES),
-                           embedding_ = std::vector<ggml_fp16_t>(1024 * 1024), norm_ = std::vector<ggml_fp16_t>(4096),
-                           bias_ = std::vector<ggml_fp16_t>(4096 + N_PLACES);
+  OutlierPlace outliers_;
+  std::minstd_rand random_{1};
+  std::deque<std::vector<ggml_fp16_t>> memory_;
+  TensorMap tensors_;
 };
 
 // Operations of the products that an image needs (a multiply-add is two): what the last layer leaves out is not
@@ -155,7 +143,7 @@ std::vector<float> encode(const VisionEncoder& encoder, const std::vector<float>
 
 // The smallest cosine of an image embedding of four images, int8 beside float.
 double smallest_cosine(const Weights& weights) {
-  const TensorMap tensors = weights.tensors();
+  const TensorMap& tensors = weights.tensors();
   const std::vector<float> pixels = draw_pixels(4);
   const auto run = [&](Precision precision) {
     return encode(VisionEncoder(CONFIG, tensors, {.n_threads = 2, .precision = precision}), pixels);
@@ -201,7 +189,7 @@ void measure(int n_threads, Precision precision) {
 
 int main(int argc, char** argv) {
   if (argc > 1 && std::strcmp(argv[1], "fidelity") == 0) {
-    using enum Weights::Outliers;
+    using enum OutlierPlace;
     for (const auto& [name, outliers] : {std::pair{"no outlier channels", NONE},
                                          {"outliers in the residual stream", RESIDUAL},
                                          {"outliers after the norms", NORMS}}) {

@@ -31,6 +31,7 @@ from palo_cpp.vision.mmproj_settings import (
 
 Precision = Literal["int8", "float"]
 
+
 @dataclass(frozen=True)
 class VisionInfo:
     """What an mmproj file holds.

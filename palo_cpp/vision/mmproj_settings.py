@@ -62,7 +62,7 @@ def _clip_settings(metadata: Metadata, names: set[str]) -> dict[str, Any]:
 
 
 def _beit3_settings(metadata: Metadata) -> dict[str, Any]:
-    """VisCPM's eye, as convert/families/viscpm/tensor_rows.py describes it: exact GELU, then a mapping of two layers."""
+    """VisCPM's eye (convert/families/viscpm/tensor_rows.py): exact GELU, and a mapping of two Linear layers."""
     return {
         **_sizes(metadata, "beit3"),
         "n_layer": _size(metadata, "beit3.block_count"),

@@ -14,8 +14,8 @@ import torch
 FOLDER = Path(__file__).parent
 sys.path[:0] = [str(FOLDER.parent), str(FOLDER.parent / "support")]
 
-from beit3_goldens import BEIT3_CASES, state_checksum  # noqa: E402  (after the path is set)
 from beit3_files import Beit3Model  # noqa: E402
+from beit3_goldens import BEIT3_CASES, state_checksum  # noqa: E402  (after the path is set)
 from golden_files import checksum  # noqa: E402
 from reference import beit3  # noqa: E402
 

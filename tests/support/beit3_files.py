@@ -133,9 +133,7 @@ def _file_tensors(m: Beit3Model, state: dict[str, NDArray[np.float32]]) -> Itera
             yield f"{name}.{part}", state[f"{source}.{part}"]
 
 
-def write_beit3(
-    path: Path, model: Beit3Model, *, weights: str = "f32", changes: dict[str, Any] | None = None
-) -> Path:
+def write_beit3(path: Path, model: Beit3Model, *, weights: str = "f32", changes: dict[str, Any] | None = None) -> Path:
     """Write the file; `weights` and `changes` as in `mmproj_files.write_mmproj`."""
     kind = gguf.GGMLQuantizationType[weights.upper()]
     block = gguf.GGML_QUANT_SIZES[kind][0]
