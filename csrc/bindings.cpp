@@ -5,6 +5,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <filesystem>
+#include <functional>
 
 #ifndef _WIN32
 #include <dlfcn.h>
@@ -34,6 +35,12 @@ TensorMap to_tensor_map(const nb::dict& tensors) {
   return result;
 }
 
+TowerKind to_tower_kind(const std::string& name) {
+  if (name == "clip") return TowerKind::CLIP;
+  if (name == "beit3") return TowerKind::BEIT3;
+  throw FormatError("tower: expected clip or beit3, got \"" + name + "\"; convert the checkpoint again");
+}
+
 ProjectorKind to_projector_kind(const std::string& name) {
   if (name == "identity") return ProjectorKind::IDENTITY;
   if (name == "mlp") return ProjectorKind::MLP;
@@ -59,26 +66,29 @@ void check_shape(const FloatArray& array, const std::string& what, const std::ve
 }
 
 // Runs `stage` on all images of `input` [n, ...] -> [n, n_rows, n_cols].
-using Stage = void (VisionEncoder::*)(float*, const float*, int64_t) const;
-NumpyArray run_stage(const VisionEncoder& encoder, Stage stage, const FloatArray& input, int64_t n_rows,
+using Stage = std::function<void(const VisionEncoder&, float*, const float*, int64_t)>;
+NumpyArray run_stage(const VisionEncoder& encoder, const Stage& stage, const FloatArray& input, int64_t n_rows,
                      int64_t n_cols) {
   const auto n_images = static_cast<int64_t>(input.shape(0));
   checked_product(checked_product(n_images, n_rows, "result"), n_cols, "result");
   NumpyArray result = new_array({input.shape(0), static_cast<size_t>(n_rows), static_cast<size_t>(n_cols)});
   const nb::gil_scoped_release release;
-  (encoder.*stage)(result.data(), input.data(), n_images);
+  stage(encoder, result.data(), input.data(), n_images);
   return result;
 }
 
-void new_encoder(VisionEncoder* self, const nb::dict& tensors, int64_t image_size, int64_t patch_size, int64_t n_embd,
-                 int64_t n_head, int64_t n_ff, int64_t n_layer, float eps, bool use_gelu, bool is_square_ffn_swapped,
-                 const std::string& projector, int64_t n_projector_layers, int n_threads, bool is_int8) {
-  const VisionConfig config{.image_size = image_size,
+void new_encoder(VisionEncoder* self, const nb::dict& tensors, const std::string& tower, int64_t image_size,
+                 int64_t patch_size, int64_t n_embd, int64_t n_head, int64_t n_ff, int64_t n_layer, int64_t n_query,
+                 float eps, bool use_gelu, bool is_square_ffn_swapped, const std::string& projector,
+                 int64_t n_projector_layers, int n_threads, bool is_int8) {
+  const VisionConfig config{.tower = to_tower_kind(tower),
+                            .image_size = image_size,
                             .patch_size = patch_size,
                             .n_embd = n_embd,
                             .n_head = n_head,
                             .n_ff = n_ff,
                             .n_layer = n_layer,
+                            .n_query = n_query,
                             .eps = eps,
                             .use_gelu = use_gelu,
                             .is_square_ffn_swapped = is_square_ffn_swapped,
@@ -91,7 +101,7 @@ void new_encoder(VisionEncoder* self, const nb::dict& tensors, int64_t image_siz
       {.n_threads = n_threads, .precision = is_int8 ? Precision::INT8 : Precision::FLOAT, .is_file_mapping = true});
 }
 
-NumpyArray run_pixel_stage(const VisionEncoder& encoder, Stage stage, const FloatArray& pixels, int64_t n_rows,
+NumpyArray run_pixel_stage(const VisionEncoder& encoder, const Stage& stage, const FloatArray& pixels, int64_t n_rows,
                            int64_t n_cols) {
   const int64_t size = encoder.config().image_size;
   check_shape(pixels, "pixels", {3, size, size});
@@ -105,7 +115,15 @@ NumpyArray patch_embeddings(const VisionEncoder& encoder, const FloatArray& pixe
 
 NumpyArray hidden_states(const VisionEncoder& encoder, const FloatArray& pixels) {
   const VisionConfig& config = encoder.config();
-  return run_pixel_stage(encoder, &VisionEncoder::hidden_states, pixels, config.n_patches(), config.n_embd);
+  return run_pixel_stage(encoder, &VisionEncoder::hidden_states, pixels, config.n_hidden(), config.n_embd);
+}
+
+NumpyArray residual_stream(const VisionEncoder& encoder, const FloatArray& pixels, int64_t n_run) {
+  const VisionConfig& config = encoder.config();
+  const auto stage = [n_run](const VisionEncoder& self, float* out, const float* values, int64_t n_images) {
+    self.residual_stream(out, values, n_images, n_run);
+  };
+  return run_pixel_stage(encoder, stage, pixels, config.n_tokens(), config.n_embd);
 }
 
 NumpyArray encode(const VisionEncoder& encoder, const FloatArray& pixels) {
@@ -113,7 +131,7 @@ NumpyArray encode(const VisionEncoder& encoder, const FloatArray& pixels) {
 }
 
 NumpyArray project(const VisionEncoder& encoder, const FloatArray& hidden) {
-  check_shape(hidden, "hidden", {encoder.config().n_patches(), encoder.config().n_embd});
+  check_shape(hidden, "hidden", {encoder.config().n_hidden(), encoder.config().n_embd});
   return run_stage(encoder, &VisionEncoder::project, hidden, encoder.config().n_image_tokens(), encoder.n_embd());
 }
 
@@ -137,19 +155,22 @@ void check_ggml() {
 void bind_vision_encoder(nb::module_& m) {
   nb::class_<VisionEncoder>(m, "VisionEncoder",
                             "Vision tower and projector; use palo_cpp.vision.encoder.VisionEncoder.")
-      .def("__init__", &new_encoder, nb::arg("tensors"), nb::kw_only(), nb::arg("image_size"), nb::arg("patch_size"),
-           nb::arg("n_embd"), nb::arg("n_head"), nb::arg("n_ff"), nb::arg("n_layer"), nb::arg("eps"),
-           nb::arg("use_gelu"), nb::arg("is_square_ffn_swapped"), nb::arg("projector"), nb::arg("n_projector_layers"),
-           nb::arg("n_threads"), nb::arg("is_int8"),
+      .def("__init__", &new_encoder, nb::arg("tensors"), nb::kw_only(), nb::arg("tower"), nb::arg("image_size"),
+           nb::arg("patch_size"), nb::arg("n_embd"), nb::arg("n_head"), nb::arg("n_ff"), nb::arg("n_layer"),
+           nb::arg("n_query"), nb::arg("eps"), nb::arg("use_gelu"), nb::arg("is_square_ffn_swapped"),
+           nb::arg("projector"), nb::arg("n_projector_layers"), nb::arg("n_threads"), nb::arg("is_int8"),
            "tensors: name -> (ggml type, shape row-major, bytes uint8 of a file mapped read-only: its pages are "
            "released once read); raises FormatError for a bad file.")
       .def("patch_embeddings", &patch_embeddings, nb::arg("pixels").noconvert(),
            "[n, 3, size, size] -> [n, n_patches, n_embd of the tower]")
       .def("hidden_states", &hidden_states, nb::arg("pixels").noconvert(),
-           "[n, 3, size, size] -> [n, n_patches, n_embd of the tower] at the select layer")
+           "[n, 3, size, size] -> [n, n_hidden, n_embd of the tower]: patches at the select layer, or queries")
+      .def("residual_stream", &residual_stream, nb::arg("pixels").noconvert(), nb::arg("n_run"),
+           "[n, 3, size, size] -> [n, n_tokens, n_embd of the tower]: all tokens after the first n_run layers")
       .def("project", &project, nb::arg("hidden").noconvert(),
-           "[n, n_patches, n_embd of the tower] -> [n, n_image_tokens, n_embd]")
+           "[n, n_hidden, n_embd of the tower] -> [n, n_image_tokens, n_embd]")
       .def("encode", &encode, nb::arg("pixels").noconvert(), "[n, 3, size, size] -> [n, n_image_tokens, n_embd]")
+      .def_prop_ro("n_hidden", [](const VisionEncoder& self) { return self.config().n_hidden(); })
       .def_prop_ro("n_image_tokens", [](const VisionEncoder& self) { return self.config().n_image_tokens(); })
       .def_prop_ro("n_embd", &VisionEncoder::n_embd)
       .def_prop_ro("n_threads", &VisionEncoder::n_threads)

@@ -15,12 +15,14 @@ class VisionEncoder:
         self,
         tensors: Mapping[str, _Tensor],
         *,
+        tower: str,
         image_size: int,
         patch_size: int,
         n_embd: int,
         n_head: int,
         n_ff: int,
         n_layer: int,
+        n_query: int,
         eps: float,
         use_gelu: bool,
         is_square_ffn_swapped: bool,
@@ -31,8 +33,11 @@ class VisionEncoder:
     ) -> None: ...
     def patch_embeddings(self, pixels: _Floats) -> _Floats: ...
     def hidden_states(self, pixels: _Floats) -> _Floats: ...
+    def residual_stream(self, pixels: _Floats, n_run: int) -> _Floats: ...
     def project(self, hidden: _Floats) -> _Floats: ...
     def encode(self, pixels: _Floats) -> _Floats: ...
+    @property
+    def n_hidden(self) -> int: ...
     @property
     def n_image_tokens(self) -> int: ...
     @property

@@ -30,16 +30,32 @@ struct Tile {
   int64_t image, row, n_rows, col, n_cols;
 };
 
-// Runs body(tile, worker) for all tiles of [rows, w.n_out]: a block of columns with all rows, then the next.
+// The tiles of [rows, w.n_out]: a block of columns with all rows, then the next.
+class Tiles {
+ public:
+  Tiles(const KernelTable& kernels, const Linear& w, const ImageRows& rows)
+      : blocks_(rows, LINEAR_ROWS), n_out_(w.n_out), n_cols_(columns_of_task(kernels, w)) {}
+
+  int64_t size() const { return (n_out_ + n_cols_ - 1) / n_cols_ * blocks_.size(); }
+  Tile operator[](int64_t i) const {
+    const RowBlocks::Block block = blocks_[i % blocks_.size()];
+    const int64_t col = i / blocks_.size() * n_cols_;
+    return {block.image, block.row, block.n_rows, col, std::min(n_cols_, n_out_ - col)};
+  }
+
+ private:
+  RowBlocks blocks_;
+  int64_t n_out_;
+  int64_t n_cols_;
+};
+
+// Runs body(part, task within the part, worker) for all tasks of parts that have n_tasks[part] of them.
 template <typename Body>
-void for_tiles(const Compute& compute, const Linear& w, const ImageRows& rows, const Body& body) {
-  const RowBlocks blocks(rows, LINEAR_ROWS);
-  const int64_t n_cols = columns_of_task(compute.kernels, w);
-  const int64_t n_col_blocks = (w.n_out + n_cols - 1) / n_cols;
-  compute.pool.parallel_for(n_col_blocks * blocks.size(), [&](int64_t task, int worker) {
-    const RowBlocks::Block block = blocks[task % blocks.size()];
-    const int64_t col = task / blocks.size() * n_cols;
-    body(Tile{block.image, block.row, block.n_rows, col, std::min(n_cols, w.n_out - col)}, worker);
+void for_parts(const Compute& compute, const std::vector<int64_t>& n_tasks, const Body& body) {
+  compute.pool.parallel_for(std::reduce(n_tasks.begin(), n_tasks.end()), [&](int64_t task, int worker) {
+    size_t part = 0;
+    for (; task >= n_tasks[part]; ++part) task -= n_tasks[part];
+    body(part, task, worker);
   });
 }
 
@@ -87,37 +103,57 @@ class Product {
 // Computes the f32 values of rows: out [n_rows, n_cols], dense.
 using MakeRows = std::function<void(float* out, int64_t row, int64_t n_rows)>;
 
-// The outliers of each image, found in some of its rows.
-std::vector<Outliers> outliers_of_images(const Compute& compute, const MakeRows& make, int64_t n_cols,
-                                         const ImageRows& rows) {
-  std::vector<Outliers> found(static_cast<size_t>(rows.n_images));
-  compute.pool.parallel_for(rows.n_images, [&](int64_t image, int worker) {
-    const int64_t n = std::min(N_SAMPLE_ROWS, rows.n_rows);
+// Rows that are written as inputs of `next`, in f32 by `make`.
+struct Source {
+  Rows& out;
+  const Linear& next;
+  ImageRows rows;
+  MakeRows make;
+};
+
+// The outliers of each image of each source, found in some of its rows.
+void set_outliers(const Compute& compute, const std::vector<Source>& sources) {
+  std::vector<std::vector<Outliers>> found;
+  std::vector<int64_t> n_tasks;
+  for (const Source& source : sources) {
+    n_tasks.push_back(source.next.precision == Precision::INT8 ? source.rows.n_images : 0);
+    found.emplace_back(static_cast<size_t>(n_tasks.back()));
+  }
+  for_parts(compute, n_tasks, [&](size_t part, int64_t image, int worker) {
+    const ImageRows& rows = sources[part].rows;
+    const int64_t n_cols = sources[part].next.n_in, n = std::min(N_SAMPLE_ROWS, rows.n_rows);
     float* sample = compute.scratch.floats(worker, 0, n * n_cols);
-    for (int64_t i = 0; i < n; ++i) make(sample + i * n_cols, image * rows.stride + i * rows.n_rows / n, 1);
-    found[static_cast<size_t>(image)] = find_outliers(sample, n, n_cols);
+    for (int64_t i = 0; i < n; ++i) {
+      sources[part].make(sample + i * n_cols, image * rows.stride + i * rows.n_rows / n, 1);
+    }
+    found[part][static_cast<size_t>(image)] = find_outliers(sample, n, n_cols);
   });
-  return found;
+  for (size_t part = 0; part < sources.size(); ++part) {
+    sources[part].out.set_outliers(std::move(found[part]), sources[part].rows.end());
+  }
 }
 
 // Blocks of rows without outliers are written by write_whole, others are computed in f32 first.
 template <typename WriteWhole>
-void write_blocks(const Compute& compute, Rows& out, const Linear& next, const MakeRows& make, const ImageRows& rows,
-                  const WriteWhole& write_whole) {
-  const Format format = next.format(compute.kernels);
-  out.shape_for(compute.kernels, next, rows.end());
-  if (next.precision == Precision::INT8) {
-    out.set_outliers(outliers_of_images(compute, make, next.n_in, rows), rows.end());
+void write_blocks(const Compute& compute, const std::vector<Source>& sources, const WriteWhole& write_whole) {
+  std::vector<RowBlocks> blocks;
+  std::vector<int64_t> n_tasks;
+  for (const Source& source : sources) {
+    source.out.shape_for(compute.kernels, source.next, source.rows.end());
+    n_tasks.push_back(blocks.emplace_back(source.rows, NORM_ROWS).size());
   }
-  const RowBlocks blocks(rows, NORM_ROWS);
-  compute.pool.parallel_for(blocks.size(), [&](int64_t task, int worker) {
-    const RowBlocks::Block block = blocks[task];
-    const Outliers& outliers = out.outliers(block.image);
-    if (outliers.n == 0) return write_whole(format, block);
-    float* x = compute.scratch.floats(worker, 0, block.n_rows * next.n_in);
-    make(x, block.row, block.n_rows);
-    take_outliers(out.outlier_row(block.row), x, block.n_rows, next.n_in, outliers);
-    format.write_rows(out.row(block.row), x, block.n_rows, next.n_in, next.n_in);
+  set_outliers(compute, sources);
+  for_parts(compute, n_tasks, [&](size_t part, int64_t task, int worker) {
+    const Source& source = sources[part];
+    const RowBlocks::Block block = blocks[part][task];
+    const int64_t n_in = source.next.n_in;
+    const Format format = source.next.format(compute.kernels);
+    const Outliers& outliers = source.out.outliers(block.image);
+    if (outliers.n == 0) return write_whole(part, format, block);
+    float* x = compute.scratch.floats(worker, 0, block.n_rows * n_in);
+    source.make(x, block.row, block.n_rows);
+    take_outliers(source.out.outlier_row(block.row), x, block.n_rows, n_in, outliers);
+    format.write_rows(source.out.row(block.row), x, block.n_rows, n_in, n_in);
   });
 }
 
@@ -141,21 +177,34 @@ const Outliers& Rows::outliers(int64_t image) const {
   return outliers_.empty() ? NONE : outliers_[static_cast<size_t>(image)];
 }
 
-void linear(const Compute& compute, float* out, const Rows& x, const Linear& w, const ImageRows& rows,
-            const Epilogue& epilogue) {
-  const Product product(compute, x, w, rows.n_images);
-  for_tiles(compute, w, rows, [&](const Tile& tile, int worker) {
-    const int64_t at = tile.row * w.n_out + tile.col;
+void linear(const Compute& compute, const std::vector<LinearPart>& parts) {
+  std::vector<Product> products;
+  std::vector<Tiles> tiles;
+  std::vector<int64_t> n_tasks;
+  for (const LinearPart& part : parts) {
+    products.emplace_back(compute, part.x, part.w, part.rows.n_images);
+    n_tasks.push_back(tiles.emplace_back(compute.kernels, part.w, part.rows).size());
+  }
+  for_parts(compute, n_tasks, [&](size_t i, int64_t task, int worker) {
+    const LinearPart& part = parts[i];
+    const Tile tile = tiles[i][task];
+    const int64_t at = tile.row * part.ldo + tile.col;
+    const Epilogue& epilogue = part.epilogue;
     if (epilogue.residual == nullptr) {
-      return product.multiply(out + at, tile, epilogue.activation, w.n_out, worker);
+      return products[i].multiply(part.out + at, tile, epilogue.activation, part.ldo, worker);
     }
     float* result = compute.scratch.floats(worker, 0, tile.n_rows * tile.n_cols);
-    product.multiply(result, tile, epilogue.activation, tile.n_cols, worker);
+    products[i].multiply(result, tile, epilogue.activation, tile.n_cols, worker);
     for (int64_t r = 0; r < tile.n_rows; ++r) {
-      const int64_t offset = at + r * w.n_out;
-      compute.kernels.add(out + offset, epilogue.residual + offset, result + r * tile.n_cols, tile.n_cols);
+      const int64_t offset = at + r * part.ldo;
+      compute.kernels.add(part.out + offset, epilogue.residual + offset, result + r * tile.n_cols, tile.n_cols);
     }
   });
+}
+
+void linear(const Compute& compute, float* out, const Rows& x, const Linear& w, const ImageRows& rows,
+            const Epilogue& epilogue) {
+  linear(compute, std::vector<LinearPart>{{out, x, w, rows, epilogue, w.n_out}});
 }
 
 void linear(const Compute& compute, Rows& out, const Linear& next, const Rows& x, const Linear& w,
@@ -163,30 +212,44 @@ void linear(const Compute& compute, Rows& out, const Linear& next, const Rows& x
   out.shape_for(compute.kernels, next, rows.end());
   const Format format = next.format(compute.kernels);
   const Product product(compute, x, w, rows.n_images);
-  for_tiles(compute, w, rows, [&](const Tile& tile, int worker) {
+  const Tiles tiles(compute.kernels, w, rows);
+  compute.pool.parallel_for(tiles.size(), [&](int64_t task, int worker) {
+    const Tile tile = tiles[task];
     float* result = compute.scratch.floats(worker, 0, tile.n_rows * tile.n_cols);
     product.multiply(result, tile, activation, tile.n_cols, worker);
     format.write_columns(out.row(tile.row), next.n_in, tile.col, result, tile.n_rows, tile.n_cols, tile.n_cols);
   });
 }
 
+void layer_norm(const Compute& compute, const std::vector<LayerNormPart>& parts, float eps) {
+  std::vector<Source> sources;
+  for (const LayerNormPart& part : parts) {
+    const auto make = [&](float* normed, int64_t row, int64_t n_rows) {
+      const int64_t n = part.next.n_in;
+      compute.kernels.layer_norm(normed, part.x + row * n, part.w.weight.data(), part.w.bias.data(), n_rows, n, eps);
+    };
+    sources.push_back({part.out, part.next, part.rows, make});
+  }
+  write_blocks(compute, sources, [&](size_t i, const Format& format, const RowBlocks::Block& block) {
+    const LayerNormPart& part = parts[i];
+    const int64_t n = part.next.n_in;
+    format.layer_norm_rows(part.out.row(block.row), part.x + block.row * n, part.w.weight.data(), part.w.bias.data(),
+                           block.n_rows, n, eps);
+  });
+}
+
 void layer_norm(const Compute& compute, Rows& out, const Linear& next, const float* x, const LayerNormWeights& w,
                 const ImageRows& rows, float eps) {
-  const int64_t n = next.n_in;
-  const auto make = [&](float* normed, int64_t row, int64_t n_rows) {
-    compute.kernels.layer_norm(normed, x + row * n, w.weight.data(), w.bias.data(), n_rows, n, eps);
-  };
-  write_blocks(compute, out, next, make, rows, [&](const Format& format, const RowBlocks::Block& block) {
-    format.layer_norm_rows(out.row(block.row), x + block.row * n, w.weight.data(), w.bias.data(), block.n_rows, n, eps);
-  });
+  layer_norm(compute, std::vector<LayerNormPart>{{out, next, x, w, rows}}, eps);
 }
 
 void write_rows(const Compute& compute, Rows& out, const Linear& next, const float* x, const ImageRows& rows) {
   const int64_t n = next.n_in;
   const auto make = [&](float* copy, int64_t row, int64_t n_rows) { std::copy_n(x + row * n, n_rows * n, copy); };
-  write_blocks(compute, out, next, make, rows, [&](const Format& format, const RowBlocks::Block& block) {
-    format.write_rows(out.row(block.row), x + block.row * n, block.n_rows, n, n);
-  });
+  write_blocks(compute, {Source{out, next, rows, make}},
+               [&](size_t, const Format& format, const RowBlocks::Block& block) {
+                 format.write_rows(out.row(block.row), x + block.row * n, block.n_rows, n, n);
+               });
 }
 
 }  // namespace palo

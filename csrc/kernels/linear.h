@@ -2,6 +2,8 @@
 // piece of the result while it is still in cache.
 #pragma once
 
+#include <vector>
+
 #include "kernels/compute.h"
 #include "kernels/format.h"
 #include "kernels/outliers.h"
@@ -54,6 +56,19 @@ struct Epilogue {
   const float* residual = nullptr;  // [rows, n_out], added; may be the output itself
 };
 
+// One of several products that are computed together: their tasks share the threads.
+struct LinearPart {
+  float* out;
+  const Rows& x;
+  const Linear& w;
+  ImageRows rows;
+  Epilogue epilogue;
+  int64_t ldo;  // of out and of the residual, at least w.n_out
+};
+
+// Each as the function below.
+void linear(const Compute& compute, const std::vector<LinearPart>& parts);
+
 // out [rows, w.n_out] = epilogue(x W^T + b).
 void linear(const Compute& compute, float* out, const Rows& x, const Linear& w, const ImageRows& rows,
             const Epilogue& epilogue = {});
@@ -61,6 +76,18 @@ void linear(const Compute& compute, float* out, const Rows& x, const Linear& w, 
 // out = rows of inputs of `next`, [rows, w.n_out] = activation(x W^T + b), which never exists in f32 as a whole.
 void linear(const Compute& compute, Rows& out, const Linear& next, const Rows& x, const Linear& w,
             const ImageRows& rows, Activation activation = nullptr);
+
+// One of several layer norms that are computed together.
+struct LayerNormPart {
+  Rows& out;
+  const Linear& next;
+  const float* x;
+  const LayerNormWeights& w;
+  ImageRows rows;
+};
+
+// Each as the function below.
+void layer_norm(const Compute& compute, const std::vector<LayerNormPart>& parts, float eps);
 
 // out = rows of inputs of `next` = layer_norm(x), x [rows, next.n_in].
 void layer_norm(const Compute& compute, Rows& out, const Linear& next, const float* x, const LayerNormWeights& w,

@@ -11,6 +11,7 @@ constexpr int64_t MAX_WIDTH = 1 << 16;
 constexpr int64_t MAX_PATCHES = 1 << 14;
 constexpr int64_t MAX_IMAGE_SIZE = 1 << 14;
 constexpr int64_t MAX_LAYERS = 1024;
+constexpr int64_t MAX_QUERIES = 1 << 12;
 
 void check_range(const std::string& key, int64_t value, int64_t min, int64_t max) {
   if (value >= min && value <= max) return;
@@ -29,22 +30,33 @@ void check_divides(const std::string& key, int64_t value, const std::string& div
 int64_t VisionConfig::n_image_tokens() const {
   if (projector == ProjectorKind::LDP) return ((grid() + 1) / 2) * ((grid() + 1) / 2);
   if (projector == ProjectorKind::LDPV2) return (grid() / 2) * (grid() / 2);
-  return n_patches();
+  return n_hidden();
 }
 
 void check_config(const VisionConfig& config) {
-  check_range("clip.vision.image_size", config.image_size, 1, MAX_IMAGE_SIZE);
-  check_range("clip.vision.patch_size", config.patch_size, 1, config.image_size);
-  check_divides("clip.vision.image_size", config.image_size, "patch_size", config.patch_size);
+  const auto key = [&](const char* name) {
+    return (config.tower == TowerKind::BEIT3 ? "beit3." : "clip.vision.") + std::string(name);
+  };
+  check_range(key("image_size"), config.image_size, 1, MAX_IMAGE_SIZE);
+  check_range(key("patch_size"), config.patch_size, 1, config.image_size);
+  check_divides(key("image_size"), config.image_size, "patch_size", config.patch_size);
   check_range("patches of an image", config.n_patches(), 1, MAX_PATCHES);
-  check_range("clip.vision.embedding_length", config.n_embd, 1, MAX_WIDTH);
-  check_range("clip.vision.feed_forward_length", config.n_ff, 1, MAX_WIDTH);
-  check_range("clip.vision.attention.head_count", config.n_head, 1, config.n_embd);
-  check_divides("clip.vision.embedding_length", config.n_embd, "head_count", config.n_head);
+  check_range(key("embedding_length"), config.n_embd, 1, MAX_WIDTH);
+  check_range(key("feed_forward_length"), config.n_ff, 1, MAX_WIDTH);
+  check_range(key("attention.head_count"), config.n_head, 1, config.n_embd);
+  check_divides(key("embedding_length"), config.n_embd, "head_count", config.n_head);
   check_range("layers up to the select layer", config.n_layer, 0, MAX_LAYERS);
+  const bool has_queries = config.tower == TowerKind::BEIT3;
+  check_range(key("query_count"), config.n_query, has_queries ? 1 : 0, has_queries ? MAX_QUERIES : 0);
   if (!(config.eps > 0.0f && config.eps < 1.0f)) {  // written so that NaN fails
-    throw FormatError("clip.vision.attention.layer_norm_epsilon: expected a number above 0 and below 1, got " +
+    throw FormatError(key("attention.layer_norm_epsilon") + ": expected a number above 0 and below 1, got " +
                       std::to_string(config.eps) + "; convert the checkpoint again");
+  }
+  const bool is_grid_projector = config.projector == ProjectorKind::LDP || config.projector == ProjectorKind::LDPV2;
+  if (has_queries && is_grid_projector) {
+    throw FormatError(
+        "projector of BEiT-3: expected identity or mlp, got one over the grid of patches; convert the "
+        "checkpoint again");
   }
   if (config.projector == ProjectorKind::MLP) check_range("layers of the projector", config.n_projector_layers, 1, 64);
   if (config.projector == ProjectorKind::LDPV2)

@@ -18,10 +18,10 @@ struct Projector {
   ProjectorMemory& memory;
   int64_t n_images;
 
-  // Linear, then GELU and Linear as often as there are further layers. out [n_images, n_patches, n_embd].
+  // Linear, then GELU and Linear as often as there are further layers. out [n_images, n_hidden, n_embd].
   void run_mlp(float* out, const float* hidden) const {
     const std::vector<Linear>& layers = weights.mlp;
-    const ImageRows rows{n_images, config.n_patches(), config.n_patches()};
+    const ImageRows rows{n_images, config.n_hidden(), config.n_hidden()};
     Rows* x = &memory.rows;
     Rows* y = &memory.next_rows;
     write_rows(compute, *x, layers.front(), hidden, rows);
@@ -71,7 +71,7 @@ void project(const Compute& compute, float* out, const float* hidden, int64_t n_
   const Projector projector{compute, weights, config, memory, n_images};
   switch (config.projector) {
     case ProjectorKind::IDENTITY:
-      std::copy_n(hidden, n_images * config.n_patches() * config.n_embd, out);
+      std::copy_n(hidden, n_images * config.n_hidden() * config.n_embd, out);
       return;
     case ProjectorKind::MLP:
       return projector.run_mlp(out, hidden);

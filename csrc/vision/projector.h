@@ -1,4 +1,4 @@
-// The projectors: hidden states of the patches -> image embeddings of the decoder's width.
+// The projectors: hidden states of patches or queries -> image embeddings of the decoder's width.
 #pragma once
 
 #include "kernels/linear.h"
@@ -17,7 +17,7 @@ struct ProjectorMemory {
   Buffer scales;    // [n_images, n_embd]
 };
 
-// out [n_images, config.n_image_tokens(), weights.n_embd]; hidden [n_images, config.n_patches(), config.n_embd].
+// out [n_images, config.n_image_tokens(), weights.n_embd]; hidden [n_images, config.n_hidden(), config.n_embd].
 void project(const Compute& compute, float* out, const float* hidden, int64_t n_images, ProjectorMemory& memory,
              const ProjectorWeights& weights, const VisionConfig& config);
 

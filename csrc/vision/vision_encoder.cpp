@@ -45,27 +45,40 @@ VisionEncoder::VisionEncoder(const VisionConfig& config, const TensorMap& tensor
   check_names(config_, tensors);
   Scratch scratch(n_threads());
   const TensorReader reader(tensors, {kernels_, pool_, scratch}, options.precision, options.is_file_mapping);
-  clip_ = read_clip(config_, reader);
+  tower_ = read_tower(config_, reader);
   projector_ = read_projector(config_, reader);
 }
 
 void VisionEncoder::patch_embeddings(float* out, const float* pixels, int64_t n_images) const {
   Lease lease(*this);
-  palo::patch_embeddings(lease.compute(), out, pixels, n_images, clip_, config_);
+  tower_->patch_embeddings(lease.compute(), out, pixels, n_images);
 }
 
 void VisionEncoder::hidden_states(float* out, const float* pixels, int64_t n_images) const {
   Lease lease(*this);
-  const int64_t n_values = config_.n_patches() * config_.n_embd;
+  const int64_t n_values = config_.n_hidden() * config_.n_embd;
   for_batches(n_images, [&](int64_t i, int64_t n) {
-    palo::hidden_states(lease.compute(), out + i * n_values, pixels + i * config_.n_pixels(), n, lease.memory().tower,
-                        clip_, config_);
+    tower_->hidden_states(lease.compute(), out + i * n_values, pixels + i * config_.n_pixels(), n,
+                          lease.memory().tower);
+  });
+}
+
+void VisionEncoder::residual_stream(float* out, const float* pixels, int64_t n_images, int64_t n_run) const {
+  if (n_run != 0 && (n_run < 0 || n_run >= config_.n_layer)) {
+    throw std::invalid_argument("n_run: expected 0 to " + std::to_string(config_.n_layer - 1) + ", got " +
+                                std::to_string(n_run) + "; the last layer is in hidden_states");
+  }
+  Lease lease(*this);
+  const int64_t n_values = config_.n_tokens() * config_.n_embd;
+  for_batches(n_images, [&](int64_t i, int64_t n) {
+    tower_->residual_stream(lease.compute(), out + i * n_values, pixels + i * config_.n_pixels(), n, n_run,
+                            lease.memory().tower);
   });
 }
 
 void VisionEncoder::project(float* out, const float* hidden, int64_t n_images) const {
   Lease lease(*this);
-  const int64_t n_in = config_.n_patches() * config_.n_embd, n_out = config_.n_image_tokens() * n_embd();
+  const int64_t n_in = config_.n_hidden() * config_.n_embd, n_out = config_.n_image_tokens() * n_embd();
   for_batches(n_images, [&](int64_t i, int64_t n) {
     palo::project(lease.compute(), out + i * n_out, hidden + i * n_in, n, lease.memory().projector, projector_,
                   config_);
@@ -77,8 +90,8 @@ void VisionEncoder::encode(float* out, const float* pixels, int64_t n_images) co
   Memory& memory = lease.memory();
   const int64_t n_out = config_.n_image_tokens() * n_embd();
   for_batches(n_images, [&](int64_t i, int64_t n) {
-    float* hidden = memory.hidden.at_least(n * config_.n_patches() * config_.n_embd);
-    palo::hidden_states(lease.compute(), hidden, pixels + i * config_.n_pixels(), n, memory.tower, clip_, config_);
+    float* hidden = memory.hidden.at_least(n * config_.n_hidden() * config_.n_embd);
+    tower_->hidden_states(lease.compute(), hidden, pixels + i * config_.n_pixels(), n, memory.tower);
     palo::project(lease.compute(), out + i * n_out, hidden, n, memory.projector, projector_, config_);
   });
 }

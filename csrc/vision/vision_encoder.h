@@ -5,8 +5,8 @@
 #include <mutex>
 #include <vector>
 
-#include "vision/clip_vit.h"
 #include "vision/projector.h"
+#include "vision/tower.h"
 
 namespace palo {
 
@@ -29,9 +29,11 @@ class VisionEncoder {
   int n_threads() const { return pool_.n_threads(); }
   const char* isa() const { return kernels_.isa; }
 
-  // Each for n_images; shapes as in clip_vit.h and projector.h.
+  // Each for n_images; shapes as in tower.h and projector.h.
   void patch_embeddings(float* out, const float* pixels, int64_t n_images) const;
   void hidden_states(float* out, const float* pixels, int64_t n_images) const;
+  // Throws std::invalid_argument unless 0 <= n_run < number of layers, or both are 0.
+  void residual_stream(float* out, const float* pixels, int64_t n_images, int64_t n_run) const;
   void project(float* out, const float* hidden, int64_t n_images) const;
   void encode(float* out, const float* pixels, int64_t n_images) const;  // project(hidden_states(pixels))
 
@@ -42,14 +44,14 @@ class VisionEncoder {
     Scratch scratch;
     TowerMemory tower;
     ProjectorMemory projector;
-    Buffer hidden;  // [n_images, n_patches, n_embd]
+    Buffer hidden;  // [n_images, n_hidden, n_embd]
   };
   class Lease;
 
   VisionConfig config_;
   const KernelTable& kernels_;
   mutable ThreadPool pool_;  // computing does not change the encoder
-  ClipWeights clip_;
+  std::unique_ptr<const Tower> tower_;
   ProjectorWeights projector_;
 
   // One call's memory is kept for the next: fresh memory costs a page fault per 4 KiB.

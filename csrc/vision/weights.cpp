@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "vision/tower.h"
+
 namespace palo {
 namespace {
 
@@ -24,22 +26,6 @@ int64_t n_mlp_layers(const VisionConfig& config) {
 
 std::string ldp_name(int64_t block, const std::string& part) {
   return "mm.model.mb_block." + std::to_string(block) + ".block." + part;
-}
-
-void add_weight_and_bias(std::vector<std::string>& names, const std::string& prefix) {
-  names.push_back(prefix + ".weight");
-  names.push_back(prefix + ".bias");
-}
-
-std::vector<std::string> clip_names(const VisionConfig& config) {
-  std::vector<std::string> names = {"v.class_embd", "v.patch_embd.weight", "v.position_embd.weight"};
-  add_weight_and_bias(names, "v.pre_ln");
-  for (int64_t layer = 0; layer < config.n_layer; ++layer) {
-    for (const char* part : {"ln1", "attn_q", "attn_k", "attn_v", "attn_out", "ln2", "ffn_up", "ffn_down"}) {
-      add_weight_and_bias(names, block_name(layer, part));
-    }
-  }
-  return names;
 }
 
 std::vector<std::string> projector_names(const VisionConfig& config) {
@@ -108,8 +94,24 @@ MbBlockWeights read_mb_block(const TensorReader& reader, int64_t block, int64_t 
 
 }  // namespace
 
+void add_weight_and_bias(std::vector<std::string>& names, const std::string& prefix) {
+  names.push_back(prefix + ".weight");
+  names.push_back(prefix + ".bias");
+}
+
+std::vector<std::string> clip_names(const VisionConfig& config) {
+  std::vector<std::string> names = {"v.class_embd", "v.patch_embd.weight", "v.position_embd.weight"};
+  add_weight_and_bias(names, "v.pre_ln");
+  for (int64_t layer = 0; layer < config.n_layer; ++layer) {
+    for (const char* part : {"ln1", "attn_q", "attn_k", "attn_v", "attn_out", "ln2", "ffn_up", "ffn_down"}) {
+      add_weight_and_bias(names, block_name(layer, part));
+    }
+  }
+  return names;
+}
+
 void check_names(const VisionConfig& config, const TensorMap& tensors) {
-  std::vector<std::string> names = clip_names(config);
+  std::vector<std::string> names = tower_names(config);
   for (std::string& name : projector_names(config)) names.push_back(std::move(name));
   std::string missing;
   int64_t n_missing = 0;

@@ -1,4 +1,4 @@
-// Weights of the vision tower and the projector, unpacked from an mmproj file. Names: tools/mtmd/clip-impl.h.
+// Weights of CLIP's vision tower and of the projectors, unpacked from an mmproj file. Names: tools/mtmd/clip-impl.h.
 #pragma once
 
 #include <vector>
@@ -44,9 +44,13 @@ struct ProjectorWeights {
   int64_t n_embd = 0;                     // width of an image embedding
 };
 
-// Throws FormatError that names every tensor that `config` needs and `tensors` lacks.
+// Throws FormatError that names every tensor of tower and projector that `config` needs and `tensors` lacks.
 void check_names(const VisionConfig& config, const TensorMap& tensors);
 
+// Adds the names `prefix`.weight and `prefix`.bias.
+void add_weight_and_bias(std::vector<std::string>& names, const std::string& prefix);
+
+std::vector<std::string> clip_names(const VisionConfig& config);
 ClipWeights read_clip(const VisionConfig& config, const TensorReader& reader);
 ProjectorWeights read_projector(const VisionConfig& config, const TensorReader& reader);
 

@@ -6,8 +6,6 @@ Keys and tensor names are llama.cpp's: tools/mtmd/clip-impl.h.
 
 from __future__ import annotations
 
-import logging
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -18,15 +16,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from palo_cpp.errors import ArgumentError, ModelFormatError, OutOfMemoryError, PaloError
 from palo_cpp.ggml.gguf_header import GgufHeader, read_header
+from palo_cpp.vision.mmproj_settings import (
+    KEY_PREFIXES,
+    Metadata,
+    MetadataError,
+    Preprocess,
+    ProjectorName,
+    TowerName,
+    preprocess_mode,
+    projector_name,
+    read_settings,
+    three_numbers,
+)
 
-_logger = logging.getLogger(__name__)
-
-ProjectorName = Literal["mlp", "ldp", "ldpv2", "linear", "identity"]
-Preprocess = Literal["pad", "crop"]
 Precision = Literal["int8", "float"]
-Metadata = dict[str, Any]
-
-_MLP_TYPE = re.compile(r"mlp([1-9]\d?)x_gelu")
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,11 @@ class VisionInfo:
     """What an mmproj file holds.
 
     Attributes:
+        tower: kind of tower: CLIP's, or BEiT-3's with learned queries.
         image_size: pixels per side of the square the tower takes.
         patch_size: pixels per side of a patch.
         n_patches: patches of an image.
+        n_hidden: rows that the projector takes for an image: its patches, or BEiT-3's queries.
         n_image_tokens: image embeddings that the decoder gets for an image.
         n_embd: width of an image embedding, the decoder's.
         n_embd_vision: width of the tower.
@@ -49,9 +54,11 @@ class VisionInfo:
         name: `general.name`, or the file's name.
     """
 
+    tower: TowerName
     image_size: int
     patch_size: int
     n_patches: int
+    n_hidden: int
     n_image_tokens: int
     n_embd: int
     n_embd_vision: int
@@ -100,7 +107,7 @@ class VisionEncoder:
         header = read_header(path)
         try:
             metadata: Metadata = {**header.metadata, **header.numbers}
-            settings = _settings(metadata, set(header.tensors))
+            settings = read_settings(metadata, set(header.tensors))
             if not with_tower:
                 settings["n_layer"] = 0
             self._encoder: Any = core.VisionEncoder(
@@ -112,7 +119,7 @@ class VisionEncoder:
             self.info = _info(path, metadata, settings, self._encoder)
         except core.FormatError as error:
             raise ModelFormatError(f"{path.name}: {error}") from None
-        except _MetadataError as error:
+        except MetadataError as error:
             raise ModelFormatError(f"{path.name}: {error}; convert the checkpoint again") from None
         except MemoryError:
             raise OutOfMemoryError(f"{path.name}: its weights do not fit into memory; close other programs") from None
@@ -139,12 +146,30 @@ class VisionEncoder:
         return self._run("patch_embeddings", pixels, self._pixel_shape)
 
     def hidden_states(self, pixels: ArrayLike) -> NDArray[np.float32]:
-        """The tower alone: [3, S, S] -> hidden state at the select layer, [n_patches, n_embd_vision]."""
+        """The tower alone: [3, S, S] -> [n_hidden, n_embd_vision], patches at the select layer or normed queries."""
         return self._run("hidden_states", pixels, self._pixel_shape)
 
+    def residual_stream(self, pixels: ArrayLike, n_run: int) -> NDArray[np.float32]:
+        """All tokens after the first `n_run` layers (fewer than run in all), for comparison stage by stage.
+
+        Args:
+            pixels: as in `encode`.
+            n_run: layers to run; 0 gives the embedding.
+
+        Returns:
+            f32 [n_tokens, n_embd_vision], class token, patches, queries; several images as in `encode`.
+
+        Raises:
+            ArgumentError: the shape is another one, or there are not so many layers.
+        """
+        try:
+            return self._run("residual_stream", pixels, self._pixel_shape, n_run)
+        except (ValueError, TypeError) as error:
+            raise ArgumentError(str(error)) from None
+
     def project(self, hidden: ArrayLike) -> NDArray[np.float32]:
-        """The projector alone: [n_patches, n_embd_vision] -> [n_image_tokens, n_embd]; several as in `encode`."""
-        return self._run("project", hidden, (self.info.n_patches, self.info.n_embd_vision))
+        """The projector alone: [n_hidden, n_embd_vision] -> [n_image_tokens, n_embd]; several as in `encode`."""
+        return self._run("project", hidden, (self.info.n_hidden, self.info.n_embd_vision))
 
     @property
     def n_threads(self) -> int:
@@ -177,17 +202,13 @@ class VisionEncoder:
             raise PaloError("vision encoder: expected an open one, got one that was closed; load the model again")
         return self._encoder
 
-    def _run(self, stage: str, values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    def _run(self, stage: str, values: ArrayLike, shape: tuple[int, ...], *more: int) -> NDArray[np.float32]:
         array = np.ascontiguousarray(values, dtype=np.float32)
         if array.shape[-len(shape) :] != shape or array.ndim not in (len(shape), len(shape) + 1):
             raise ArgumentError(f"{stage}: expected shape {list(shape)} or [n, ...], got {list(array.shape)}")
         batch = array.reshape((-1, *shape)) if array.ndim == len(shape) else array
-        result: NDArray[np.float32] = getattr(self._open(), stage)(batch)
+        result: NDArray[np.float32] = getattr(self._open(), stage)(batch, *more)
         return result[0] if array.ndim == len(shape) else result
-
-
-class _MetadataError(Exception):
-    """A key of the file is absent or has no usable value: `<key>: expected X, got Y`."""
 
 
 def _load_core() -> ModuleType:
@@ -227,151 +248,24 @@ def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[:n_dims][::-1]
 
 
-def _settings(metadata: Metadata, names: set[str]) -> dict[str, Any]:
-    """The keyword arguments of the core's encoder."""
-    architecture = metadata.get("general.architecture")
-    if architecture != "clip":
-        raise _MetadataError(f"general.architecture: expected clip (an mmproj file), got {architecture!r}")
-    if metadata.get("clip.has_vision_encoder", True) is not True:
-        raise _MetadataError("clip.has_vision_encoder: expected true, got false: a file for sound, not for images")
-    projector, n_projector_layers = _projector(metadata, names)
-    return {
-        "image_size": _size(metadata, "clip.vision.image_size"),
-        "patch_size": _size(metadata, "clip.vision.patch_size"),
-        "n_embd": _size(metadata, "clip.vision.embedding_length"),
-        "n_head": _size(metadata, "clip.vision.attention.head_count"),
-        "n_ff": _size(metadata, "clip.vision.feed_forward_length"),
-        "n_layer": _n_layer(metadata, names),
-        "eps": _number(metadata, "clip.vision.attention.layer_norm_epsilon"),
-        "use_gelu": _flag(metadata, "clip.use_gelu"),
-        "is_square_ffn_swapped": "palo.version" not in metadata,
-        "projector": projector,
-        "n_projector_layers": n_projector_layers,
-    }
-
-
-def _value(metadata: Metadata, key: str) -> Any:
-    if key not in metadata:
-        raise _MetadataError(f"{key}: expected in the metadata, got no such key")
-    return metadata[key]
-
-
-def _size(metadata: Metadata, key: str) -> int:
-    value = _value(metadata, key)
-    # The core checks ranges; it takes 64 signed bits.
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 32:
-        raise _MetadataError(f"{key}: expected a whole number, got {_shorten(value)}")
-    return value
-
-
-def _number(metadata: Metadata, key: str) -> float:
-    value = _value(metadata, key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise _MetadataError(f"{key}: expected a number, got {_shorten(value)}")
-    return float(value)
-
-
-def _flag(metadata: Metadata, key: str) -> bool:
-    value = metadata.get(key, False)
-    if not isinstance(value, bool):
-        raise _MetadataError(f"{key}: expected true or false, got {_shorten(value)}")
-    return value
-
-
-def _shorten(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _projector(metadata: Metadata, names: set[str]) -> tuple[str, int]:
-    """The core's kind of projector and, for `mlp`, the number of its Linear layers."""
-    kind = metadata.get("clip.projector_type", metadata.get("clip.vision.projector_type"))
-    if kind is None and metadata.get("clip.has_llava_projector") is True:
-        kind = "mlp"  # files of 2023 have no projector_type: there was one kind only
-    if kind in ("ldp", "ldpv2", "identity"):
-        return kind, 0
-    if kind == "linear":
-        return "mlp", 1
-    match = _MLP_TYPE.fullmatch(kind) if isinstance(kind, str) else None
-    if match:
-        return "mlp", int(match[1])
-    if kind != "mlp":
-        known = "mlp, mlpNx_gelu, linear, identity, ldp or ldpv2"
-        raise _MetadataError(f"clip.projector_type: expected {known}, got {_shorten(kind)}")
-    if "mm.1.weight" in names or "mm.3.weight" in names:
-        raise _MetadataError("tensors: expected an mlp projector, got one with norms (mm.1, mm.3) as Yi-VL has it")
-    n_layers = 2
-    while f"mm.{2 * n_layers}.weight" in names:
-        n_layers += 1
-    return "mlp", n_layers
-
-
-def _n_layer(metadata: Metadata, names: set[str]) -> int:
-    """Layers to run, so that the result is the hidden state that the projector was trained on.
-
-    Differs from llama.cpp at our pin (tools/mtmd/models/llava.cpp), which runs block_count - 1 layers where
-    `clip.vision.feature_layer` is absent: its old converter had already dropped the last layer from the file and from
-    block_count, so the projector gets a state one layer too early (ggml-org/llama.cpp issue 25817).
-    """
-    block_count = _size(metadata, "clip.vision.block_count")
-    selected = metadata.get("clip.vision.feature_layer")
-    if selected is not None:
-        return _feature_layer(selected, block_count)
-    has_last_block = any(name.startswith(f"v.blk.{block_count - 1}.") for name in names)
-    # block_count counts the whole tower where the file has what follows the last layer, or lacks that layer: then the
-    # select layer -2 is one before its end.
-    is_whole = "v.post_ln.weight" in names or not has_last_block
-    if not is_whole:
-        _logger.debug("the file's %d layers all run: its converter dropped what follows the select layer", block_count)
-    return block_count - 1 if is_whole else block_count
-
-
-def _feature_layer(selected: object, block_count: int) -> int:
-    layers = selected if isinstance(selected, list) else [selected]
-    layer = layers[0] if len(layers) == 1 else None
-    if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer <= block_count:
-        raise _MetadataError(f"clip.vision.feature_layer: expected one of 0 to {block_count}, got {_shorten(selected)}")
-    return layer
-
-
 def _info(path: Path, metadata: Metadata, settings: dict[str, Any], encoder: Any) -> VisionInfo:
     name = metadata.get("general.name")
     pair_id = metadata.get("palo.pair_id")
+    prefix = KEY_PREFIXES[settings["tower"]]
     return VisionInfo(
+        tower=settings["tower"],
         image_size=settings["image_size"],
         patch_size=settings["patch_size"],
         n_patches=(settings["image_size"] // settings["patch_size"]) ** 2,
+        n_hidden=encoder.n_hidden,
         n_image_tokens=encoder.n_image_tokens,
         n_embd=encoder.n_embd,
         n_embd_vision=settings["n_embd"],
         n_layer=settings["n_layer"],
-        projector=_projector_name(settings),
-        preprocess=_preprocess(metadata),
-        image_mean=_three_numbers(metadata, "clip.vision.image_mean"),
-        image_std=_three_numbers(metadata, "clip.vision.image_std", above=0.0),
+        projector=projector_name(settings),
+        preprocess=preprocess_mode(metadata),
+        image_mean=three_numbers(metadata, f"{prefix}.image_mean"),
+        image_std=three_numbers(metadata, f"{prefix}.image_std", above=0.0),
         pair_id=pair_id if isinstance(pair_id, str) else None,
         name=name if isinstance(name, str) and name else path.stem,
     )
-
-
-def _projector_name(settings: dict[str, Any]) -> ProjectorName:
-    kind: ProjectorName = settings["projector"]
-    return "linear" if kind == "mlp" and settings["n_projector_layers"] == 1 else kind
-
-
-def _preprocess(metadata: Metadata) -> Preprocess:
-    value = metadata.get("palo.image_preprocess", "pad")
-    if value == "pad":
-        return "pad"
-    if value == "crop":
-        return "crop"
-    raise _MetadataError(f"palo.image_preprocess: expected pad or crop, got {_shorten(value)}")
-
-
-def _three_numbers(metadata: Metadata, key: str, above: float = -np.inf) -> tuple[float, float, float]:
-    value = _value(metadata, key)
-    if not isinstance(value, list) or len(value) != 3 or not all(isinstance(x, (int, float)) for x in value):
-        raise _MetadataError(f"{key}: expected three numbers, got {_shorten(value)}")
-    if not all(np.isfinite(x) and x > above for x in value):
-        raise _MetadataError(f"{key}: expected finite numbers above {above:g}, got {_shorten(value)}")
-    return (float(value[0]), float(value[1]), float(value[2]))

@@ -3,8 +3,9 @@
     source --open_image--> PIL.Image (upright, RGB) --preprocess--> Pixels (float32 [3, image_size, image_size])
 
 Pillow is the reference: before normalization the pixels equal those of PALO's `expand2square` (palo/mm_utils.py) and
-transformers' `CLIPImageProcessor` with its PIL backend, with no difference at all. HEIC goes to pillow-heif. An input
-that cannot be read as it was meant is an `ImageError`, never a guess.
+transformers' `CLIPImageProcessor` with its PIL backend, with no difference at all, and for VisCPM those of Pillow's own
+bicubic resize. HEIC goes to pillow-heif. An input that cannot be read as it was meant is an `ImageError`, never a
+guess.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from palo_cpp.errors import ArgumentError, ImageError
 from palo_cpp.vision.file_kinds import HEIF, FileKind, describe, recognize
 from palo_cpp.vision.heif import has_heif_reader, open_heif
 from palo_cpp.vision.image_bytes import is_read_once, read_source, shorten
+from palo_cpp.vision.squares import pad_and_resize, resize_and_crop, stretch
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -50,9 +52,6 @@ _FORMATS = (
     *("PCX", "PNG", "PPM", "PSD", "QOI", "SGI", "TIFF", "WEBP"),
 )
 
-# Resampling works on at most so many pixels at once: padding a 20000 x 1000 panorama to a square would need 1.6 GiB.
-_STRIP_PIXELS = 1 << 24
-
 
 @dataclass(frozen=True)
 class Pixels:
@@ -61,7 +60,7 @@ class Pixels:
     Attributes:
         values: Normalized pixels, float32 [3, image_size, image_size].
         original_size: Width and height of the upright image, in pixels.
-        mode: "pad" or "crop".
+        mode: "pad", "crop" or "stretch".
         content_hash: SHA-256 in hexadecimal of the 8-bit pixels, their size and the mode.
         square: The 8-bit pixels before normalization, uint8 [image_size, image_size, 3].
     """
@@ -145,7 +144,8 @@ def preprocess(
         image_size: Side of the square, in pixels.
         mean: Of each channel, in 0..1.
         std: Of each channel.
-        mode: "pad" to a square with the mean colour (PALO's training and demo), or "crop" the centre (its evaluation).
+        mode: "pad" to a square with the mean colour (PALO's training and demo), "crop" the centre (its evaluation), or
+            "stretch" to the square whatever the shape (VisCPM).
 
     Returns:
         The pixels and what was done to get them.
@@ -184,16 +184,18 @@ def square_pixels(
     image: PIL.Image.Image, *, image_size: int, mean: Sequence[float], mode: str = "pad"
 ) -> NDArray[np.uint8]:
     """The 8-bit pixels before normalization, uint8 [image_size, image_size, 3]; arguments as in `preprocess`."""
-    if mode not in ("pad", "crop"):
-        raise ArgumentError(f"preprocessing mode: expected 'pad' or 'crop', got {mode!r}")
+    if mode not in ("pad", "crop", "stretch"):
+        raise ArgumentError(f"preprocessing mode: expected 'pad', 'crop' or 'stretch', got {mode!r}")
     if image_size < 1:
         raise ArgumentError(f"image_size: expected at least 1 pixel, got {image_size}")
     _check_size(image, "image")
     image = image if image.mode == "RGB" else open_image(image)
     if mode == "crop":
-        return np.asarray(_resize_and_crop(image, image_size))
+        return np.asarray(resize_and_crop(image, image_size))
+    if mode == "stretch":
+        return np.asarray(stretch(image, image_size))
     red, green, blue = (int(255 * channel) for channel in mean)
-    return np.asarray(_pad_and_resize(image, image_size, (red, green, blue)))
+    return np.asarray(pad_and_resize(image, image_size, (red, green, blue)))
 
 
 # Decoding ------------------------------------------------------------------------------------------------------------
@@ -331,62 +333,3 @@ def _over_white(image: PIL.Image.Image) -> PIL.Image.Image:
     rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
     white = PIL.Image.new("RGBA", rgba.size, (255, 255, 255, 255))
     return PIL.Image.alpha_composite(white, rgba).convert("RGB")
-
-
-# To the square of the vision tower -----------------------------------------------------------------------------------
-#
-# Pillow resamples in two passes, over the rows and over the columns, with 8-bit pixels between them. Rows do not depend
-# on each other in the first, columns in the second: both can be done in strips, with the very pixels of one call. One
-# pass per call also fixes their order, rows first. So did Pillow until 12.2, and PALO's training; from 12.3 on a single
-# call swaps the passes where that is faster (13.0: tall pictures that shrink, which moves pixels by up to 15 levels).
-
-
-def _pad_and_resize(image: PIL.Image.Image, image_size: int, colour: tuple[int, int, int]) -> PIL.Image.Image:
-    """Pad to a centred square and resize it to image_size, without ever holding the square."""
-    import PIL.Image
-
-    side = max(image.size)
-    left, top = ((side - n) // 2 for n in image.size)
-    narrow = PIL.Image.new("RGB", (image_size, side), colour)  # a row of one colour stays so when it is resampled
-    for y, rows in _strips(image, side):
-        padded = PIL.Image.new("RGB", (side, rows.height), colour)
-        padded.paste(rows, (left, 0))
-        narrow.paste(_resample(padded, (image_size, rows.height)), (0, top + y))
-    return _resample(narrow, (image_size, image_size))
-
-
-def _resize_and_crop(image: PIL.Image.Image, image_size: int) -> PIL.Image.Image:
-    """Resize the shorter side to image_size and crop the centre, without ever holding all that is cropped away.
-
-    The longer side is truncated (transformers, image_transforms.get_resize_output_image_size), and the crop begins at
-    the floor of half the difference (image_transforms.center_crop).
-    """
-    import PIL.Image
-
-    shorter = min(image.size)
-    width, height = (int(image_size * n / shorter) for n in image.size)
-    left, top = (width - image_size) // 2, (height - image_size) // 2
-    narrow = PIL.Image.new("RGB", (image_size, image.height))
-    for y, rows in _strips(image, max(width, image.width)):
-        resized = _resample(rows, (width, rows.height))
-        narrow.paste(resized.crop((left, 0, left + image_size, rows.height)), (0, y))
-    square = PIL.Image.new("RGB", (image_size, image_size))
-    n_columns = max(1, _STRIP_PIXELS // max(height, image.height))
-    for x in range(0, image_size, n_columns):
-        columns = narrow.crop((x, 0, min(x + n_columns, image_size), image.height))
-        resized = _resample(columns, (columns.width, height))
-        square.paste(resized.crop((0, top, columns.width, top + image_size)), (x, 0))
-    return square
-
-
-def _strips(image: PIL.Image.Image, width: int) -> Iterator[tuple[int, PIL.Image.Image]]:
-    """The image's rows from y on, as many at once as fit into a strip of `width`."""
-    n_rows = max(1, _STRIP_PIXELS // width)
-    for y in range(0, image.height, n_rows):
-        yield y, image.crop((0, y, image.width, min(y + n_rows, image.height)))
-
-
-def _resample(image: PIL.Image.Image, size: tuple[int, int]) -> PIL.Image.Image:
-    import PIL.Image
-
-    return image.resize(size, PIL.Image.Resampling.BICUBIC)

@@ -1,5 +1,9 @@
 """Make tests/goldens/image_pixels.json and image_normalized.npz with transformers' CLIPImageProcessor (PIL backend).
 
+Mode stretch, VisCPM's, is Pillow's own resize in one call, made with 9.5.0, of the year of VisCPM
+(12.2 swaps the passes for pictures over a hundred times as tall as wide). Without transformers this makes its hashes
+alone: `pip install pillow==9.5.0 numpy && python tests/goldens/make_image_goldens.py stretch`.
+
 The "fast" torchvision backend is not the reference: PALO was trained and is evaluated with the PIL one, and
 torchvision's antialiased bicubic does not round as Pillow's does.
 
@@ -18,7 +22,6 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 FOLDER = Path(__file__).parent
 sys.path[:0] = [str(FOLDER.parent), str(FOLDER.parent / "support")]
@@ -36,6 +39,8 @@ def expand_to_square(image: PIL.Image.Image) -> PIL.Image.Image:
 
 def process(image: PIL.Image.Image, image_size: int, mode: str) -> tuple[np.ndarray, np.ndarray]:
     """The 8-bit pixels [S, S, 3] and the normalized ones [3, S, S], as transformers makes them."""
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
     image = expand_to_square(image) if mode == "pad" else image
     processor = CLIPImageProcessorPil(
         size={"shortest_edge": image_size},
@@ -52,6 +57,18 @@ def main() -> None:
     version = tuple(int(part) for part in PIL.__version__.split(".")[:2])
     if version >= (12, 3):
         raise SystemExit(f"Pillow: expected a version before 12.3, got {PIL.__version__}; install 'pillow<12.3'")
+    hashes = json.loads((FOLDER / "image_pixels.json").read_text())
+    for width, height, image_size in GOLDEN_CASES:
+        stretched = picture(width, height).resize((image_size, image_size), PIL.Image.Resampling.BICUBIC)
+        hashes[f"{width}x{height}-{image_size}-stretch"] = hashlib.sha256(stretched.tobytes()).hexdigest()
+    if sys.argv[1:] != ["stretch"]:
+        hashes |= clip_hashes()
+    (FOLDER / "image_pixels.json").write_text(json.dumps(dict(sorted(hashes.items())), indent=1) + "\n")
+    print(f"{len(hashes)} hashes")
+
+
+def clip_hashes() -> dict[str, str]:
+    """Of pad and crop; image_normalized.npz is written, too."""
     hashes, kept = {}, {}
     for width, height, image_size in GOLDEN_CASES:
         for mode in ("pad", "crop"):
@@ -60,9 +77,8 @@ def main() -> None:
             hashes[name] = hashlib.sha256(pixels.tobytes()).hexdigest()
             if (width, height, image_size) in GOLDEN_KEPT:
                 kept[name] = normalized
-    (FOLDER / "image_pixels.json").write_text(json.dumps(hashes, indent=1) + "\n")
     np.savez_compressed(FOLDER / "image_normalized.npz", **kept)
-    print(f"{len(hashes)} hashes, {len(kept)} arrays")
+    return hashes
 
 
 if __name__ == "__main__":

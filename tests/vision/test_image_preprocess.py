@@ -1,4 +1,4 @@
-"""palo_cpp.vision.image: the pixels of CLIPImageProcessor, padded or cropped."""
+"""palo_cpp.vision.image: the pixels of CLIPImageProcessor, padded or cropped, and of Pillow, stretched."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from hypothesis import strategies as st
 from pictures import GOLDEN_CASES, GOLDEN_KEPT, MEAN, STD, encode, picture
 
 from palo_cpp.errors import ArgumentError, ImageError
-from palo_cpp.vision import image as image_module
+from palo_cpp.vision import squares
 from palo_cpp.vision.image import open_image, preprocess, square_pixels
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 PICTURE = picture(40, 30)
+MODES = ["pad", "crop", "stretch"]
 
 
-@pytest.mark.parametrize("mode", ["pad", "crop"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("case", GOLDEN_CASES, ids="{0[0]}x{0[1]}-{0[2]}".format)
-def test_pixels_equal_transformers(case: tuple[int, int, int], mode: str) -> None:
+def test_pixels_equal_those_of_training(case: tuple[int, int, int], mode: str) -> None:
     width, height, image_size = case
     pixels = square_pixels(picture(width, height), image_size=image_size, mean=MEAN, mode=mode)
     hashes = json.loads((GOLDENS / "image_pixels.json").read_text())
@@ -45,8 +46,21 @@ def test_normalized_values_equal_transformers(case: tuple[int, int, int], mode: 
     assert np.abs(pixels.values - golden).max() == 0  # observed: no difference
 
 
+def test_stretched_values_fill_minus_one_to_one() -> None:
+    """VisCPM's mean and deviation, as its two steps round: 1/255 and then (x - 0.5) / 0.5."""
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    pixels = preprocess(open_image(grey), image_size=16, mean=(0.5,) * 3, std=(0.5,) * 3, mode="stretch")
+    expected = grey.astype(np.float64) / 127.5 - 1
+    assert (pixels.square[..., 0] == grey).all()
+    assert np.abs(pixels.values - expected).max() < 1e-7  # observed 6e-8
+    assert (pixels.values.min(), pixels.values.max()) == (-1, 1)
+
+
 def plain_square(image: PIL.Image.Image, image_size: int, mode: str) -> np.ndarray:
-    """What transformers does, in its plain order: pad or not, resize the whole (rows first), crop."""
+    """What training did, in its plain order: pad or not, resize the whole (rows first), crop."""
+    if mode == "stretch":
+        image = image.resize((image_size, image.height), PIL.Image.Resampling.BICUBIC)
+        return np.asarray(image.resize((image_size, image_size), PIL.Image.Resampling.BICUBIC))
     if mode == "pad":
         side = max(image.size)
         square = PIL.Image.new("RGB", (side, side), (122, 116, 104))
@@ -64,22 +78,22 @@ sizes = st.integers(1, 700)
 
 
 @settings(max_examples=60, deadline=None)
-@given(width=sizes, height=sizes, image_size=st.integers(1, 112), mode=st.sampled_from(["pad", "crop"]))
+@given(width=sizes, height=sizes, image_size=st.integers(1, 112), mode=st.sampled_from(MODES))
 def test_strips_equal_one_resize(width: int, height: int, image_size: int, mode: str) -> None:
     if max(width, height) * image_size // min(width, height) > 20_000:
         return  # the plain order would need gigabytes
-    image, strip = picture(width, height), image_module._STRIP_PIXELS
+    image, strip = picture(width, height), squares._STRIP_PIXELS
     try:
-        image_module._STRIP_PIXELS = 5000  # many strips even for small pictures
+        squares._STRIP_PIXELS = 5000  # many strips even for small pictures
         pixels = square_pixels(image, image_size=image_size, mean=MEAN, mode=mode)
     finally:
-        image_module._STRIP_PIXELS = strip
+        squares._STRIP_PIXELS = strip
     assert pixels.shape == (image_size, image_size, 3)
     assert np.array_equal(pixels, plain_square(image, image_size, mode))
 
 
 @pytest.mark.parametrize("size", [(30_000, 1), (1, 5_000)])
-@pytest.mark.parametrize("mode", ["pad", "crop"])
+@pytest.mark.parametrize("mode", MODES)
 def test_a_line_needs_no_gigabytes(size: tuple[int, int], mode: str) -> None:
     image = PIL.Image.new("RGB", size, (10, 200, 30))
     pixels = square_pixels(image, image_size=14, mean=MEAN, mode=mode)
@@ -106,16 +120,17 @@ def test_what_was_fed_is_told() -> None:
     assert len(pixels.content_hash) == 64
     others = [
         preprocess(image, mode="crop", **options),
+        preprocess(image, mode="stretch", **options),
         preprocess(image, **(options | {"image_size": 42})),
         preprocess(PIL.ImageOps.invert(image), **options),
     ]
-    assert len({pixels.content_hash, *(other.content_hash for other in others)}) == 4
+    assert len({pixels.content_hash, *(other.content_hash for other in others)}) == 5
     assert preprocess(image.copy(), **options).content_hash == pixels.content_hash
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(ArgumentError, match="'pad' or 'crop'"):
-        square_pixels(PICTURE, image_size=28, mean=MEAN, mode="stretch")
+    with pytest.raises(ArgumentError, match="'pad', 'crop' or 'stretch', got 'zoom'"):
+        square_pixels(PICTURE, image_size=28, mean=MEAN, mode="zoom")
     with pytest.raises(ArgumentError, match="image_size"):
         square_pixels(PICTURE, image_size=0, mean=MEAN)
     with pytest.raises(ImageError, match="0 x 5"):

@@ -204,7 +204,7 @@ BAD_METADATA: tuple[tuple[str, Any, str], ...] = (
     ("clip.projector_type", None, "projector_type: expected mlp, .* got None"),
     ("clip.projector_type", "mlp", "without mm.0.weight, mm.0.bias, mm.2.weight, mm.2.bias; convert"),
     ("clip.has_vision_encoder", False, "has_vision_encoder: expected true"),
-    ("palo.image_preprocess", "stretch", "image_preprocess: expected pad or crop, got 'stretch'"),
+    ("palo.image_preprocess", "zoom", "image_preprocess: expected pad, crop or stretch, got 'zoom'"),
 )
 
 
