@@ -84,7 +84,7 @@ void new_model(CpmBee* self, const nb::dict& tensors, int64_t n_vocab, int64_t n
 
 nb::tuple prefill(CpmBee& self, const IntegerMatrix& rows, const Integers& is_context, const IntegerMatrix& relations,
                   const Integers& image_rows, const FloatMatrix& image_embeddings, const IntegerMatrix& extra,
-                  int64_t n_hidden) {
+                  int64_t n_hidden, const nb::callable& between) {
   const auto n_embd = static_cast<size_t>(self.config().n_embd);
   if (image_embeddings.shape(0) != image_rows.size() || image_embeddings.shape(1) != n_embd) {
     throw std::invalid_argument("image embeddings: expected [" + std::to_string(image_rows.size()) + ", " +
@@ -101,7 +101,11 @@ nb::tuple prefill(CpmBee& self, const IntegerMatrix& rows, const Integers& is_co
   BeeResult result;
   {
     const nb::gil_scoped_release release;
-    result = self.prefill(prompt, n_hidden);
+    result = self.prefill(prompt, n_hidden, [&] {
+      const nb::gil_scoped_acquire acquire;
+      if (PyErr_CheckSignals() != 0) throw nb::python_error();  // Ctrl-C
+      between();
+    });
   }
   return to_tuple(result);
 }
@@ -130,9 +134,10 @@ void bind_cpm_bee(nb::module_& m) {
            "backend alone; raises FormatError for a bad file.")
       .def("prefill", &prefill, nb::arg("rows").noconvert(), nb::arg("is_context").noconvert(),
            nb::arg("relations").noconvert(), nb::arg("image_rows").noconvert(), nb::arg("image_embeddings").noconvert(),
-           nb::arg("extra").noconvert(), nb::arg("n_hidden"),
+           nb::arg("extra").noconvert(), nb::arg("n_hidden"), nb::arg("between"),
            "rows int32 [n, 4]: token, sub id, segment, position; is_context int32 [n]; relations int32 [n_segments, "
-           "n_segments]; image_rows int32 [m]; image_embeddings [m, n_embd]; extra int32 [x, 2] -> (logits [1, n_vocab "
+           "n_segments]; image_rows int32 [m]; image_embeddings [m, n_embd]; extra int32 [x, 2]; between is called "
+           "every few layers and may raise -> (logits [1, n_vocab "
            "+ x], hidden states [n_hidden, n_embd])")
       .def("step", &step, nb::arg("parents").noconvert(), nb::arg("rows").noconvert(),
            "parents int32 [n]; rows int32 [n, 4] -> (logits [n, n_vocab + x], hidden states [n, n_embd])")

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 
@@ -13,11 +15,23 @@ constexpr int64_t MAX_PROMPT = 1 << 14;  // its mask takes 2 * n_head * n^2 byte
 constexpr int64_t MAX_EXTRA = 1 << 14;
 constexpr int64_t MAX_SEGMENTS = 1 << 12;
 constexpr int MAX_THREADS = 512;
+// Rows times layers of a piece of a prompt: a second or so on two cores with layers of VisCPM's size.
+constexpr int64_t PIECE_ROWS = 512;
 
 void check_range(const std::string& what, int64_t value, int64_t least, int64_t most) {
   if (least <= value && value <= most) return;
   throw std::invalid_argument(what + ": expected " + std::to_string(least) + " to " + std::to_string(most) + ", got " +
                               std::to_string(value));
+}
+
+// Gives a graph's tensor memory of the caller's, until the result is freed.
+ggml_backend_buffer_ptr lend(ggml_tensor* tensor, const uint8_t* data) {
+  auto* memory = const_cast<uint8_t*>(data);  // an input: nothing writes it
+  ggml_backend_buffer_ptr buffer(ggml_backend_cpu_buffer_from_ptr(memory, ggml_nbytes(tensor)));
+  if (buffer == nullptr || ggml_backend_tensor_alloc(buffer.get(), tensor, memory) != GGML_STATUS_SUCCESS) {
+    throw std::bad_alloc();
+  }
+  return buffer;
 }
 
 const CpmBeeConfig& checked(const CpmBeeConfig& config) {
@@ -44,22 +58,24 @@ CpmBee::CpmBee(const CpmBeeConfig& config, const TensorMap& tensors, const Optio
       embedding_(config_, weights_.token_embd),
       runner_(options.device, options.n_threads, max_graph_nodes(config_)) {}
 
-BeeResult CpmBee::prefill(const BeePrompt& prompt, int64_t n_hidden) {
+BeeResult CpmBee::prefill(const BeePrompt& prompt, int64_t n_hidden, const std::function<void()>& between) {
   check_prompt(prompt, n_hidden);
   const auto n_rows = static_cast<int64_t>(prompt.rows.tokens.size());
-  const BeeGraph graph =
-      build_graph(config_, weights_, kv_, {.n_rows = n_rows, .n_cells = n_rows, .n_hidden = n_hidden, .n_logits = 1});
-  runner_.allocate(graph.graph);
+  Buffer rows = embedded(prompt.rows);
+  for (size_t i = 0; i < prompt.image_rows.size(); ++i) {
+    std::copy_n(prompt.image_embeddings + static_cast<int64_t>(i) * config_.n_embd, config_.n_embd,
+                rows.data() + prompt.image_rows[i] * config_.n_embd);
+  }
+  const ByteBuffer mask = prompt_mask(prompt);
+  std::vector<int64_t> cells(static_cast<size_t>(n_rows));
+  std::iota(cells.begin(), cells.end(), 0);
   cells_.forget();  // its keys and values are overwritten
   make_extra(prompt.extra);
   relations_ = prompt.relations;
-  embed(graph.embeddings, prompt.rows, &prompt);
-  auto* cells = static_cast<int64_t*>(graph.cells->data);
-  for (int64_t i = 0; i < n_rows; ++i) cells[i] = i;
-  fill_prompt_mask(graph.mask, prompt);
-  runner_.compute(graph.graph);
+  const GraphSize size{.n_rows = n_rows, .n_cells = n_rows, .n_hidden = n_hidden, .n_logits = 1};
+  BeeResult result = run(std::move(rows), cells, mask, size, between);
   cells_.reset(prompt.rows.places);
-  return results_of(graph);
+  return result;
 }
 
 BeeResult CpmBee::step(const std::vector<int32_t>& parents, const BeeRows& rows) {
@@ -75,15 +91,28 @@ BeeResult CpmBee::step(const std::vector<int32_t>& parents, const BeeRows& rows)
     throw std::invalid_argument("context: expected room for " + std::to_string(n) + " more tokens, got all " +
                                 std::to_string(cells_.n_cells()) + " cells in use; shorten the question or the answer");
   }
-  const BeeGraph graph =
-      build_graph(config_, weights_, kv_, {.n_rows = n, .n_cells = extended.end(), .n_hidden = n, .n_logits = n});
-  runner_.allocate(graph.graph);
-  embed(graph.embeddings, rows, nullptr);
-  std::copy(cells.begin(), cells.end(), static_cast<int64_t*>(graph.cells->data));
-  fill_step_mask(graph.mask, rows, extended);
-  runner_.compute(graph.graph);
+  const GraphSize size{.n_rows = n, .n_cells = extended.end(), .n_hidden = n, .n_logits = n};
+  BeeResult result = run(embedded(rows), cells, step_mask(rows, extended), size, [] {});
   cells_ = std::move(extended);
-  return results_of(graph);
+  return result;
+}
+
+// A piece of the layers at a time, so that a long prompt can be given up between two of them.
+BeeResult CpmBee::run(Buffer rows, const std::vector<int64_t>& cells, const ByteBuffer& mask, const GraphSize& size,
+                      const std::function<void()>& between) {
+  const int64_t n_layers = std::max<int64_t>(1, PIECE_ROWS / size.n_rows);
+  for (int64_t begin = 0;; begin += n_layers) {
+    const LayerRange layers{begin, std::min(config_.n_layer, begin + n_layers)};
+    const BeeGraph graph = build_graph(config_, weights_, kv_, size, layers);
+    const ggml_backend_buffer_ptr mask_memory = lend(graph.mask, mask.data());
+    runner_.allocate(graph.graph);
+    std::memcpy(graph.rows->data, rows.data(), ggml_nbytes(graph.rows));
+    std::copy(cells.begin(), cells.end(), static_cast<int64_t*>(graph.cells->data));
+    runner_.compute(graph.graph);
+    if (layers.end == config_.n_layer) return results_of(graph);
+    std::memcpy(rows.data(), graph.next->data, ggml_nbytes(graph.next));
+    between();
+  }
 }
 
 void CpmBee::check_rows(const BeeRows& rows, const SegmentRelations& relations) const {
@@ -116,42 +145,42 @@ void CpmBee::check_prompt(const BeePrompt& prompt, int64_t n_hidden) const {
   }
 }
 
-void CpmBee::embed(ggml_tensor* out, const BeeRows& rows, const BeePrompt* prompt) {
-  auto* values = static_cast<float*>(out->data);
+Buffer CpmBee::embedded(const BeeRows& rows) const {
+  Buffer result(static_cast<int64_t>(rows.tokens.size()) * config_.n_embd);
   for (size_t i = 0; i < rows.tokens.size(); ++i) {
-    embedding_.embed(values + static_cast<int64_t>(i) * config_.n_embd, rows.tokens[i]);
+    embedding_.embed(result.data() + static_cast<int64_t>(i) * config_.n_embd, rows.tokens[i]);
   }
-  if (prompt == nullptr) return;
-  for (size_t i = 0; i < prompt->image_rows.size(); ++i) {
-    std::copy_n(prompt->image_embeddings + static_cast<int64_t>(i) * config_.n_embd, config_.n_embd,
-                values + prompt->image_rows[i] * config_.n_embd);
-  }
+  return result;
 }
 
-void CpmBee::fill_prompt_mask(ggml_tensor* mask, const BeePrompt& prompt) const {
+ByteBuffer CpmBee::prompt_mask(const BeePrompt& prompt) const {
   const auto n = static_cast<int64_t>(prompt.rows.places.size());
   const std::vector<TokenPlace>& places = prompt.rows.places;
+  ByteBuffer mask(static_cast<int64_t>(sizeof(uint16_t)) * config_.n_head * n * n);
   std::vector<int32_t> rows(static_cast<size_t>(n));
   for (int64_t i = 0; i < n; ++i) {
     for (int64_t j = 0; j < n; ++j) {
       const bool is_visible = prompt.is_context[j] != 0 || (prompt.is_context[i] == 0 && j <= i);
       rows[j] = is_visible ? bias_.row(places[i], places[j], prompt.relations) : RelationBias::HIDDEN;
     }
-    bias_.fill(static_cast<uint16_t*>(mask->data), rows.data(), i, n, n);
+    bias_.fill(reinterpret_cast<uint16_t*>(mask.data()), rows.data(), i, n, n);
   }
+  return mask;
 }
 
-void CpmBee::fill_step_mask(ggml_tensor* mask, const BeeRows& step, const PathCells& cells) const {
+ByteBuffer CpmBee::step_mask(const BeeRows& step, const PathCells& cells) const {
   const auto n_paths = static_cast<int64_t>(step.places.size());
   const int64_t n_cells = cells.end();
+  ByteBuffer mask(static_cast<int64_t>(sizeof(uint16_t)) * config_.n_head * n_paths * n_cells);
   std::vector<int32_t> rows(static_cast<size_t>(n_cells));
   for (int64_t path = 0; path < n_paths; ++path) {
     for (int64_t cell = 0; cell < n_cells; ++cell) {
       rows[cell] = cells.is_of_path(cell, path) ? bias_.row(step.places[path], cells.place(cell), relations_)
                                                 : RelationBias::HIDDEN;
     }
-    bias_.fill(static_cast<uint16_t*>(mask->data), rows.data(), path, n_paths, n_cells);
+    bias_.fill(reinterpret_cast<uint16_t*>(mask.data()), rows.data(), path, n_paths, n_cells);
   }
+  return mask;
 }
 
 void CpmBee::make_extra(const std::vector<BeeToken>& extra) {

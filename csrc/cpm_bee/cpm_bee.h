@@ -4,6 +4,7 @@
 #include <ggml-backend.h>
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "cpm_bee/config.h"
@@ -14,6 +15,7 @@
 #include "cpm_bee/relation_bias.h"
 #include "cpm_bee/token_embedding.h"
 #include "cpm_bee/weights.h"
+#include "kernels/buffer.h"
 
 namespace palo {
 
@@ -53,9 +55,10 @@ class CpmBee {
   // Copies the tensors. Throws FormatError for a bad file, std::invalid_argument for bad options, std::bad_alloc.
   CpmBee(const CpmBeeConfig& config, const TensorMap& tensors, const Options& options);
 
-  // Takes a prompt in one piece, for its tokens see each other in both directions; what was held is forgotten. Logits
-  // of the last token, hidden states of the last n_hidden. Throws std::invalid_argument; then what was held stays.
-  BeeResult prefill(const BeePrompt& prompt, int64_t n_hidden);
+  // Takes a whole prompt, for its tokens see each other in both directions; what was held is forgotten. Logits of the
+  // last token, hidden states of the last n_hidden. Calls `between` every few layers, which may throw: then nothing is
+  // held. Throws std::invalid_argument; then what was held stays.
+  BeeResult prefill(const BeePrompt& prompt, int64_t n_hidden, const std::function<void()>& between = [] {});
 
   // Path i becomes path parents[i] (of the last step; the prompt is path 0) with one more token, which sees the prompt
   // and its path. Logits and hidden states of each. Throws std::invalid_argument; then what was held stays.
@@ -69,9 +72,11 @@ class CpmBee {
  private:
   void check_rows(const BeeRows& rows, const SegmentRelations& relations) const;
   void check_prompt(const BeePrompt& prompt, int64_t n_hidden) const;
-  void embed(ggml_tensor* out, const BeeRows& rows, const BeePrompt* prompt);
-  void fill_prompt_mask(ggml_tensor* mask, const BeePrompt& prompt) const;
-  void fill_step_mask(ggml_tensor* mask, const BeeRows& rows, const PathCells& cells) const;
+  Buffer embedded(const BeeRows& rows) const;
+  ByteBuffer prompt_mask(const BeePrompt& prompt) const;
+  ByteBuffer step_mask(const BeeRows& rows, const PathCells& cells) const;
+  BeeResult run(Buffer rows, const std::vector<int64_t>& cells, const ByteBuffer& mask, const GraphSize& size,
+                const std::function<void()>& between);
   BeeResult results_of(const BeeGraph& graph) const;
   void make_extra(const std::vector<BeeToken>& extra);
 
@@ -80,7 +85,7 @@ class CpmBee {
   const RelationBias bias_;
   KvCells kv_;
   PathCells cells_;
-  TokenEmbedding embedding_;
+  const TokenEmbedding embedding_;
   GraphRunner runner_;
   SegmentRelations relations_;  // of the prompt that is held
   int64_t n_extra_ = 0;

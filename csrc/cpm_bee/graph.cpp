@@ -20,30 +20,40 @@ class Builder {
     result_.graph = ggml_new_graph_custom(context_, n_nodes, false);
   }
 
-  BeeGraph build() {
+  BeeGraph build(LayerRange layers) {
     make_inputs();
-    ggml_tensor* x = result_.embeddings;
-    for (int64_t i = 0; i < config_.n_layer; ++i) {
+    ggml_tensor* x = result_.rows;
+    for (int64_t i = layers.begin; i < layers.end; ++i) {
       const CpmBeeLayer& layer = weights_.layers[static_cast<size_t>(i)];
       x = add_and_divide(x, attention(norm(x, layer.attn_norm), layer, kv_.layer(i)));
       x = add_and_divide(x, feed_forward(norm(x, layer.ffn_norm), layer));
     }
-    result_.hidden = norm(last_rows(x, size_.n_hidden), weights_.output_norm);
-    ggml_set_output(result_.hidden);
-    ggml_tensor* scaled = ggml_scale(context_, last_rows(result_.hidden, size_.n_logits), config_.logit_scale);
-    result_.logits = ggml_mul_mat(context_, weights_.token_embd, scaled);
-    ggml_set_output(result_.logits);
-    ggml_build_forward_expand(result_.graph, result_.hidden);
-    ggml_build_forward_expand(result_.graph, result_.logits);
+    if (layers.end == config_.n_layer) {
+      make_outputs(x);
+    } else {
+      result_.next = output(x);
+    }
     return std::move(result_);
   }
 
  private:
   void make_inputs() {
-    result_.embeddings = ggml_new_tensor_2d(context_, GGML_TYPE_F32, config_.n_embd, size_.n_rows);
+    result_.rows = ggml_new_tensor_2d(context_, GGML_TYPE_F32, config_.n_embd, size_.n_rows);
     result_.cells = ggml_new_tensor_1d(context_, GGML_TYPE_I64, size_.n_rows);
     result_.mask = ggml_new_tensor_3d(context_, GGML_TYPE_F16, size_.n_cells, size_.n_rows, config_.n_head);
-    for (ggml_tensor* input : {result_.embeddings, result_.cells, result_.mask}) ggml_set_input(input);
+    for (ggml_tensor* input : {result_.rows, result_.cells, result_.mask}) ggml_set_input(input);
+  }
+
+  void make_outputs(ggml_tensor* x) {
+    result_.hidden = output(norm(last_rows(x, size_.n_hidden), weights_.output_norm));
+    ggml_tensor* scaled = ggml_scale(context_, last_rows(result_.hidden, size_.n_logits), config_.logit_scale);
+    result_.logits = output(ggml_mul_mat(context_, weights_.token_embd, scaled));
+  }
+
+  ggml_tensor* output(ggml_tensor* x) {
+    ggml_set_output(x);
+    ggml_build_forward_expand(result_.graph, x);
+    return x;
   }
 
   ggml_tensor* norm(ggml_tensor* x, ggml_tensor* weight) {
@@ -104,9 +114,9 @@ int64_t max_graph_nodes(const CpmBeeConfig& config) {
   return N_LAYER_NODES * config.n_layer + 64;
 }
 
-BeeGraph build_graph(const CpmBeeConfig& config, const CpmBeeWeights& weights, const KvCells& kv,
-                     const GraphSize& size) {
-  return Builder(config, weights, kv, size).build();
+BeeGraph build_graph(const CpmBeeConfig& config, const CpmBeeWeights& weights, const KvCells& kv, const GraphSize& size,
+                     LayerRange layers) {
+  return Builder(config, weights, kv, size).build(layers);
 }
 
 }  // namespace palo

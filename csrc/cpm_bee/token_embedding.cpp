@@ -15,23 +15,20 @@ float rounded_to_half(float value) {
 }  // namespace
 
 TokenEmbedding::TokenEmbedding(const CpmBeeConfig& config, const ggml_tensor* table)
-    : table_(table),
-      scale_(config.embedding_scale),
-      rotary_scale_(config.rotary_scale),
-      n_embd_(config.n_embd),
-      bytes_(ggml_row_size(table->type, config.n_embd)) {
+    : table_(table), scale_(config.embedding_scale), rotary_scale_(config.rotary_scale), n_embd_(config.n_embd) {
   for (int64_t k = 0; k < n_embd_ / 2; ++k) {
     const double exponent = static_cast<double>(2 * k) / static_cast<double>(n_embd_);
     frequencies_.push_back(rounded_to_half(static_cast<float>(1.0 / std::pow(config.rotary_base, exponent))));
   }
 }
 
-void TokenEmbedding::embed(float* out, BeeToken token) {
-  ggml_backend_tensor_get(table_, bytes_.data(), static_cast<size_t>(token.base) * bytes_.size(), bytes_.size());
+void TokenEmbedding::embed(float* out, BeeToken token) const {
+  std::vector<uint8_t> bytes(ggml_row_size(table_->type, n_embd_));
+  ggml_backend_tensor_get(table_, bytes.data(), static_cast<size_t>(token.base) * bytes.size(), bytes.size());
   if (table_->type == GGML_TYPE_F32) {
-    std::memcpy(out, bytes_.data(), bytes_.size());
+    std::memcpy(out, bytes.data(), bytes.size());
   } else {
-    ggml_get_type_traits(table_->type)->to_float(bytes_.data(), out, n_embd_);
+    ggml_get_type_traits(table_->type)->to_float(bytes.data(), out, n_embd_);
   }
   for (int64_t i = 0; i < n_embd_; ++i) out[i] *= scale_;
   if (token.sub != 0) turn(out, token.sub);

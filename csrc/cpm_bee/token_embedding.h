@@ -26,7 +26,7 @@ class TokenEmbedding {
   TokenEmbedding(const CpmBeeConfig& config, const ggml_tensor* table);
 
   // out [n_embd] = the scaled and turned row of a token.
-  void embed(float* out, BeeToken token);
+  void embed(float* out, BeeToken token) const;
 
  private:
   void turn(float* row, int32_t sub) const;
@@ -35,7 +35,6 @@ class TokenEmbedding {
   float scale_, rotary_scale_;
   int64_t n_embd_;
   std::vector<float> frequencies_;  // [n_embd / 2], rounded to binary16
-  std::vector<uint8_t> bytes_;      // of a row
 };
 
 }  // namespace palo

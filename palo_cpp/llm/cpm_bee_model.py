@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from palo_cpp.errors import ArgumentError, ModelFormatError, OutOfMemoryError, PaloError
+from palo_cpp.errors import AnswerStopped, ArgumentError, ModelFormatError, OutOfMemoryError, PaloError
 from palo_cpp.forked import process_guard
 from palo_cpp.ggml.backend import BackendMode, BackendUse, checked_mode, loading
 from palo_cpp.ggml.gguf_header import GgufHeader, read_header
@@ -115,11 +115,12 @@ class CpmBeeModel:
         except (ValueError, TypeError) as error:
             raise ArgumentError(str(error)) from None
 
-    def prefill(self, prompt: BeePrompt) -> NDArray[np.float32]:
+    def prefill(self, prompt: BeePrompt, *, should_stop: Callable[[], bool] | None = None) -> NDArray[np.float32]:
         """Take a prompt; what was held before is forgotten. The prompt is path 0 of the answer.
 
         Args:
             prompt: all of it, in one piece.
+            should_stop: asked every few layers, whether anybody still waits for it. Ctrl-C is seen then, too.
 
         Returns:
             logits [n_vocab + n_extra] f32 after its last token.
@@ -128,13 +129,15 @@ class CpmBeeModel:
             ArgumentError: a prompt that cannot be taken; what was held stays.
             ModelFormatError: the logits are not numbers: the weights are damaged.
             OutOfMemoryError: no memory to compute.
+            AnswerStopped: it should; then no prompt is held.
         """
-        logits, _ = self._prefill(prompt, 1)
-        return logits[0]
+        logits, _ = self._prefill(prompt, 1, should_stop)
+        last: NDArray[np.float32] = logits[0]
+        return last
 
     def hidden_states(self, prompt: BeePrompt) -> NDArray[np.float32]:
         """Take a prompt as `prefill` does; the hidden states [n, n_embd] f32 of all its tokens, after the last norm."""
-        _, hidden = self._prefill(prompt, len(prompt))
+        _, hidden = self._prefill(prompt, len(prompt), None)
         return hidden
 
     def step(
@@ -176,12 +179,19 @@ class CpmBeeModel:
         with self._opened() as core:
             return int(core.n_used_cells)
 
-    def _prefill(self, prompt: BeePrompt, n_hidden: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _prefill(
+        self, prompt: BeePrompt, n_hidden: int, should_stop: Callable[[], bool] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         if not 0 < len(prompt) <= self.n_ctx:
             raise ArgumentError(f"prompt: expected 1 to {self.n_ctx} tokens, got {len(prompt)}; shorten it")
         arrays = prompt_arrays(prompt, self.n_embd)
+
+        def between() -> None:
+            if should_stop is not None and should_stop():
+                raise AnswerStopped("prompt: its answer is not wanted any more")
+
         with self._opened() as core:
-            return self._computed(core.prefill, **arrays, n_hidden=n_hidden)
+            return self._computed(core.prefill, **arrays, n_hidden=n_hidden, between=between)
 
     def _computed(self, work: Any, *arguments: Any, **named: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         try:

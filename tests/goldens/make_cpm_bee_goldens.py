@@ -15,9 +15,9 @@ import torch
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS / "support")]
 
-from bee_files import draw_state
-from bee_prompts import FOLDER, N_IMAGE, SIZES, Case, cases, image_of, relations, state_checksum
-from reference import cpm_bee
+from bee_files import draw_state  # noqa: E402  (after the path is set)
+from bee_prompts import FOLDER, N_IMAGE, SIZES, Case, cases, image_of, relations, state_checksum  # noqa: E402
+from reference import cpm_bee  # noqa: E402
 
 
 def main() -> None:

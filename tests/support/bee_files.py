@@ -1,4 +1,4 @@
-"""Small random CPM-Bees: weights by the names of the checkpoint, and the GGUF file that the converter would make of them.
+"""Small random CPM-Bees: weights by the names of the checkpoint, and the GGUF file that the converter makes of them.
 
 Below conversion on purpose: what the language model reads is written here a second time, from the table in
 convert/families/viscpm/tensor_rows.py.

@@ -1,4 +1,4 @@
-"""Prompts for the small CPM-Bees, as the request of a chat lays them out, and their goldens (tests/goldens/README.md)."""
+"""Prompts for the small CPM-Bees, as the request of a chat lays them out, and their goldens."""
 
 from __future__ import annotations
 
