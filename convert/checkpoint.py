@@ -14,6 +14,7 @@ from .stored_tensor import Tensors
 from .weight_files import has_weights, read_tensor_file, read_weights
 
 _SUFFIXES = (".safetensors", ".bin")
+_WEIGHT_FILES = (*_SUFFIXES, ".pt", ".pth")
 # torch's DistributedDataParallel and DataParallel, compile, FSDP, activation checkpointing; DeepSpeed under Lightning
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"}
 
@@ -23,6 +24,7 @@ class CheckpointFolder:
 
     Attributes:
         path: the folder.
+        weights_file: the one of its files of weights that the user named, if any.
     """
 
     def __init__(self, path: Path, expected: str = "expected a checkpoint with its config.json") -> None:
@@ -31,9 +33,10 @@ class CheckpointFolder:
         Raises:
             ModelNotFoundError: there is no such folder; the message says what was `expected`.
         """
-        if not path.is_dir():
+        self.weights_file = path if path.is_file() and path.suffix in _WEIGHT_FILES else None
+        if self.weights_file is None and not path.is_dir():
             raise ModelNotFoundError(f"{path}: no such folder; {expected}")
-        self.path = path
+        self.path = path if self.weights_file is None else path.parent
 
     @cached_property
     def config(self) -> Config:
@@ -48,12 +51,12 @@ class CheckpointFolder:
     @property
     def has_weights(self) -> bool:
         """Whether the folder holds a main checkpoint (not only an adapter or a projector)."""
-        return has_weights(self.path)
+        return self.weights_file is not None or has_weights(self.path)
 
     @cached_property
     def weights(self) -> Tensors:
         """The tensors of the main checkpoint; see `weight_files.read_weights`."""
-        return read_weights(self.path)
+        return read_weights(self.path) if self.weights_file is None else read_tensor_file(self.weights_file)
 
     def has_tensors(self, stem: str) -> bool:
         """Whether there is a further file of weights, `stem`.safetensors or .bin."""

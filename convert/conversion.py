@@ -10,7 +10,7 @@ from palo_cpp.errors import ArgumentError
 from palo_cpp.partial_files import partial_files
 
 from .checkpoint import CheckpointFolder, base_folder
-from .families import Companions, Model, OutputFile, family_of
+from .families import Companions, Model, OutputFile, family_of, family_of_folder
 from .file_types import FILE_TYPES, UNQUANTIZED
 from .gguf_output import GgufOutput, pair_id, set_pair_id
 from .journal import Journal, fingerprint
@@ -75,7 +75,7 @@ def convert_checkpoint(
     """See `palo_cpp.convert.convert`, which this does.
 
     Args:
-        folder: of the checkpoint.
+        folder: of the checkpoint, or one of several files of weights in it.
         output: folder for the files.
         companions: further folders.
         types: of the files by their role.
@@ -86,9 +86,9 @@ def convert_checkpoint(
         resumption: where unfinished files stay; by default they go with a failure.
     """
     checkpoint = CheckpointFolder(folder)
-    family = family_of(_deciding_config(checkpoint, companions))
+    family = family_of_folder(checkpoint) or family_of(_deciding_config(checkpoint, companions))
     model = family.open(checkpoint, companions)
-    card = model_card(folder, model.config, name, family.published)
+    card = model_card(checkpoint, model.config, name, family.published)
 
     def begin(file: OutputFile, outtype: str) -> gguf.GGUFWriter:
         return _writer(model, card, file, outtype)

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 from palo_cpp.errors import ArgumentError
 
+from .checkpoint import CheckpointFolder
 from .json_file import Config
 
 if TYPE_CHECKING:
     import gguf
 
 _HUB_FOLDER = re.compile(r"models--([\w.-]+?)--([\w.-]+)")  # huggingface_hub's cache layout
+_VARIANT = re.compile(r"(?:pytorch_model\.|viscpm_chat_)(\w+?)(?:_checkpoint)?")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -45,21 +47,30 @@ class ModelCard:
         writer.add_string("palo.version", package_version())
 
 
-def model_card(folder: Path, config: Config, name: str | None, published: tuple[str, ...]) -> ModelCard:
+def model_card(checkpoint: CheckpointFolder, config: Config, name: str | None, published: tuple[str, ...]) -> ModelCard:
     """Collect the card.
 
     Args:
-        folder: the checkpoint.
+        checkpoint: its folder, and the file in it that the user named.
         config: its config.json.
-        name: wished by the user; by default the repository's or the folder's.
+        name: wished by the user; by default the repository's or the folder's, with what distinguishes the file.
         published: hub repositories, for folders that were downloaded without telling where from.
     """
+    folder = checkpoint.path
     repository = _repository(folder, config, published)
-    chosen = name if name is not None else (repository or folder.resolve().name).split("/")[-1]
+    chosen = name
+    if chosen is None:
+        chosen = (repository or folder.resolve().name).split("/")[-1] + _variant(checkpoint.weights_file)
     safe = re.sub(r"[^\w.+-]+", "-", chosen).strip("-.")
     if name is not None and safe != name:
         raise ArgumentError(f"--name: expected letters, digits and . _ + - (it becomes a file name), got {name!r}")
     return ModelCard(safe or "model", repository, _license(folder / "README.md"))
+
+
+def _variant(weights: Path | None) -> str:
+    """`pytorch_model.v1.bin` -> `-v1`, for a folder with several checkpoints."""
+    match = _VARIANT.fullmatch("" if weights is None else weights.stem)
+    return f"-{match[1]}" if match else ""
 
 
 def _repository(folder: Path, config: Config, published: tuple[str, ...]) -> str | None:

@@ -15,7 +15,7 @@ from .families import Model, OutputFile
 from .file_types import UNQUANTIZED
 from .listing import listed
 from .mixed_types import mixed_types
-from .stored_tensor import SourceTensor, n_elements
+from .stored_tensor import DTYPE_SIZE, SourceTensor, n_elements
 from .tensor_spec import TensorSpec
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ class Plan:
         summary: the same in a few words.
         dropped: tensors of the source that are not needed, and why.
         warnings: what the user should know.
+        languages: codes of those that the model answers in.
         peak_memory_bytes: of the conversion: the largest tensor in all its forms.
         run_memory_bytes: to run the result: its files and 2048 tokens of KV cache in f16.
     """
@@ -117,6 +118,7 @@ class Plan:
     summary: str
     dropped: list[tuple[str, str]] = field(repr=False)
     warnings: list[str]
+    languages: tuple[str, ...]
     peak_memory_bytes: int
     run_memory_bytes: int
 
@@ -199,6 +201,7 @@ def make_plan(source: Path, name: str, model: Model, types: dict[str, str], begi
         summary=model.summary,
         dropped=_dropped_tensors(model),
         warnings=model.warnings,
+        languages=model.languages,
         peak_memory_bytes=peak_memory_bytes([tensor for file in files for tensor in file.tensors]),
         run_memory_bytes=sum(file.n_bytes for file in files) + model.kv_cache_bytes(_N_CTX),
     )
@@ -212,7 +215,8 @@ def _check_type(output: OutputFile, outtype: str) -> None:
 
 def _planned_file(name: str, output: OutputFile, model: Model, outtype: str, begin: BeginFile) -> PlannedFile:
     is_mixed = output.kind.is_llama and outtype not in UNQUANTIZED
-    mixed = mixed_types(begin(output, "f16"), output.specs, outtype) if is_mixed else {}
+    own = output.kind.own_types(output.specs, outtype)
+    mixed = mixed_types(begin(output, "f16"), output.specs, outtype) if is_mixed else own
     tensors = [
         _planned_tensor(spec, model, mixed.get(spec.gguf) or output_type(spec, outtype)) for spec in output.specs
     ]
@@ -247,5 +251,12 @@ def _dropped_tensors(model: Model) -> list[tuple[str, str]]:
 
 
 def peak_memory_bytes(tensors: list[PlannedTensor]) -> int:
-    """The largest tensor as it is read, in float32 and as it is written, plus the interpreter with its libraries."""
-    return 150 * _MIB + max(n_elements(t.source.shape) * (4 + 4 + 4) for t in tensors)
+    """The largest tensor in all its forms, plus the interpreter with its libraries and float32 pieces of it."""
+    return 400 * _MIB + max(map(_tensor_memory_bytes, tensors))
+
+
+def _tensor_memory_bytes(tensor: PlannedTensor) -> int:
+    """As it is read, twice as it is written (in pieces, then as a whole); what is computed, whole in float32 twice."""
+    read = sum(n_elements(each.shape) * DTYPE_SIZE.get(each.dtype, 4) for each in (tensor.source, *tensor.operands))
+    computed = 2 * 4 * n_elements(tensor.source.shape) if tensor.spec.transform else 0
+    return read + computed + 2 * tensor.n_bytes

@@ -19,7 +19,7 @@ from palo_cpp.partial_files import partial_files
 from .block_types import estimated_bytes, output_type, tensor_bytes
 from .encoding import encode
 from .families import FileKind, file_kinds
-from .file_types import FILE_TYPES, NEED_IMPORTANCE_MATRIX
+from .file_types import FILE_TYPES, NEED_IMPORTANCE_MATRIX, UNQUANTIZED
 from .progress import ProgressCallback, ProgressCounter
 from .tensor_spec import TensorSpec
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("palo_cpp")
 
+# Keys that say of which type the file is.
+_WRITTEN_ANEW = ("general.architecture", "general.file_type", "general.quantization_version")
 _FAILURE = re.compile(r"failed to quantize: (.*)")
 _STEP = re.compile(r"\[\s*(\d+)/\s*(\d+)\]\s*(\S+)")
 
@@ -170,7 +172,9 @@ def quantize_directly(source: Path, output: Path, kind: FileKind, outtype: str, 
     reader = _reader(source)
     writer = gguf.GGUFWriter(None, kind.architecture)
     _copy_keys(reader, writer, outtype)
-    tensors = [(tensor, _new_type(tensor, kind, outtype)) for tensor in reader.tensors]
+    if kind.role == "text" and outtype not in UNQUANTIZED:
+        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    tensors = list(zip(reader.tensors, _new_types(reader, kind, outtype), strict=True))
     for tensor, type_name in tensors:
         shape = _row_major(tensor)
         ggml_type = gguf.GGMLQuantizationType[type_name]
@@ -197,7 +201,7 @@ def _reader(path: Path) -> gguf.GGUFReader:
 
 def _copy_keys(reader: gguf.GGUFReader, writer: gguf.GGUFWriter, outtype: str) -> None:
     for key, entry in reader.fields.items():
-        if key.startswith("GGUF.") or key in ("general.architecture", "general.file_type"):
+        if key.startswith("GGUF.") or key in _WRITTEN_ANEW:
             continue
         sub_type = entry.types[-1] if len(entry.types) > 1 else None
         writer.add_key_value(key, entry.contents(), entry.types[0], sub_type)
@@ -208,10 +212,12 @@ def _row_major(tensor: gguf.ReaderTensor) -> tuple[int, ...]:
     return tuple(int(d) for d in reversed(tensor.shape))
 
 
-def _new_type(tensor: gguf.ReaderTensor, kind: FileKind, outtype: str) -> str:
-    """By the rules of the converter."""
-    name, shape = str(tensor.name), _row_major(tensor)
-    return output_type(TensorSpec(name, name, shape, shape, kind.precision(name, shape)), outtype)
+def _new_types(reader: gguf.GGUFReader, kind: FileKind, outtype: str) -> list[str]:
+    """Of all tensors, by the rules of the converter."""
+    shapes = {str(tensor.name): _row_major(tensor) for tensor in reader.tensors}
+    specs = [TensorSpec(name, name, shape, shape, kind.precision(name, shape)) for name, shape in shapes.items()]
+    own = kind.own_types(specs, outtype)
+    return [own.get(spec.gguf) or output_type(spec, outtype) for spec in specs]
 
 
 def _requantized(tensor: gguf.ReaderTensor, type_name: str) -> Any:
@@ -219,5 +225,7 @@ def _requantized(tensor: gguf.ReaderTensor, type_name: str) -> Any:
 
     if tensor.tensor_type.name == type_name:
         return tensor.data
+    if tensor.tensor_type.name in ("F32", "F16"):  # piece by piece: an embedding of 355 million values is 1.4 GB in f32
+        return encode(tensor.data.reshape(_row_major(tensor)), tensor.tensor_type.name, type_name, str(tensor.name))
     values = dequantize(tensor.data, tensor.tensor_type).reshape(_row_major(tensor))
     return encode(values, "F32", type_name, str(tensor.name))

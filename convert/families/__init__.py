@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from palo_cpp.errors import ModelFormatError
 
+from ..checkpoint import CheckpointFolder
 from ..json_file import Config
 from .family import Companions, Family, FileKind, Model, OutputFile
 from .palo import PALO
+from .viscpm import VISCPM
 
-__all__ = ["FAMILIES", "Companions", "Family", "FileKind", "Model", "OutputFile", "family_of", "file_kinds"]
+__all__ = [
+    "FAMILIES",
+    "Companions",
+    "Family",
+    "FileKind",
+    "Model",
+    "OutputFile",
+    "family_of",
+    "family_of_folder",
+    "file_kinds",
+]
 
-FAMILIES: tuple[Family, ...] = (PALO,)
+FAMILIES: tuple[Family, ...] = (PALO, VISCPM)
 
 
 def family_of(config: Config) -> Family:
@@ -29,6 +41,13 @@ def family_of(config: Config) -> Family:
         f"{config.path}: model_type: expected one of {known}, got {config.get('model_type')!r}{named}; "
         f"only {' and '.join(family.name for family in FAMILIES)} can be converted"
     )
+
+
+def family_of_folder(folder: CheckpointFolder) -> Family | None:
+    """The family of a checkpoint without config.json; None where none knows it, or where there is one."""
+    if folder.holds("config.json"):
+        return None
+    return next((family for family in FAMILIES if family.recognizes_folder(folder)), None)
 
 
 def file_kinds() -> dict[str, FileKind]:

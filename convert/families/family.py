@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -29,6 +29,10 @@ class Companions:
     base: Path | None = None
 
 
+def _no_own_types(_specs: Sequence[TensorSpec], _outtype: str) -> Mapping[str, str]:
+    return {}
+
+
 @dataclass(frozen=True)
 class FileKind:
     """One of the files that a model of the family consists of.
@@ -41,6 +45,8 @@ class FileKind:
         types: that its weights can be written in.
         is_llama: llama.cpp knows the architecture, so its quantizer writes what is not in `UNQUANTIZED`.
         precision: of a tensor, by its name and shape in the file: `TensorSpec.precision`.
+        own_types: types of the tensors that do not have the file's own, by their names; for mixtures that llama.cpp's
+            quantizer does not make.
     """
 
     role: str
@@ -50,6 +56,7 @@ class FileKind:
     types: tuple[str, ...]
     is_llama: bool
     precision: Callable[[str, Shape], str]
+    own_types: Callable[[Sequence[TensorSpec], str], Mapping[str, str]] = _no_own_types
 
 
 @dataclass(frozen=True)
@@ -126,6 +133,9 @@ class Family(Protocol):
 
     def recognizes(self, config: Config) -> bool:
         """Whether this is the config.json of one of its checkpoints."""
+
+    def recognizes_folder(self, folder: CheckpointFolder) -> bool:
+        """Whether a folder without config.json is one of its checkpoints."""
 
     def open(self, folder: CheckpointFolder, companions: Companions) -> Model:
         """Find, list and check everything a conversion needs.

@@ -153,7 +153,9 @@ class Answer:
         """The answer as plain dictionaries, lists, texts and numbers, for JSON."""
         result = asdict(self)
         result["token_ids"] = list(self.token_ids)
-        result["logprobs"] = None if self.logprobs is None else [token.to_dict() for token in self.logprobs]
+        del result["logprobs"]
+        if self.logprobs is not None:
+            result["logprobs"] = [token.to_dict() for token in self.logprobs]
         result["inputs"]["images"] = [{**image, "size": list(image["size"])} for image in result["inputs"]["images"]]
         return result
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,12 +14,20 @@ from palo_cpp.chat.answer import Timings
 from palo_cpp.chat.prompt_run import ImageEncoding, stages
 from palo_cpp.decoding.beam_search import BeamSearch
 from palo_cpp.decoding.decoding import Decoding
+from palo_cpp.llm.token_table import TokenTable
 from palo_cpp.segments import ImageSegment
 
 if TYPE_CHECKING:
     from palo_cpp.chat.language_policy import Plan
     from palo_cpp.models.loaded_model import BeamPart
     from palo_cpp.vision.image_embedder import ImageEmbedder
+
+
+@dataclass(frozen=True)
+class _Vocabulary:
+    """The tokens of answers to one prompt."""
+
+    token_table: TokenTable
 
 
 class BeamRun:
@@ -42,7 +51,8 @@ class BeamRun:
         self._prefill_s = 0.0
         self._search: BeamSearch | None = None
         self._shown: deque[str] = deque()
-        self.decoding = Decoding(part.model, plan.request.options, has_byte_tokens=has_byte_tokens)
+        self._vocabulary = _Vocabulary(part.model.token_table_for(plan.request.segments))
+        self.decoding = Decoding(self._vocabulary, plan.request.options, has_byte_tokens=has_byte_tokens)
 
     def pieces(self) -> Iterator[str]:
         """Text of the answer as the paths agree on it."""
@@ -74,7 +84,8 @@ class BeamRun:
         begun_at, request, model = time.perf_counter(), self._request, self._part.model
         n_room = model.n_ctx - request.n_prompt
         max_tokens = min(request.options.max_tokens, n_room)
-        self._search = BeamSearch(self._part.options, model.token_table.ends_generation, max_tokens)
+        table = self._vocabulary.token_table
+        self._search = BeamSearch(self._part.options, table.ends_generation, max_tokens, table.base_ids)
         logits = model.prefill(request.segments, self._images.embeddings)
         self._prefill_s = time.perf_counter() - begun_at
         self._search.take(logits[np.newaxis])

@@ -22,6 +22,7 @@ Examples:
   palo-cpp convert PALO-7B -o models --outtype q4_k_m
   palo-cpp convert my-lora -o models --base vicuna-7b-v1.5 --name my-palo
   palo-cpp convert PALO-13B -o models --dry-run
+  palo-cpp convert VisCPM-Chat -o models --outtype q4_k_m
 """
 
 
@@ -67,10 +68,11 @@ def command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Turn a PALO, LLaVA or MobileVLM checkpoint into GGUF files.
+    """Turn a PALO, LLaVA, MobileVLM or VisCPM checkpoint into GGUF files.
 
-    SOURCE is the folder of a checkpoint, or of a LoRA or a lone mm_projector.bin with --base. It is only read, and
-    nothing in it is run. Two files are written: the language model, and the mmproj file of vision tower and projector.
+    SOURCE is the folder of a checkpoint, or of a LoRA or a lone mm_projector.bin with --base; or one of several files
+    of weights in it. It is only read, and nothing in it is run. Two files are written: the language model, and the
+    mmproj file of vision tower and projector.
     """
     from palo_cpp.convert import convert
 
@@ -95,13 +97,14 @@ def command(
 def _as_text(conversion: Conversion, output: str, dry_run: bool) -> str:
     if dry_run:
         return str(conversion.plan)
-    return (
-        f"language model: {conversion.model_path}\n"
-        f"vision:         {conversion.mmproj_path}\n"
-        f"\nTry it:\n  palo-cpp chat photo.jpg -m {shlex.quote(output)} --lang hi"
-    )
+    names = {"text": "language model: ", "mmproj": "vision:         "}
+    lines = [f"{names[role]}{path}" for role, path in conversion.paths.items()]
+    languages = conversion.plan.languages
+    example = "hi" if "hi" in languages else languages[0]
+    return "\n".join([*lines, f"\nTry it:\n  palo-cpp chat photo.jpg -m {shlex.quote(output)} --lang {example}"])
 
 
 def _as_json(conversion: Conversion, dry_run: bool) -> str:
-    written = {} if dry_run else {"model": str(conversion.model_path), "mmproj": str(conversion.mmproj_path)}
+    names = {"text": "model", "mmproj": "mmproj"}
+    written = {} if dry_run else {names[role]: str(path) for role, path in conversion.paths.items()}
     return to_json({**written, "plan": conversion.plan.to_dict()})

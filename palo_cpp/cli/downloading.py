@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 import click
 
-from palo_cpp.cli.console import is_terminal, terminal_width
+from palo_cpp.cli.console import Status, is_terminal, terminal_width
 from palo_cpp.cli.progress import Bars, readable_size
 from palo_cpp.errors import ArgumentError
 from palo_cpp.partial_files import free_bytes
@@ -33,7 +34,7 @@ def describe_plan(plan: PullPlan) -> str:
     missing, whole = plan.n_bytes_missing, sum(download.n_bytes for download in plan.downloads)
     here = f", {readable_size(whole - missing)} are here" if whole > missing else ""
     fetch_s = plan.fetch_s()
-    takes = f", about {readable_time(fetch_s)} at the speed of now" if fetch_s else ""
+    takes = f", about {readable_time(fetch_s)} at the present speed" if fetch_s else ""
     lines.append(f"to fetch: {readable_size(missing)} of {readable_size(whole)}{here}{takes}")
     if plan.is_converted:
         lines.append(f"converted to {plan.name.outtype}: {readable_size(plan.n_bytes_result)}, in {plan.folder}")
@@ -64,8 +65,21 @@ def confirm(text: str, *, yes: bool) -> None:
         raise ArgumentError(
             "pull: expected --yes where nobody can be asked, got no terminal; --plan shows what it fetches"
         )
-    click.echo(text, err=True)
+    Status.clear_shown()
+    click.echo(wrapped(text), err=True)
     click.confirm("Fetch it?", default=True, abort=True, err=True)
+
+
+def wrapped(text: str) -> str:
+    """Lines that fit the terminal; file names stay whole."""
+    width = terminal_width()
+    lines = text.splitlines()
+    return "\n".join(
+        textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        if not line.startswith(" ")
+        else line
+        for line in lines
+    )
 
 
 def try_it(name: HubName) -> str:

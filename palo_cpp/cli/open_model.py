@@ -12,8 +12,13 @@ if TYPE_CHECKING:
     from palo_cpp import Palo
 
 
-def open_palo(options: ModelOptions, *images: str | bytes) -> Palo:
+def open_palo(options: ModelOptions, *images: str | bytes, n_parallel: int = 1) -> Palo:
     """Load the model that the options name, for images that are looked at first: loading takes seconds.
+
+    Args:
+        options: which, and how.
+        images: what will be asked about.
+        n_parallel: answers at once that have room in the context.
 
     Raises:
         ImageError: one of the images is not there, or is no image.
@@ -29,6 +34,7 @@ def open_palo(options: ModelOptions, *images: str | bytes) -> Palo:
         options.model,
         n_ctx=options.n_ctx,
         n_threads=options.n_threads,
+        n_parallel=n_parallel,
         preprocess=options.preprocess,
         vision_precision=options.vision_precision,
         backend=options.backend,

@@ -10,7 +10,7 @@ import click
 
 from palo_cpp.cli.answering import to_json
 from palo_cpp.cli.console import is_terminal, terminal_width
-from palo_cpp.cli.downloading import DownloadBars, confirm, describe_plan, try_it
+from palo_cpp.cli.downloading import DownloadBars, confirm, describe_plan, try_it, wrapped
 from palo_cpp.cli.options import debug_option, json_option, language_option, option
 from palo_cpp.errors import ArgumentError
 
@@ -69,7 +69,7 @@ def command(
     is converted, and its vision tower is fetched where it has none. What was interrupted goes on where it stopped.
     HF_TOKEN, HF_ENDPOINT, HF_HOME and HF_HUB_OFFLINE are honoured.
     """
-    from palo_cpp.models.hub_models import HubOptions
+    from palo_cpp.models.hub_models import HubOptions, cached_model
     from palo_cpp.pull.plan import PullOptions
 
     if keep_checkpoint and low_disk:
@@ -81,19 +81,20 @@ def command(
         result = _take(name, Path(source))
     else:
         options = PullOptions(HubOptions(revision=revision), keep_checkpoint, low_disk)
-        result = pull(name, options, yes=yes, is_plan=is_plan)
+        here = cached_model(name, options.hub) if target and not is_plan else None
+        result = {"model": str(name)} if here else pull(name, options, yes=yes, is_plan=is_plan)
         if target and not is_plan:
-            result |= _carry(result.pop("carried"), name, Path(target))
-    result.pop("carried", None)
+            result |= _carry(here or result["at"], name, Path(target))
+    result.pop("at", None)
     text = result.pop("text")
-    click.echo(to_json(result) if as_json else text)
+    click.echo(to_json(result) if as_json else wrapped(text))
 
 
 def pull(name: HubName, options: PullOptions, *, yes: bool = False, is_plan: bool = False) -> dict[str, Any]:
     """Fetch a model, after asking.
 
     Returns:
-        What to print: as text under "text", and the rest for JSON; where the model is now under "carried".
+        What to print: as text under "text", where the model is now under "at", and the rest for JSON.
 
     Raises:
         PaloError: it could not be fetched or converted, or nobody is there to be asked.
@@ -110,7 +111,7 @@ def pull(name: HubName, options: PullOptions, *, yes: bool = False, is_plan: boo
             confirm(text, yes=yes)
         with DownloadBars() as bars:
             paths = found.run(Watch(bars.update, bars.convert))
-        return {**plan.to_dict(), "paths": _strings(paths), "carried": paths, "text": try_it(name)}
+        return {**plan.to_dict(), "paths": _strings(paths), "at": paths, "text": try_it(name)}
 
 
 def _strings(paths: ModelPaths) -> list[str]:

@@ -42,7 +42,7 @@ _WIDE = 66  # cells from which two spaces stand between columns
 def command(language: str | None, n_threads: int, as_json: bool) -> None:
     """Say which model suits this machine and a language.
 
-    Memory and disk are computed, times are predicted from a measurement of about two seconds, scores are those of the
+    Memory and disk are computed, times are predicted from a measurement of some seconds, scores are those of the
     models' paper. Without --lang everything is the average over the ten languages. Nothing is fetched.
     """
     found = recommendation(language, n_threads=n_threads)
@@ -126,7 +126,20 @@ def _notes(found: Recommendation) -> list[str]:
         " Both are predicted from a short measurement, roughly.",
         *(f"SCORE: of 100, {where}, by {each.judge} on {each.benchmark} ({each.source})." for each in found.sources),
     ]
-    return notes
+    return [*notes, *(_other_note(each, found) for each in found.others if each.outtype == "q4_k_m")]
+
+
+def _other_note(each: Candidate, found: Recommendation) -> str:
+    """A model whose points cannot stand in the table."""
+    from palo_cpp.models.names import PUBLISHED
+
+    model, where = PUBLISHED[each.name], f"in {found.language_name}" if found.language else "on average"
+    fits = {"yes": "fits", "tight": "fits when other programs are closed", "no": "does not fit"}[each.fit]
+    return (
+        f"Also: {each.name} ({model.title}) {fits}; as {each.outtype} it {prediction_text(each.prediction, where)}. "
+        f"Its {each.score:.1f} of 100 {where} are of another benchmark ({model.evaluation.benchmark}) and cannot be "
+        f"compared with the table's. Terms: {model.licenses[0].name}."
+    )
 
 
 def _conclusion(found: Recommendation) -> str:

@@ -48,7 +48,7 @@ _MISSING = (
 @option("--alias", "aliases", env="ALIAS", multiple=True, metavar="NAME", help="A further name of the model.")
 @option(
     *("-np", "--parallel", "n_parallel"), env="PARALLEL", type=click.IntRange(1, 16), default=4, show_default=True,
-    metavar="N", help="Answers under way at once.",
+    metavar="N", help="Answers under way at once; each takes its own --ctx-size of memory.",
 )  # fmt: skip
 @option(
     "--queue", "n_queue", env="QUEUE", type=click.IntRange(0), default=32, show_default=True, metavar="N",
@@ -57,10 +57,11 @@ _MISSING = (
 @option("--log-content", "logs_content", env="LOG_CONTENT", is_flag=True, help="Log questions and answers, too.")
 @debug_option
 def command(model: ModelOptions, no_auth: bool, **given: object) -> int:
-    """Serve a model: a page for browsers, OpenAI's and Ollama's interfaces for programs.
+    """Serve a model to browsers and programs.
 
-    By default only this machine can reach it. Another --host wants a key, or --no-auth. Ctrl-C stops it when the
-    answers under way have ended; a second one stops it at once.
+    Browsers get a page, programs the interfaces of OpenAI and Ollama. By default only this machine can reach it;
+    another --host wants a key, or --no-auth. Ctrl-C stops it when the answers under way have ended; a second one stops
+    it at once.
     """
     settings = _settings(given, no_auth)
     try:
@@ -71,7 +72,7 @@ def command(model: ModelOptions, no_auth: bool, **given: object) -> int:
         raise PaloError(_MISSING) from None
     with Status() as status, shown_requests():
         status.show("loading the model")
-        with open_model.open_palo(model) as palo:
+        with open_model.open_palo(model, n_parallel=settings.n_parallel) as palo:
             server = Server(palo, settings)
             status.clear()
             click.echo(f"{palo.name} is at {server.address} (Ctrl-C stops it)", err=True)

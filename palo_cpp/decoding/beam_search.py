@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from palo_cpp.errors import ModelFormatError
 from palo_cpp.llm.text_model import TextModel
+from palo_cpp.llm.token_table import TokenTable
 from palo_cpp.segments import Segment
 
 
@@ -27,16 +28,22 @@ class BeamOptions:
         temperature: divides the logits.
         repetition_penalty: divides positive logits of tokens that the path has, and multiplies negative ones.
         length_penalty: a finished path's score is its log-probability over its length to this power.
+        opening: tokens that the model puts before each path; the repetition penalty counts them, too.
     """
 
     n_beams: int = 3
     temperature: float = 0.7
     repetition_penalty: float = 1.1
     length_penalty: float = 3.0
+    opening: tuple[int, ...] = ()
 
 
 class BeamModel(TextModel, Protocol):
     """A language model that takes a whole prompt and then steps several paths at once."""
+
+    def token_table_for(self, segments: Sequence[Segment]) -> TokenTable:
+        """What tokens mean in answers to a prompt, which may have words of its own after the vocabulary."""
+        ...
 
     def prefill(
         self, segments: Sequence[Segment], embeddings: Mapping[str, NDArray[np.float32]]
@@ -48,7 +55,7 @@ class BeamModel(TextModel, Protocol):
             embeddings: of all its images, by content hash.
 
         Returns:
-            logits [n_vocab] f32 that follow.
+            logits f32 that follow, one for each token of `token_table_for` this prompt.
         """
         ...
 
@@ -60,7 +67,7 @@ class BeamModel(TextModel, Protocol):
             tokens: one for each.
 
         Returns:
-            logits [n_paths, n_vocab] f32 that follow.
+            logits [n_paths, n_tokens] f32 that follow.
         """
         ...
 
@@ -78,14 +85,16 @@ class BeamSearch:
 
     Attributes:
         options: how to search.
-        ends_generation: [n_vocab] bool, tokens that end a path.
+        ends_generation: [n_tokens] bool, tokens that end a path.
         max_tokens: tokens after which a path is cut.
+        base_ids: tokens that count as another one for the repetition penalty, as a request's own words.
         parents, tokens: the step that the model is to take next, unless the search `is_finished`.
     """
 
     options: BeamOptions
     ends_generation: NDArray[np.bool_]
     max_tokens: int
+    base_ids: Mapping[int, int] = field(default_factory=dict)
     parents: list[int] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     is_finished: bool = False
@@ -96,7 +105,7 @@ class BeamSearch:
         """Choose the paths' next tokens.
 
         Args:
-            logits: [n_paths, n_vocab] f32 after the paths of `tokens`, or [1, n_vocab] after the prompt.
+            logits: [n_paths, n_tokens] f32 after the paths of `tokens`, or [1, n_tokens] after the prompt.
 
         Raises:
             ModelFormatError: the logits are not numbers.
@@ -137,10 +146,11 @@ class BeamSearch:
         return max(self._ended, key=lambda path: path.score)
 
     def _scores(self, path: _Path, row: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Log-probability [n_vocab] of a path with each next token."""
+        """Log-probability [n_tokens] of a path with each next token."""
         logits = row.astype(np.float64)
-        if path.tokens:
-            seen = np.array(sorted(set(path.tokens)))
+        fed = {*self.options.opening, *(self.base_ids.get(token, token) for token in path.tokens)}
+        if fed:
+            seen = np.array(sorted(fed))
             penalty = self.options.repetition_penalty
             logits[seen] = np.where(logits[seen] > 0, logits[seen] / penalty, logits[seen] * penalty)
         logits /= self.options.temperature
@@ -155,11 +165,15 @@ class BeamSearch:
         return [int(i) for i in order]
 
     def _is_settled(self, best: float, length: int) -> bool:
-        """Whether no path that goes on can beat the finished ones."""
+        """Whether the finished paths are better than the best one that goes on.
+
+        Source: `is_done(best, i)` in `VLLMCPMBeeBeamSearch._decode`, where i counts the steps before this one: the
+        candidate is measured by the length that it had, not by the one that it would get.
+        """
         if len(self._ended) < self.options.n_beams:
             return False
         worst: float = min(path.score for path in self._ended)
-        return bool(worst >= best / float(length) ** self.options.length_penalty)
+        return bool(worst >= best / float(length - 1) ** self.options.length_penalty)
 
     def _extend(self, scores: NDArray[np.float64], best: Sequence[int], length: int) -> None:
         live, parents = [], []

@@ -5,10 +5,12 @@ from __future__ import annotations
 from palo_cpp.errors import ModelFormatError
 from palo_cpp.families.family import Family
 from palo_cpp.families.palo.family import PaloFamily
+from palo_cpp.families.viscpm.family import VisCpmFamily
 from palo_cpp.ggml.gguf_header import GgufHeader
 
 PALO = PaloFamily()
-FAMILIES: list[Family] = [PALO]
+VISCPM = VisCpmFamily()
+FAMILIES: list[Family] = [PALO, VISCPM]
 
 
 def family_of(text: GgufHeader) -> Family:

@@ -29,6 +29,11 @@ class Job:
     is_done: bool = False
     error: Exception | None = None
 
+    @property
+    def has_logits(self) -> bool:
+        """Whether the answer can go on."""
+        return False
+
     def fail(self, error: Exception) -> None:
         """It could not be done."""
         self.error, self.is_done = error, True
@@ -48,6 +53,11 @@ class TokenJob(Job):
     guess: int = -1
     logits: NDArray[np.float32] | None = None
 
+    @property
+    def has_logits(self) -> bool:
+        """Whether the answer can go on."""
+        return self.logits is not None
+
 
 @dataclass(eq=False)
 class PromptJob(Job):
@@ -64,6 +74,11 @@ class PromptJob(Job):
     is_read: bool = False
     segments: list[Segment] = field(default_factory=list)
     held: list[Cell] | None = None
+
+    @property
+    def has_logits(self) -> bool:
+        """Whether the answer can go on."""
+        return self.is_read
 
     def __post_init__(self) -> None:
         self.segments = self.cursor.whole()

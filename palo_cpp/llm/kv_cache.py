@@ -78,7 +78,7 @@ class KvCache:
     def images_to_prefill(self, segments: Sequence[Segment]) -> list[ImageSegment]:
         """Those images of a prompt whose embeddings are needed to prefill it, as the context is now."""
         cells = cells_of(segments)
-        with self._model.lock:
+        with self._scheduler.between_steps():
             return images_after(segments, self._pool.n_held(cells))
 
     def prefill(self, segments: list[Segment], embeddings: Embeddings) -> Cursor | None:
@@ -124,7 +124,7 @@ class KvCache:
         cells = cells_of(segments)
         mine: list[Cell] | None = None
         while True:
-            with self._model.lock:
+            with self._scheduler.between_steps():
                 if is_over() or self._pool.n_running:
                     return
                 sequence = self._pool.nearest(cells)
@@ -141,7 +141,7 @@ class KvCache:
     def n_to_prefill(self, segments: Sequence[Segment]) -> int:
         """Positions of a prompt that no sequence holds."""
         cells = cells_of(segments)
-        with self._model.lock:
+        with self._scheduler.between_steps():
             return len(cells) - self._pool.n_held(cells)
 
     # ---- answers
@@ -174,7 +174,7 @@ class KvCache:
         return job.logits
 
     def _guessed(self, cursor: Cursor, token: int) -> NDArray[np.float32] | None:
-        with self._model.lock:
+        with self._scheduler.between_steps():
             if cursor.is_displaced or cursor.guess is None or not cursor.is_guessed(token):
                 return None
             (_, logits), cursor.guess = cursor.guess, None
@@ -201,7 +201,7 @@ class KvCache:
             cursor: its place.
             is_kept: its sequence stays for what may follow.
         """
-        with self._model.lock:
+        with self._scheduler.between_steps():
             drop_guess(self._model, cursor)
             sequence = cursor.sequence
             if sequence is not None and (sequence.answer is None or sequence.answer() is cursor):
@@ -220,6 +220,11 @@ class KvCache:
         return self._stepper.counts
 
     @property
+    def n_displaced(self) -> int:
+        """Answers under way that had to give up their room until now."""
+        return self._pool.n_displaced
+
+    @property
     def n_running(self) -> int:
         """Answers that are under way."""
         return self._pool.n_running
@@ -228,7 +233,7 @@ class KvCache:
 
     def clear(self) -> None:
         """Forget everything."""
-        with self._model.lock:
+        with self._scheduler.between_steps():
             self._pool.clear()
 
     def stored(self, segments: Sequence[Segment]) -> tuple[list[Cell], State] | None:
@@ -241,7 +246,7 @@ class KvCache:
             The longest prefix of it that is held, with its keys and values; None where nothing is.
         """
         cells = cells_of(segments)
-        with self._model.lock:
+        with self._scheduler.between_steps():
             n_held = self._pool.n_held(cells)
             if n_held == 0:
                 return None
@@ -254,9 +259,9 @@ class KvCache:
             ArgumentError: it is not what `stored` returns for this model, or too long; nothing has changed.
             OutOfMemoryError: llama.cpp did not take it; nothing is held of it.
         """
-        with self._model.lock:
+        with self._scheduler.between_steps():
             sequence = self._pool.idle()
-            self._stepper.make_room(len(cells) - len(sequence.cells), sequence)
+            self._pool.make_room(len(cells) - len(sequence.cells), sequence)
             try:
                 self._model.set_sequence_state(state, sequence.seq_id, n_expected=len(cells))
             except OutOfMemoryError:

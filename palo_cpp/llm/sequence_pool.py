@@ -100,6 +100,9 @@ class SequencePool:
 
     Answers under way have one each. Of ended ones, so many are kept as conversations may soon go on: one where the
     context has room for one answer, for cells that are held for nobody slow attention down; else two for each answer.
+
+    Attributes:
+        n_displaced: answers under way that had to give up their room until now.
     """
 
     def __init__(self, model: Context) -> None:
@@ -107,6 +110,7 @@ class SequencePool:
         self._held: list[HeldSequence] = []
         self._uses = count(1)
         self._n_kept = 1 if model.n_parallel == 1 else 2 * model.n_parallel
+        self.n_displaced = 0
         self._lost: deque[list[Cell]] = deque(maxlen=_N_LOST)
 
     @property
@@ -143,8 +147,9 @@ class SequencePool:
                 sequence.cells = cells
                 self.use(source)
         ended = [each for each in self._held if each is not sequence and not each.is_running]
-        for other in sorted(ended, key=_worth)[: max(0, len(ended) + 1 - self._n_kept)]:
-            self.empty(other)
+        while len(ended) >= self._n_kept:
+            ended.remove(least := min(ended, key=self._worth))
+            self.empty(least)
         self.cut(sequence, n_cells)
         self.use(sequence)
         return sequence
@@ -175,7 +180,7 @@ class SequencePool:
             others = [e for e in self._held if e is not kept and e not in spared and not e.n_reserved]
             if not others:
                 return len(self._held) == 1
-            self.empty(min(others, key=_worth))
+            self.empty(min(others, key=self._worth))
         return True
 
     def _n_unreserved(self, kept: HeldSequence) -> int:
@@ -183,6 +188,7 @@ class SequencePool:
 
     def empty(self, sequence: HeldSequence) -> None:
         """Give its room away; an answer that is under way in it is displaced."""
+        self.n_displaced += sequence.is_running
         self._lost.append(sequence.cells)
         self.drop(sequence)
 
@@ -201,13 +207,18 @@ class SequencePool:
 
     def _new(self) -> HeldSequence:
         if len(self._held) == self._model.n_seq - 1:  # one stays free: a part of a sequence is copied through it
-            self.empty(min(self._held, key=lambda each: (each.n_reserved > 0, *_worth(each))))
+            self.empty(min(self._held, key=lambda each: (each.n_reserved > 0, *self._worth(each))))
         taken = {each.seq_id for each in self._held}
         sequence = HeldSequence(next(i for i in range(self._model.n_seq) if i not in taken))
         self._held.append(sequence)
         return sequence
 
+    def _worth(self, sequence: HeldSequence) -> tuple[bool, bool, int]:
+        """What is emptied first is worth least.
 
-def _worth(sequence: HeldSequence) -> tuple[bool, int]:
-    """What is emptied first is worth least: ended answers before running ones, and what was used longest ago."""
-    return sequence.is_running, sequence.used_at
+        Ended answers go before running ones, of them those most of which a later one holds too (the same question asked
+        again), and of these what was used longest ago.
+        """
+        later = [each for each in self._held if each.used_at > sequence.used_at] if self._n_kept > 1 else []
+        is_own = all(2 * n_common(each.cells, sequence.cells) < len(sequence.cells) for each in later)
+        return sequence.is_running, is_own, sequence.used_at

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ N_BESIDE = 32
 N_AMONG_PROMPTS = 128
 
 
-@dataclass(frozen=True)
+@dataclass
 class Counts:
     """What was decoded since the model was loaded.
 
@@ -31,7 +31,6 @@ class Counts:
         n_rows: rows decoded in them.
         n_rows_reused: positions of prompts that a sequence held already.
         n_rows_repeated: positions of prompts that were decoded once more, because their room had been given away.
-        n_displaced: answers under way that had to give up their room.
         n_together: the most answers that one step decoded a token of.
     """
 
@@ -39,7 +38,6 @@ class Counts:
     n_rows: int = 0
     n_rows_reused: int = 0
     n_rows_repeated: int = 0
-    n_displaced: int = 0
     n_together: int = 0
 
 
@@ -88,16 +86,16 @@ class Stepper:
             self._pool.use(sequence_of(job.cursor))
         while len(ready) > 1 and not self._has_room(ready, len(ready)):
             job = ready.pop()  # the last to come gives way
-            self.displace(sequence_of(job.cursor))
+            self._pool.empty(sequence_of(job.cursor))
             job.is_done = True
         if len(ready) == 1 and not self._has_room(ready, 1 + (ready[0].guess >= 0)):
-            self.displace(sequence_of(ready[0].cursor))  # a prompt that was promised room is on its way
+            self._pool.empty(sequence_of(ready[0].cursor))  # a prompt that was promised room is on its way
             ready.pop().is_done = True
         return ready
 
     def _has_room(self, jobs: Sequence[TokenJob], n_rows: int) -> bool:
         sequences = [sequence_of(job.cursor) for job in jobs]
-        return self.make_room(n_rows, sequences[0], sequences[1:])
+        return self._pool.make_room(n_rows, sequences[0], sequences[1:])
 
     def _decode_tokens(self, jobs: list[TokenJob], *, with_guess: bool) -> None:
         try:
@@ -112,7 +110,10 @@ class Stepper:
             for job in jobs:
                 job.fail(error)
             return
-        self._count(len(jobs) + sum(job.cursor.guess is not None for job in jobs), n_together=len(jobs))
+        counts = self.counts
+        counts.n_steps += 1
+        counts.n_rows += len(jobs) + sum(job.cursor.guess is not None for job in jobs)
+        counts.n_together = max(counts.n_together, len(jobs))
         for job in jobs:
             job.cursor.cells.append(job.token)
             job.is_done = True
@@ -165,12 +166,13 @@ class Stepper:
         if not has_all(job.embeddings, images_after(job.segments, n_cached)):
             job.is_done = True
             return False
-        if not self.make_room(len(cells) - n_cached, sequence, spared):
+        if not self._pool.make_room(len(cells) - n_cached, sequence, spared):
             return False
         cursor.sequence, job.held = sequence, sequence.cells
         sequence.answer, sequence.n_wanted = weakref.ref(cursor), len(cells)
         cursor.n_cached = cursor.n_cached if cursor.n_placed else n_cached
-        self._count(n_reused=n_cached, n_repeated=max(0, n_lost - n_cached))
+        self.counts.n_rows_reused += n_cached
+        self.counts.n_rows_repeated += max(0, n_lost - n_cached)
         return True
 
     def _decode_piece(self, piece: list[tuple[PromptJob, Rows]]) -> None:
@@ -192,7 +194,8 @@ class Stepper:
                 job.is_read = job.is_done = True
 
     def _decode_rows(self, piece: list[tuple[PromptJob, Rows]]) -> Sequence[NDArray[np.float32]]:
-        self._count(sum(len(rows) for _, rows in piece))
+        self.counts.n_steps += 1
+        self.counts.n_rows += sum(len(rows) for _, rows in piece)
         if len(piece) == 1:
             (job, rows) = piece[0]
             sequence = sequence_of(job.cursor)
@@ -209,34 +212,6 @@ class Stepper:
                 sequence = sequence_of(job.cursor)
                 self._model.remove(sequence.seq_id, len(sequence.cells))
             raise
-
-    # ---- room
-
-    def make_room(self, n_cells: int, kept: HeldSequence, spared: Sequence[HeldSequence] = ()) -> bool:
-        """See `SequencePool.make_room`; answers that are displaced are counted."""
-        n_before = self._pool.n_running
-        has_room = self._pool.make_room(n_cells, kept, spared)
-        self._count(n_displaced=n_before - self._pool.n_running)
-        return has_room
-
-    def displace(self, sequence: HeldSequence) -> None:
-        """Take an answer's room."""
-        self._pool.empty(sequence)
-        self._count(n_displaced=1)
-
-    def _count(
-        self, n_rows: int = 0, n_reused: int = 0, n_repeated: int = 0, n_displaced: int = 0, n_together: int = 0
-    ) -> None:
-        counts = self.counts
-        self.counts = replace(
-            counts,
-            n_steps=counts.n_steps + (n_rows > 0),
-            n_rows=counts.n_rows + n_rows,
-            n_rows_reused=counts.n_rows_reused + n_reused,
-            n_rows_repeated=counts.n_rows_repeated + n_repeated,
-            n_displaced=counts.n_displaced + n_displaced,
-            n_together=max(counts.n_together, n_together),
-        )
 
 
 def sequence_of(cursor: Cursor) -> HeldSequence:

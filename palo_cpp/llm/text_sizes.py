@@ -26,6 +26,7 @@ class TextSizes:
         n_vocab: tokens.
         n_ctx_train: tokens of context that the base was trained with.
         n_ctx: tokens of context that a model gets where the user names no number.
+        is_tied: the matrix of the logits is that of the embeddings.
     """
 
     n_embd: int
@@ -38,6 +39,7 @@ class TextSizes:
     n_vocab: int
     n_ctx_train: int
     n_ctx: int
+    is_tied: bool = False
 
     @classmethod
     def of(cls, header: GgufHeader, architecture: str = "llama") -> TextSizes:
@@ -63,6 +65,7 @@ class TextSizes:
             n_vocab=len(header.tokens),
             n_ctx_train=size("context_length"),
             n_ctx=_default_n_ctx(header, architecture),
+            is_tied="output.weight" not in header.tensors,
         )
 
     @property

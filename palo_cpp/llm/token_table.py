@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -16,10 +17,12 @@ class TokenTable:
     Attributes:
         pieces: the bytes of each token; b"" for control tokens.
         ends_generation: [n_vocab] bool, true for `</s>` and every other token that ends an answer.
+        base_ids: tokens that are a request's own words -> the token of the vocabulary that stands for all such words.
     """
 
     pieces: tuple[bytes, ...]
     ends_generation: NDArray[np.bool_]
+    base_ids: Mapping[int, int] = field(default_factory=dict)
 
 
 class HasTokenTable(Protocol):

@@ -15,9 +15,11 @@ _SMALL = (
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
+    "vocab.txt",  # of CPM-Bee
     "README.md",  # names the licence
 )
 _ADAPTER = ("adapter_model", "non_lora_trainables", "mm_projector")
+_WHOLE = ("model.safetensors", "pytorch_model.bin")
 _INDEX = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
 
@@ -32,6 +34,7 @@ def weight_files(paths: Iterable[str]) -> list[str]:
     there = sorted(path for path in paths if "/" not in path)
     shards = {ending: [p for p in there if _is_weight(p, ending)] for ending in (".safetensors", ".bin")}
     main = shards[".safetensors"] or shards[".bin"]
+    main = [path for path in _WHOLE if path in main] or main  # beside it lie other versions of the model
     index = [path for path in _INDEX if path in there and main and path.split(".")[1] in main[0]]
     return [*_adapters(there), *index, *main]
 

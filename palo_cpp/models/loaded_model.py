@@ -16,6 +16,7 @@ from palo_cpp.forked import ProcessGuard, process_guard
 from palo_cpp.languages.languages import LANGUAGES, Language, get_language
 from palo_cpp.models.admission import Admission
 from palo_cpp.models.identity import ModelIdentity, identity_of
+from palo_cpp.models.names import PUBLISHED
 
 if TYPE_CHECKING:
     from palo_cpp.decoding.beam_search import BeamModel, BeamOptions
@@ -174,7 +175,8 @@ class LoadedModel:
         if self.prefix is None:
             return Counters(self.admission.n_running, n_waiting, n_images_encoded)
         cache = self.prefix.cache
-        return Counters(cache.n_running, n_waiting, n_images_encoded, **asdict(cache.counts))
+        counts = asdict(cache.counts)
+        return Counters(cache.n_running, n_waiting, n_images_encoded, n_displaced=cache.n_displaced, **counts)
 
     def language(self, name_or_code: str) -> Language:
         """A language that the model answers in.
@@ -190,7 +192,7 @@ class LoadedModel:
             known = ", ".join(str(LANGUAGES[code]) for code in self.languages)
             raise ArgumentError(
                 f"language: expected one that {self.name} knows ({known}), got {language.english_name}; "
-                "choose one of them, or a model of another family"
+                f"{_who_knows(language)}"
             )
         return language
 
@@ -231,3 +233,11 @@ class LoadedModel:
         self.embedder.forget()
         if self.prefix and self.prefix.draft:
             self.prefix.draft.close()
+
+
+def _who_knows(language: Language) -> str:
+    """What to do for a language that a model lacks."""
+    *others, last = (model.title for model in PUBLISHED.values() if language.code in model.scores)
+    listed = f"{', '.join(others)} and {last}" if others else last
+    name = language.english_name
+    return f"choose one of them, or a model that knows {name}: {listed} (palo-cpp recommend --lang {language.code})"

@@ -9,6 +9,7 @@ from pathlib import Path
 from palo_cpp.errors import ArgumentError
 from palo_cpp.families.palo.published import PUBLISHED as PALO_MODELS
 from palo_cpp.families.published import PublishedModel
+from palo_cpp.families.viscpm.published import PUBLISHED as VISCPM_MODELS
 from palo_cpp.hub.cache import is_repository_name
 
 # PALO-Nano, the demo that comes with the package (nano/ trains it).
@@ -18,7 +19,7 @@ _OUTTYPE = re.compile(r"[A-Za-z0-9_-]{1,24}")
 
 
 # Name that users give -> model: the tables of all families.
-PUBLISHED: dict[str, PublishedModel] = {**PALO_MODELS}
+PUBLISHED: dict[str, PublishedModel] = {**PALO_MODELS, **VISCPM_MODELS}
 
 
 @dataclass(frozen=True)

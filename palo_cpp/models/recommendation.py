@@ -37,6 +37,11 @@ FIRST_WORD_S_MAX = 60.0
 READING_WORDS_PER_S = 4.0
 # Points that a larger model must be better by; less is within what a judge's votes scatter.
 POINTS_WORTH_IT = 2.0
+# Points of one evaluation are compared, no others: that of most models.
+_COMPARED: Evaluation = max(
+    (model.evaluation for model in PUBLISHED.values()),
+    key=lambda each: sum(model.evaluation == each for model in PUBLISHED.values()),
+)
 # Below this a score is called weak: MobilePALO's in all but English, French and Spanish are, PALO-7B's are not.
 WEAK_SCORE = 40.0
 
@@ -133,6 +138,7 @@ class Recommendation:
         language: code; None is the average over a model's languages.
         candidates: all models that know the language.
         chosen: the one to take; None where nothing fits.
+        others: models that know it too, whose points come from other questions or judges: they cannot be compared.
     """
 
     speed: MachineSpeed
@@ -141,6 +147,7 @@ class Recommendation:
     language: str | None
     candidates: tuple[Candidate, ...]
     chosen: Candidate | None
+    others: tuple[Candidate, ...] = ()
 
     @property
     def command(self) -> str | None:
@@ -180,6 +187,9 @@ class Recommendation:
             },
             "models": [each.to_dict() for each in self.candidates],
             "scores_from": [asdict(each) for each in self.sources],
+            "other_models": [
+                {**each.to_dict(), "score_from": asdict(PUBLISHED[each.name].evaluation)} for each in self.others
+            ],
             "recommended": self.chosen.to_dict() if self.chosen else None,
             "command": self.command,
         }
@@ -229,7 +239,8 @@ def decode_s(model: PublishedModel, outtype: str, speed: MachineSpeed) -> float:
     """Seconds of one token in the middle of an answer about one image: every weight and every cell is read once."""
     weights = decoder_bytes(model.text, outtype)
     n_cells = model.n_prompt_tokens + model.vision.n_image_tokens + _N_ANSWER_TOKENS
-    n_bytes = sum(weights.values()) - weights["token_embd.weight"] + n_cells * model.text.n_cell_bytes
+    unread = 0 if model.text.is_tied else weights["token_embd.weight"]  # but for one row
+    n_bytes = sum(weights.values()) - unread + n_cells * model.text.n_cell_bytes
     return n_bytes / min(speed.read, _of(speed.decode, outtype)) + model.text.n_layer * speed.layer_s
 
 
@@ -242,7 +253,7 @@ def _of(by_outtype: Mapping[str, float], outtype: str) -> float:
 def candidates(
     speed: MachineSpeed, *, available: int | None, total: int | None, language: str | None = None
 ) -> list[Candidate]:
-    """Every published model that knows the language, as every type of `OUTTYPES`.
+    """Every published model that knows the language, as every type of `OUTTYPES`; all scored by one evaluation.
 
     Args:
         speed: of the machine.
@@ -250,8 +261,20 @@ def candidates(
         total: bytes of memory of the machine; None likewise.
         language: code; None is the average over a model's languages.
     """
+    models = {name: model for name, model in PUBLISHED.items() if model.evaluation == _COMPARED}
+    return _candidates(models, speed, available=available, total=total, language=language)
+
+
+def _candidates(
+    models: Mapping[str, PublishedModel],
+    speed: MachineSpeed,
+    *,
+    available: int | None,
+    total: int | None,
+    language: str | None,
+) -> list[Candidate]:
     found = []
-    for name, model in PUBLISHED.items():
+    for name, model in models.items():
         if language is not None and language not in model.scores:
             continue
         for outtype in OUTTYPES:
@@ -266,7 +289,9 @@ def recommend(
 ) -> Recommendation:
     """Everything that a user needs to choose, and a choice; see `candidates`."""
     found = candidates(speed, available=available, total=total, language=language)
-    return Recommendation(speed, available, total, language, tuple(found), recommended(found))
+    others = {name: model for name, model in PUBLISHED.items() if model.evaluation != _COMPARED}
+    apart = _candidates(others, speed, available=available, total=total, language=language)
+    return Recommendation(speed, available, total, language, tuple(found), recommended(found), tuple(apart))
 
 
 def fit_of(memory_bytes: int, available: int | None, total: int | None) -> Fit:

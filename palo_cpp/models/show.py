@@ -114,6 +114,17 @@ _MMPROJ_SIZES = {
 }
 
 
+_TOWER_SIZES = {
+    "image_size": "{}.image_size",
+    "patch_size": "{}.patch_size",
+    "n_layer": "{}.block_count",
+    "n_embd": "{}.embedding_length",
+    "n_ff": "{}.feed_forward_length",
+    "n_head": "{}.attention.head_count",
+    "projection_dim": "{}.projection_dim",
+}
+
+
 def summarize_file(path: Path) -> Summary:
     """See `palo_cpp.convert.summarize`, which this does."""
     header = read_header(path)
@@ -133,7 +144,7 @@ def summarize_file(path: Path) -> Summary:
         n_parameters=sum(_product(tensor.shape) for tensor in header.tensors.values()),
         types=dict(Counter(_type_name(tensor.type) for tensor in header.tensors.values()).most_common()),
         pair_id=header.pair_id,
-        license=_text(header, "general.license"),
+        license=_text(header, "general.license.name") or _text(header, "general.license"),
         source=_text(header, "general.source.url"),
         memory_bytes=n_weights + facts.pop("more_memory_bytes", 0),
         **facts,
@@ -158,6 +169,9 @@ def _text_facts(header: GgufHeader, architecture: str) -> dict[str, Any]:
 
 
 def _mmproj_facts(header: GgufHeader) -> dict[str, Any]:
+    architecture = header.metadata.get("general.architecture")
+    if architecture != "clip":  # a tower of another family, whose keys are named after it
+        return _tower_facts(header, str(architecture))
     kind = _text(header, "clip.projector_type")
     sizes = _sizes(header, _MMPROJ_SIZES)
     patch_size = int(sizes.get("patch_size", 0))
@@ -167,6 +181,16 @@ def _mmproj_facts(header: GgufHeader) -> dict[str, Any]:
         "sizes": sizes,
         "projector": kind,
         "n_image_tokens": n_image_tokens(str(kind), side) if is_known else None,
+        "preprocess": _text(header, "palo.image_preprocess"),
+        "languages": list(header.languages) or None,
+    }
+
+
+def _tower_facts(header: GgufHeader, architecture: str) -> dict[str, Any]:
+    n_queries = header.metadata.get(f"{architecture}.query_count")
+    return {
+        "sizes": _sizes(header, {label: key.format(architecture) for label, key in _TOWER_SIZES.items()}),
+        "n_image_tokens": n_queries if isinstance(n_queries, int) else None,
         "preprocess": _text(header, "palo.image_preprocess"),
         "languages": list(header.languages) or None,
     }

@@ -53,7 +53,7 @@ def matrix_type(name: str, outtype: str, n_layer: int) -> str:
     main = MAIN_TYPES[outtype]
     if outtype in _UNQUANTIZED:
         return main
-    if name == "output.weight":
+    if name == "output.weight":  # or "token_embd.weight" where that is it: see `decoder_bytes`
         return "Q6_K"
     match = re.fullmatch(r"blk\.(\d+)\.(attn_v|ffn_down)\.weight", name)
     return _finer(outtype, match[2], int(match[1]), n_layer) or main if match else main
@@ -78,12 +78,13 @@ def decoder_bytes(sizes: TextSizes, outtype: str) -> dict[str, int]:
     """Bytes of a decoder's tensors as that type, by their names in a GGUF file.
 
     Args:
-        sizes: of a decoder built as LLaMA, with an output matrix of its own.
+        sizes: of a decoder built as LLaMA.
         outtype: as `checked_outtype` gives it.
     """
     found = {}
     for name, shape in _shapes(sizes).items():
-        kind = "F32" if len(shape) == 1 else matrix_type(name, outtype, sizes.n_layer)
+        role = "output.weight" if sizes.is_tied and name == "token_embd.weight" else name
+        kind = "F32" if len(shape) == 1 else matrix_type(role, outtype, sizes.n_layer)
         found[name] = _n_bytes(math.prod(shape), kind)
     return found
 
@@ -104,7 +105,8 @@ def _shapes(sizes: TextSizes) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (sizes.n_vocab, n_embd)}
     for i in range(sizes.n_layer):
         shapes |= {f"blk.{i}.{name}.weight": shape for name, shape in layer.items()}
-    return shapes | {"output_norm.weight": (n_embd,), "output.weight": (sizes.n_vocab, n_embd)}
+    output = {} if sizes.is_tied else {"output.weight": (sizes.n_vocab, n_embd)}
+    return shapes | {"output_norm.weight": (n_embd,)} | output
 
 
 def n_products_per_token(sizes: TextSizes) -> int:

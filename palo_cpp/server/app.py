@@ -103,9 +103,9 @@ def model_object(service: Service, name: str) -> Mapping[str, Any]:
         "created": service.started_at,
         "owned_by": "palo_cpp",
         "languages": list(palo.languages),
-        "n_ctx": palo.language_model.n_ctx,
-        "shares_context": True,
-        "n_parallel": service.settings.n_parallel,
+        "n_ctx": palo.language_model.n_ctx if service.shares_context else None,
+        "shares_context": service.shares_context,
+        "n_parallel": service.n_parallel,
         "is_demo": palo.name == "PALO-Nano",
     }
 

@@ -21,7 +21,7 @@ def parse_json(body: bytes) -> dict[str, Any]:
     try:
         text = body.decode("utf-8-sig")
         said = json.loads(text, parse_constant=_refuse_constant)
-        if "\\ud" in text.lower():  # an escape may be half a character, which no text may hold
+        if "\\ud" in text or "\\uD" in text:  # an escape may be half a character, which no text may hold
             json.dumps(said, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:  # UnicodeError is a ValueError, and so are numbers of too many digits
         reason = "nested too deeply" if isinstance(error, RecursionError) else _reason(error)

@@ -72,9 +72,15 @@ class ImageReader:
         """
         return [self._read(text) for text in texts]
 
+    @staticmethod
+    def is_fetched(text: str) -> bool:
+        """Whether an image is to be fetched, which takes a while."""
+        scheme = _SCHEME.match(text)
+        return scheme is not None and scheme[1].lower() == "https"
+
     def _read(self, text: str) -> bytes:
         scheme = _SCHEME.match(text)
-        if scheme and scheme[1].lower() == "https":
+        if self.is_fetched(text):
             assert self._fetch is not None  # `referred` comes first
             data = self._fetch(text.strip())
         elif scheme:
@@ -98,6 +104,12 @@ class ImageReader:
     def _decoded(self, text: str) -> bytes:
         if len(text) > 2 * self._limits.image_bytes:
             raise self._too_large()
+        try:
+            return base64.b64decode(text, validate=True)  # as most clients write it
+        except (binascii.Error, ValueError):
+            return self._decoded_freely(text)
+
+    def _decoded_freely(self, text: str) -> bytes:
         if "%" in text:
             text = urllib.parse.unquote(text, errors="replace")
         # Both alphabets of RFC 4648, with padding or without, with line breaks or without.

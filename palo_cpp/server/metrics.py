@@ -20,7 +20,6 @@ _COUNTERS = {
     "palo_prompt_tokens_prefilled_total": "Those of them that were prefilled.",
     "palo_generated_tokens_total": "Tokens decoded for answers.",
     "palo_images_total": "Images shown with questions.",
-    "palo_images_encoded_total": "Images for which the vision encoder ran.",
     "palo_answers_retried_total": "Answers begun again because they were in another language.",
     "palo_decode_seconds_total": "Time from first tokens to ends of answers, each counted by itself.",
 }
@@ -34,11 +33,11 @@ class Metrics:
         self._counts: dict[str, dict[str, float]] = {name: {} for name in _COUNTERS}
         self._buckets = [0] * len(_BUCKETS_S)
         self._n_first, self._sum_first_s = 0, 0.0
-        self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self._asked: dict[str, tuple[str, Callable[[], float]]] = {}
 
-    def gauge(self, name: str, what: str, read: Callable[[], float]) -> None:
-        """A number that is asked for when it is wanted."""
-        self._gauges[name] = (what, read)
+    def ask(self, name: str, what: str, read: Callable[[], float]) -> None:
+        """A number that is asked for when it is wanted; one that never falls has a name that ends in `_total`."""
+        self._asked[name] = (what, read)
 
     def request(self, path: str, status: int) -> None:
         """A request was answered or refused."""
@@ -62,7 +61,6 @@ class Metrics:
             "palo_prompt_tokens_prefilled_total": timings.n_prompt_tokens - timings.n_cached_tokens,
             "palo_generated_tokens_total": timings.n_generated,
             "palo_images_total": answer.n_images,
-            "palo_images_encoded_total": timings.n_images_encoded,
             "palo_answers_retried_total": timings.n_retries,
             "palo_decode_seconds_total": timings.decode_s,
         }
@@ -88,6 +86,7 @@ class Metrics:
             lines += [f'{name}_bucket{{le="{bound}"}} {n}' for bound, n in zip(_BUCKETS_S, self._buckets, strict=True)]
             lines += [f'{name}_bucket{{le="+Inf"}} {self._n_first}', f"{name}_sum {self._sum_first_s}"]
             lines.append(f"{name}_count {self._n_first}")
-        for name, (what, read) in self._gauges.items():
-            lines += [f"# HELP {name} {what}", f"# TYPE {name} gauge", f"{name} {read()}"]
+        for name, (what, read) in self._asked.items():
+            kind = "counter" if name.endswith("_total") else "gauge"
+            lines += [f"# HELP {name} {what}", f"# TYPE {name} {kind}", f"{name} {read()}"]
         return "\n".join(lines) + "\n"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
-from palo_cpp.errors import ArgumentError, ImageError, OutOfMemoryError, PaloError
+from palo_cpp.errors import ArgumentError, BusyError, ImageError, OutOfMemoryError, PaloError
 
 _KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 # What the library calls something -> what a request does.
@@ -59,17 +60,17 @@ def bad_field(param: str, expected: str, got: object, fix: str = "") -> Refusal:
     return Refusal(400, f"{param}: expected {expected}, got {shown}{f'; {fix}' if fix else ''}", param=param)
 
 
-def busy(why: str) -> Refusal:
+def busy(why: str, after_s: float = RETRY_AFTER_S) -> Refusal:
     """There is no place now; later there may be one."""
-    return Refusal(503, why, code="busy", headers={"Retry-After": str(RETRY_AFTER_S)})
+    return Refusal(503, why, code="busy", headers={"Retry-After": str(max(1, math.ceil(after_s)))})
 
 
 def refusal_for(error: BaseException) -> Refusal:
     """What a client is told of an error; of one that nobody expected, only its kind."""
     if isinstance(error, Refusal):
         return error
-    if type(error).__name__ == "BusyError":  # the scheduler has no place; its message says what it waits for
-        return busy(str(error))
+    if isinstance(error, BusyError):
+        return busy(" ".join(str(error).split()), error.retry_after_s)
     if isinstance(error, (ArgumentError, ImageError)):
         message = " ".join(str(error).split())
         field = _FIELD.match(message)

@@ -38,10 +38,11 @@ def listening_socket(settings: ServerSettings) -> socket.socket:
         ArgumentError: it cannot be had, and why.
     """
     try:
-        family, kind, _, _, place = socket.getaddrinfo(
+        family, kind, protocol, _, place = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listener = socket.socket(family, kind)
+        # Named, for asyncio sends small packets at once (TCP_NODELAY) only on sockets that say they are TCP.
+        listener = socket.socket(family, kind, protocol)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(place)

@@ -7,6 +7,7 @@ import logging
 import re
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -33,6 +34,17 @@ logger = logging.getLogger("palo_cpp.server")
 _MAX_WHOLE = 2**31 - 1
 _SEED_MAX = 2**32 - 2
 _N_STOPS = 16
+# What the model itself counts.
+_COUNTERS = {
+    "palo_images_encoded_total": ("n_images_encoded", "Images for which the vision encoder ran."),
+    "palo_steps_total": ("n_steps", "Steps of the model, each for all answers under way or for a piece of a prompt."),
+    "palo_rows_total": ("n_rows", "Rows decoded in them."),
+    "palo_rows_reused_total": ("n_rows_reused", "Positions of prompts that the context held already."),
+    "palo_rows_repeated_total": ("n_rows_repeated", "Positions decoded again because their room was given away."),
+    "palo_answers_displaced_total": ("n_displaced", "Answers under way that had to give up their room."),
+}
+# Bytes that are parsed and decoded within a millisecond or two, sooner than a thread would be there.
+_N_AT_ONCE = 1 << 20
 _LANGUAGE_RANGE = re.compile(r"\s*([A-Za-z]{1,8})(?:-[A-Za-z0-9-]*)?\s*(?:;\s*q=([01](?:\.\d{0,3})?)\s*)?")
 
 
@@ -49,12 +61,23 @@ class Service:
         self.palo, self.settings, self.limits = palo, settings, settings.limits
         self.images = ImageReader(settings.limits, fetch)
         self.metrics = Metrics()
-        self.desk = Desk(settings.n_parallel, settings.n_queue)
+        self.n_parallel = settings.n_parallel if self.shares_context else 1
+        self.desk = Desk(self.n_parallel, settings.n_queue)
         self.conversations = Conversations(palo, settings.limits.n_pixels)
         self.answering = Answering(self.desk, self.conversations, self.metrics, logs_content=settings.logs_content)
         self.started_at = int(time.time())
-        self.metrics.gauge("palo_answers_running", "Answers under way.", lambda: self.desk.n_running)
-        self.metrics.gauge("palo_answers_waiting", "Requests that wait for their turn.", lambda: self.desk.n_waiting)
+        self.metrics.ask("palo_answers_running", "Answers under way.", lambda: self.desk.n_running)
+        self.metrics.ask("palo_answers_waiting", "Answers that wait for their turn.", lambda: self.desk.n_waiting)
+        for name, (field, what) in _COUNTERS.items():
+            self.metrics.ask(name, what, partial(self._counter, field))
+
+    def _counter(self, field: str) -> float:
+        return float(getattr(self.palo.counters(), field))
+
+    @property
+    def shares_context(self) -> bool:
+        """Whether several answers may be under way at once, each with a prefix that it keeps."""
+        return self.palo.files.family.capabilities.reuses_prefix
 
     @property
     def name(self) -> str:
@@ -67,9 +90,9 @@ class Service:
         return tuple(dict.fromkeys((*self.settings.aliases, self.palo.name)))
 
     async def fields(self, request: Request) -> Fields:
-        """The fields of a request; a large body takes a while to parse."""
+        """The fields of a request."""
         body: bytes = request.scope.get(BODY, b"")
-        return Fields(parse_json(body) if len(body) < 1 << 16 else await asyncio.to_thread(parse_json, body))
+        return Fields(parse_json(body) if len(body) < _N_AT_ONCE else await asyncio.to_thread(parse_json, body))
 
     def check_model(self, fields: Fields) -> str:
         """The name by which a request calls the model.
@@ -109,12 +132,15 @@ class Service:
         Raises:
             Refusal: an image cannot be had, or there is no place.
         """
+        if "logprobs" in question.options and not self.shares_context:
+            raise bad_field("logprobs", "a model that chooses token by token", "one that searches", "leave it out")
         return self.answering.submit(question, await self.files(question.messages))
 
     async def files(self, messages: Sequence[Message]) -> list[list[bytes]]:
         """The image files of all messages."""
-        if not any(message.images for message in messages):
-            return [[] for _ in messages]
+        texts = [text for message in messages for text in message.images]
+        if sum(map(len, texts)) < _N_AT_ONCE and not any(map(self.images.is_fetched, texts)):
+            return with_images(messages, self.images)
         return await asyncio.to_thread(with_images, messages, self.images)
 
     def refusal(self, error: BaseException) -> Refusal:

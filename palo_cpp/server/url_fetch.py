@@ -25,7 +25,6 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _PORT = 443
 # Names that are public nowhere: RFC 6761, RFC 6762, RFC 8375, RFC 9476, and those of clouds.
 _LOCAL_NAMES = ("localhost", "local", "internal", "intranet", "lan", "home", "corp", "arpa", "test", "alt", "onion")
-_NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
 _CHUNK_BYTES = 1 << 16
 
 Resolve = Callable[[str, int], Sequence[str]]
@@ -52,9 +51,8 @@ def is_public(address: str) -> bool:
     except ValueError:
         return False
     if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if any(ip in network for network in _NAT64) or int(ip) >> 32 == 0:  # ::a.b.c.d, long deprecated
-            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        # What is mapped, compatible or behind NAT64 (RFC 6052) lies in ::/8, which `is_reserved` knows.
+        inner = ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
         if inner is not None and not is_public(str(inner)):
             return False
         if ip.is_site_local:

@@ -25,8 +25,8 @@ from palo_cpp.bench.worker_process import WorkerProcess
 from palo_cpp.cli import bench as cli_bench
 from palo_cpp.cli import palo_cpp
 from palo_cpp.errors import ArgumentError, ModelFormatError, ModelNotFoundError
+from palo_cpp.families.palo.published import PUBLISHED
 from palo_cpp.languages.languages import LANGUAGES
-from palo_cpp.models.names import PUBLISHED
 
 TINY_TEXT = replace(
     bench_sizes.MODELS["mobile"].text,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import checkpoints
 import pytest
@@ -60,7 +61,7 @@ def test_from_nothing_to_an_answer(cache, on_hub, photo):
     assert "palo-cpp chat photo.jpg -m org/small" in run("pull", NAME).stdout
 
 
-@pytest.mark.parametrize(
+LAYOUTS = pytest.mark.parametrize(
     "layout",
     [
         {"weights": "pickle", "n_shards": 3, "clip_inside": False},
@@ -69,6 +70,22 @@ def test_from_nothing_to_an_answer(cache, on_hub, photo):
     ],
     ids=["pickles", "safetensors", "lora"],
 )
+
+
+@LAYOUTS
+def test_one_command_from_nothing_to_an_answer(hub, tmp_path, photo, layout, monkeypatch):
+    folder = checkpoints.write_checkpoint(tmp_path / "Small", **layout)
+    publish(hub, folder, vision_tower=TOWER, **({"base": "org/base"} if "lora" in layout else {}))
+    for module in (open_model, downloading):
+        monkeypatch.setattr(module, "is_terminal", lambda _stream: True)
+    done = run("ask", photo, "?", "-m", f"{NAME}:Q4_0", "-n", "2", "-t", "1", "--json", input="y\n")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["text"]
+    for said in ("to fetch: ", "converted to Q4_0: ", "disk: ", "memory to run it: ", "Fetch it? [Y/n]"):
+        assert said in done.stderr
+
+
+@LAYOUTS
 def test_from_a_checkpoint_to_an_answer(hub, cache, tmp_path, photo, layout):
     folder = checkpoints.write_checkpoint(tmp_path / "Small", **layout)
     publish(hub, folder, vision_tower=TOWER, **({"base": "org/base"} if "lora" in layout else {}))
@@ -134,7 +151,7 @@ def test_a_question_to_a_model_that_is_not_here_offers_it(hub, photo, monkeypatc
 
 def test_names_that_are_none(hub):
     for name in ("9b", "a/b/c", "../x"):
-        assert "model: expected mobile, 7b, 13b or ORG/NAME of the hub" in run("pull", name, "--yes").stderr
+        assert "model: expected mobile, 7b, 13b, viscpm or ORG/NAME of the hub" in run("pull", name, "--yes").stderr
     assert hub.requests == []
 
 
@@ -163,6 +180,61 @@ def test_files_that_a_conversion_needs():
     assert weight_files([*shards, "pytorch_model.bin.index.json"]) == ["pytorch_model.bin.index.json", *shards]
     lora = ["adapter_model.bin", "adapter_model.safetensors", "non_lora_trainables.bin", "training_args.bin"]
     assert weight_files(lora) == ["adapter_model.safetensors", "non_lora_trainables.bin"]
+
+
+@pytest.mark.usefixtures("on_hub")
+def test_on_a_stick(hub, tmp_path, photo, monkeypatch):
+    stick = tmp_path / "stick"
+    assert run("pull", NAME, "--to", stick, "--yes").exit_code == 0
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    n_requests = len(hub.requests)
+    again = run("pull", NAME, "--to", stick, "--json")
+    assert again.exit_code == 0, again.output
+    assert {Path(path).name for path in json.loads(again.stdout)["copies"]} < {path.name for path in stick.iterdir()}
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "elsewhere" / "hub"))
+    assert "HF_HUB_OFFLINE is set" in run("pull", NAME, "--yes").stderr
+    done = run("pull", NAME, "--from", stick)
+    assert done.exit_code == 0, done.output
+    ask(NAME, photo)
+    assert len(hub.requests) == n_requests
+
+
+@pytest.mark.usefixtures("hub")
+def test_options_that_exclude_each_other(tmp_path):
+    assert (
+        "--low-disk: removes what --keep-checkpoint keeps"
+        in run("pull", NAME, "--low-disk", "--keep-checkpoint", "--yes").stderr
+    )
+    assert "--from: takes a model from a folder" in run("pull", NAME, "--from", tmp_path, "--plan").stderr
+
+
+@pytest.mark.usefixtures("on_hub")
+@pytest.mark.parametrize("is_plan", [True, False], ids=["plan", "json"])
+def test_says_what_it_needs(is_plan, on_hub):
+    done = run("pull", NAME, "--json", *(["--plan"] if is_plan else ["--yes"]))
+    result = json.loads(done.stdout)
+    n_bytes = sum(path.stat().st_size for path in on_hub.values())
+    assert result["n_bytes_memory"] == result["n_bytes"] == n_bytes
+    assert (result["n_bytes_missing"], result["n_bytes_result"]) == (n_bytes if is_plan else 0, 0)
+
+
+def test_without_a_name_the_recommended_model_is_offered(hub, monkeypatch):
+    monkeypatch.setattr("palo_cpp.cli.recommend.recommendation", lambda _language: RECOMMENDATION)
+    monkeypatch.setattr("palo_cpp.cli.recommend.as_text", lambda _found, _width: "the table")
+    done = run("pull")
+    assert (
+        "expected a model where nobody can be asked, got none; try `palo-cpp pull 7b --outtype q4_k_m`" in done.stderr
+    )
+    monkeypatch.setattr("palo_cpp.cli.pull.is_terminal", lambda _stream: True)
+    done = run("pull", "--plan")
+    assert "the table" in done.stderr
+    assert "no repository MBZUAI/PALO-7B" in done.stderr
+    assert hub.requests
+
+
+RECOMMENDATION = SimpleNamespace(
+    chosen=SimpleNamespace(name="7b", outtype="q4_k_m"), command="palo-cpp pull 7b --outtype q4_k_m"
+)
 
 
 # ---- ls, rm, verify

@@ -13,8 +13,8 @@ from palo_cpp import machine
 from palo_cpp.bench import machine_speed
 from palo_cpp.cli import palo_cpp as group
 from palo_cpp.cli.recommend import about, about_size, as_text, prediction_text
+from palo_cpp.families.palo.published import PUBLISHED
 from palo_cpp.languages.languages import LANGUAGES
-from palo_cpp.models.names import PUBLISHED
 from palo_cpp.models.recommendation import OUTTYPES, MachineSpeed, Prediction, recommend
 
 GIB = 1 << 30

@@ -68,7 +68,7 @@ def as_described(seed: int, options: BeamOptions, max_tokens: int) -> tuple[Toke
         candidates = sorted(candidates, reverse=True)[: 2 * options.n_beams]
         if len(finished) == options.n_beams:
             worst = min(score for score, _ in finished)
-            if worst >= candidates[0][0] / step**options.length_penalty:
+            if worst >= candidates[0][0] / (step - 1) ** options.length_penalty:  # the published loop counts from 0
                 return without_end(max(finished)[1]), step
         live = []
         for score, tokens in candidates:
@@ -127,3 +127,71 @@ def test_a_masked_token_is_in_no_path():
 def test_damaged_logits_are_refused():
     with pytest.raises(ModelFormatError, match="logits: expected numbers, got nan"):
         BeamSearch(BeamOptions(), ENDS, 5).take(np.full((1, N_VOCAB), np.nan, np.float32))
+
+
+# Worked by hand -------------------------------------------------------------------------------------------------------
+
+BOS, A, B, END = range(4)
+BY_HAND = np.arange(4) == END
+
+
+def logs(**probabilities: float) -> list[float]:
+    """Logits whose softmax these are, of bos, a, b, end."""
+    return [math.log(probabilities.get(name, 1e-9)) for name in ("bos", "a", "b", "end")]
+
+
+def test_a_path_that_goes_on_is_measured_by_the_length_that_it_has():
+    """One path, power 1. Step 1: "end" 0.4 (-0.916), "a" 0.35 (-1.050). Step 2: "a end" 0.35 * 0.9 (-1.155).
+
+    -0.916 >= -1.155 / 1: the search ends, though "a end" would score -1.155 / 2 = -0.578.
+    """
+    beams = BeamSearch(BeamOptions(1, 1.0, 1.0, 1.0), BY_HAND, 9)
+    beams.take(np.array([logs(a=0.35, b=0.25, end=0.4)], np.float32))
+    assert beams.tokens == [A] and not beams.is_finished
+    beams.take(np.array([logs(b=0.1, end=0.9)], np.float32))
+    assert beams.is_finished and beams.best.tokens == () and beams.has_ended_itself
+    assert beams.best.score == pytest.approx(math.log(0.4), abs=1e-6)
+
+
+def test_a_better_path_that_goes_on_is_waited_for():
+    """As before with "a" 0.55 and "end" 0.4: -0.916 < ln(0.55 * 0.9) = -0.703, so step 2 counts: -0.703 / 2 wins."""
+    beams = BeamSearch(BeamOptions(1, 1.0, 1.0, 1.0), BY_HAND, 9)
+    beams.take(np.array([logs(a=0.55, b=0.05, end=0.4)], np.float32))
+    assert beams.tokens == [A]  # "end" came second and was not walked to: one path was live
+    beams.take(np.array([logs(b=0.1, end=0.9)], np.float32))
+    assert not beams.is_finished and beams.tokens == [B]  # "end" ended, b goes on
+    beams.take(np.array([logs(a=0.5, end=0.5)], np.float32))  # ln(0.55 * 0.1 * 0.5) / 2 = -1.797 < -0.351
+    assert beams.is_finished and beams.best.tokens == (A,)
+    assert beams.best.score == pytest.approx(math.log(0.55 * 0.9) / 2, abs=1e-6)
+
+
+def test_what_ends_after_the_last_live_path_does_not_count():
+    """Two paths of six candidates: a, b, then "end": both places are taken before "end" is reached."""
+    beams = BeamSearch(BeamOptions(2, 1.0, 1.0, 1.0), BY_HAND, 1)
+    beams.take(np.array([logs(a=0.4, b=0.35, end=0.25)], np.float32))
+    assert beams.best.tokens == (A,) and not beams.has_ended_itself
+
+
+def test_penalty_before_temperature_and_before_the_softmax():
+    """Logits bos 3, a 2, b -1, end 0; <s> was fed: 3 / 1.5 = 2. Over 0.5: 4, 4, -2, 0."""
+    options = BeamOptions(2, 0.5, 1.5, 1.0, opening=(BOS,))
+    beams = BeamSearch(options, BY_HAND, 9)
+    beams.take(np.array([[3, 2, -1, 0]], np.float32))
+    total = math.log(2 * math.exp(4) + math.exp(-2) + math.exp(0))
+    assert beams.tokens == [BOS, A]
+    assert [path.score for path in beams._live] == pytest.approx([4 - total] * 2)
+    # Then the path with a: bos 3 -> 2, a 2 -> 4/3, a negative logit of a token that was said is multiplied: -1 -> -1.5.
+    beams.take(np.array([[-9, -9, -9, 9], [3, 2, -1, 0]], np.float32))
+    other = math.log(sum(math.exp(2 * each) for each in (2, 4 / 3, -1, 0)))
+    assert beams._live[0].tokens == (A, BOS)
+    assert beams._live[0].score == pytest.approx(4 - total + 4 - other)
+
+
+def test_words_of_the_request_count_as_the_token_that_stands_for_them():
+    """Token 4 is a word of the request, a stands for such words: after 4 was said, a is penalized, and 4 is not."""
+    ends = np.arange(5) == END
+    beams = BeamSearch(BeamOptions(1, 1.0, 2.0, 1.0), ends, 9, {4: A})
+    beams.take(np.array([[0, 0, 0, 0, 9]], np.float32))
+    assert beams.tokens == [4]
+    beams.take(np.array([[0, 6, 0, 0, 5]], np.float32))  # a: 6 / 2 = 3, less than 5
+    assert beams.tokens == [4]

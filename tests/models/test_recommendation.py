@@ -11,11 +11,11 @@ from palo_cpp.bench.random_blocks import n_bytes
 from palo_cpp.bench.sizes import MODELS
 from palo_cpp.bench.text_types import text_type
 from palo_cpp.errors import ArgumentError
+from palo_cpp.families.palo.published import PUBLISHED
 from palo_cpp.families.published import VisionCost
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.llm.text_sizes import TextSizes
 from palo_cpp.models import recommendation
-from palo_cpp.models.names import PUBLISHED
 from palo_cpp.models.recommendation import (
     OUTTYPES,
     MachineSpeed,

@@ -46,7 +46,7 @@ def test_it_says_that_it_is_the_demo(caplog):
         assert palo.name == "PALO-Nano"
     (record,) = caplog.records
     assert record.getMessage() == palo.files.family.notice(palo.files.text)
-    assert "only the demo" in record.getMessage() and "palo-cpp convert CHECKPOINT" in record.getMessage()
+    assert "only the demo" in record.getMessage() and "palo-cpp recommend" in record.getMessage()
 
 
 @pytest.mark.parametrize("code", LANGUAGES)

@@ -65,10 +65,8 @@ def embed(state: State, ids: Sequence[int], subs: Sequence[int], *, half_angles:
     inverse = ROTARY_BASE ** (-torch.arange(0, n_embd, 2, dtype=torch.float32) / n_embd)
     steps = torch.tensor(subs, dtype=torch.float32) * ROTARY_SCALE
     if half_angles:
-        angles = (steps.half()[:, None] * inverse.half()[None]).float()
-    else:
-        angles = steps[:, None] * inverse[None]
-    angles = torch.cat([angles, angles], dim=-1)
+        steps, inverse = steps.half(), inverse.half()
+    angles = (steps[:, None] * inverse[None]).float().repeat(1, 2)
     first, second = rows.chunk(2, dim=-1)
     return rows * angles.cos() + torch.cat([-second, first], dim=-1) * angles.sin()
 
@@ -172,8 +170,9 @@ class Found:
         tokens: ids, those from n_vocab on being columns of unknown words; without the token that ended it.
         score: of the best answer.
         n_steps: steps that were taken.
-        margin: the least difference that decided anything: between candidates that were taken and the first that was
-            not, finished scores, and the test for the end. Below a runtime's noise another answer is no mistake.
+        margin: the least difference of log-probabilities that decided anything: between candidates that were taken and
+            the first that was not, finished answers, and the test for the end (there times the length's power). Below a
+            runtime's noise another answer is no mistake.
     """
 
     tokens: list[int]
@@ -186,7 +185,7 @@ class Found:
 Step = Callable[[list[list[tuple[int, int]]]], torch.Tensor]
 
 
-def masked_logits(row: torch.Tensor, n_vocab: int, unk: int, *, unk_is_text: bool) -> torch.Tensor:
+def masked_logits(row: torch.Tensor, unk: int, *, unk_is_text: bool) -> torch.Tensor:
     """Without <unk>, unless the request's first unknown word stands for it."""
     if unk_is_text:
         return row
@@ -222,7 +221,7 @@ def beam_search(
     finished: list[tuple[float, list[int]]] = []
     margin, last = math.inf, options.max_length + 1
     for i in range(last + 1):
-        rows = masked_logits(step(beams), n_vocab, unk, unk_is_text=unk_is_text)
+        rows = masked_logits(step(beams), unk, unk_is_text=unk_is_text)
         rows = torch.stack([penalized(row, fed, options.repetition_penalty) for row, fed in zip(rows, beams)])  # noqa: B905
         scores = torch.log_softmax(rows / options.temperature, dim=-1) + beam_scores[:, None]
         width = scores.shape[1]
@@ -230,12 +229,12 @@ def beam_search(
         if len(finished) == n_beams:
             bound = float(best[0]) / i**options.length_penalty
             worst = min(score for score, _ in finished)
-            margin = min(margin, abs(worst - bound))
+            margin = min(margin, abs(worst - bound) * i**options.length_penalty)  # as sums, as below
             if worst >= bound:
                 break
         following: list[tuple[list[tuple[int, int]], list[int], float]] = []
         ended = []
-        for rank, (score, place) in enumerate(zip(best[:-1].tolist(), places[:-1].tolist())):  # noqa: B905
+        for score, place in zip(best[:-1].tolist(), places[:-1].tolist()):  # noqa: B905
             beam, token = divmod(place, width)
             answer = [*answers[beam], token]
             if token == eos or i == last:
@@ -248,11 +247,12 @@ def beam_search(
                 break
         if i == last:
             break
-        margin = min(margin, *(each - score for each in ended), score - float(best[rank + 1]))
+        unused = float(best[len(ended) + len(following)])
+        margin = min(margin, *(each - score for each in ended), score - unused)
         beams = [fed for fed, _, _ in following]
         answers = [answer for _, answer, _ in following]
         beam_scores = torch.tensor([score for _, _, score in following])
-    return _found(finished, i + 1, margin, eos)
+    return _found(finished, i + 1, margin, options.length_penalty, eos)
 
 
 def _finish(finished: list[tuple[float, list[int]]], answer: tuple[float, list[int]], n_beams: int) -> None:
@@ -263,11 +263,11 @@ def _finish(finished: list[tuple[float, list[int]]], answer: tuple[float, list[i
         finished.remove(min(finished, key=lambda each: each[0]))
 
 
-def _found(finished: list[tuple[float, list[int]]], n_steps: int, margin: float, eos: int) -> Found:
+def _found(finished: list[tuple[float, list[int]]], n_steps: int, margin: float, power: float, eos: int) -> Found:
     ranked = sorted(finished, key=lambda each: -each[0])
-    if len(ranked) > 1:
-        margin = min(margin, ranked[0][0] - ranked[1][0])
     score, answer = ranked[0]
+    if len(ranked) > 1:
+        margin = min(margin, (score - ranked[1][0]) * len(answer) ** power)
     return Found(answer[:-1] if answer[-1] == eos else answer, score, n_steps, margin)
 
 
@@ -285,7 +285,7 @@ def greedy(
     """The likeliest token each time, without penalties; `margin` is the least lead of a logit over the second."""
     fed, tokens, total, margin = [(bos, 0)], [], 0.0, math.inf
     for n in range(1, n_tokens + 1):
-        row = masked_logits(step([fed]), n_vocab, unk, unk_is_text=unk_is_text)[0]
+        row = masked_logits(step([fed]), unk, unk_is_text=unk_is_text)[0]
         (first, second), (token, _) = (each.tolist() for each in torch.topk(row, 2))
         margin, total = min(margin, first - second), total + float(torch.log_softmax(row, dim=-1)[token])
         if token == eos:

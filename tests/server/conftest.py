@@ -13,7 +13,7 @@ def nano():
     """PALO-Nano, loaded once for all servers."""
     from palo_cpp import Palo
 
-    with Palo("nano", n_threads=1) as palo:
+    with Palo("nano", n_threads=1, n_parallel=4) as palo:
         yield palo
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from running_server import data_uri, encoded, user
+from running_server import RunningServer, data_uri, encoded, user
 
 URL = "/v1/chat/completions"
 
@@ -88,6 +88,31 @@ def test_a_second_turn_encodes_nothing_and_reads_its_own_text_only(server, red_c
     assert second["n_images_encoded"] == 0
     # All but the last of what the first answer left is there; what ends an answer is read with the question.
     assert second["n_cached_tokens"] >= told["n_prompt_tokens"] + told["n_generated"] - 2
+
+
+def test_tokens_of_an_answer_go_back_as_they_came(server):
+    """Random tokens spell their text in a way in which no text is split."""
+    messages = [user("Say something")]
+    first = server.post(URL, {"messages": messages, "max_tokens": 40, "temperature": 100, "seed": 5})
+    messages += [{"role": "assistant", "content": content(first)}, user("And now?")]
+    second = server.post(URL, {"messages": messages, "max_tokens": 5}).json["choices"][0]["palo"]
+    told = first.json["choices"][0]["palo"]
+    assert second["n_cached_tokens"] >= told["n_prompt_tokens"] + told["n_generated"] - 2
+
+
+def test_a_server_that_was_started_again_words_questions_as_it_did(nano, red_circle):
+    asked = {"messages": [user("What is this?", red_circle)], "max_tokens": 40, "lang": "hi"}
+    with RunningServer(nano) as one:
+        first = one.post(URL, asked)
+    asked["messages"] += [{"role": "assistant", "content": content(first)}, user("What colour is it?")]
+    with RunningServer(nano) as other:
+        second = other.post(URL, asked).json["choices"][0]["palo"]
+    assert second["n_cached_tokens"] >= first.json["choices"][0]["palo"]["n_prompt_tokens"]
+
+
+def test_an_image_is_opened_once(server, blue_square):
+    opened = server.server.service.conversations.open(blue_square)
+    assert server.server.service.conversations.open(blue_square).square is opened.square
 
 
 def test_what_was_said_in_a_message_of_the_system_opens_the_prompt(server, nano):

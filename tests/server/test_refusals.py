@@ -105,7 +105,7 @@ FIELDS = [
     ("response_format", {"type": "json_schema", "json_schema": {"schema": []}}),
     *[("lang", value) for value in ("Klingon", "", "xx", 3, ["hi"])],
     *[("lang_mode", value) for value in ("always", 3)],
-    *[("frequency_penalty", value) for value in (0.5, -1, "0")],
+    *[("frequency_penalty", value) for value in (0.5, -1, "0", False)],
     ("presence_penalty", 1),
     ("logit_bias", {"50256": -100}),
     ("tools", [{"type": "function", "function": {"name": "f"}}]),
@@ -175,6 +175,9 @@ def test_what_is_no_image_is_refused(server, name, as_object):
     reply = server.chat("?", {"type": "image_url", "image_url": {"url": url} if as_object else url})
     assert reply.status == 400, reply.body
     assert "root:" not in reply.message
+    scheme, colon, _ = url.strip().partition(":")
+    if colon and scheme not in ("data", "https"):
+        assert f"got {scheme.lower()}:" in reply.message
 
 
 def test_a_damaged_image(server, red_circle):

@@ -95,6 +95,9 @@ class EchoFamily:
     def recognizes(self, config: Config) -> bool:
         return config.get("model_type") in self.model_types
 
+    def recognizes_folder(self, folder: CheckpointFolder) -> bool:  # noqa: ARG002
+        return False
+
     def open(self, folder: CheckpointFolder, companions: Companions) -> EchoModel:
         assert companions.base is None
         tensors = renamed(folder.weights, lambda name: name.removeprefix("model."))

@@ -78,6 +78,9 @@ class EchoModel:
     def tokenize_continued(self, text: str) -> list[int]:
         return self.tokenize(text)
 
+    def token_table_for(self, segments: Sequence[Segment]) -> TokenTable:
+        return self.token_table
+
     def prefill(
         self, segments: Sequence[Segment], embeddings: Mapping[str, NDArray[np.float32]]
     ) -> NDArray[np.float32]:

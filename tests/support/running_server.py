@@ -101,10 +101,10 @@ class RunningServer:
         """One question to `/v1/chat/completions`."""
         return self.post("/v1/chat/completions", {"messages": [user(*parts)], "max_tokens": 40, **fields})
 
-    def metric(self, name: str) -> float:
-        """A number of `/metrics`, all its labels added up."""
+    def metric(self, name: str, label: str = "") -> float:
+        """A number of `/metrics`, added up over all its labels, or over those that this text is in."""
         lines = self.get("/metrics").body.decode().splitlines()
-        found = [line for line in lines if line.partition(" ")[0].partition("{")[0] == name]
+        found = [line for line in lines if line.partition(" ")[0].partition("{")[0] == name and label in line]
         return sum(float(line.rpartition(" ")[2]) for line in found)
 
     @contextmanager
@@ -128,6 +128,12 @@ class RunningServer:
                 return True
             time.sleep(0.01)
         return False
+
+
+def raw_post(path: str, body: Any) -> bytes:
+    """The bytes of a request, for connections that end in odd ways."""
+    data = json.dumps(body).encode()
+    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data
 
 
 def read_all(opened: socket.socket) -> bytes:

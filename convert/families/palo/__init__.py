@@ -31,6 +31,10 @@ class _Palo:
             return model_type in self.model_types
         return all(name in _ARCHITECTURES for name in config.names("architectures"))
 
+    def recognizes_folder(self, folder: CheckpointFolder) -> bool:  # noqa: ARG002
+        """No sizes are known without a config.json."""
+        return False
+
     def open(self, folder: CheckpointFolder, companions: Companions) -> Model:
         """See `Family.open`."""
         return open_checkpoint(folder, companions)

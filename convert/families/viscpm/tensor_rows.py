@@ -84,15 +84,27 @@ Nothing is scaled: the scale of the queries of the attention, 1/sqrt(D/heads), i
 | beit3.image_mean, .image_std | f32[3] | 0.5 each |
 | palo.image_preprocess | string | `stretch`: resized straight to the square, bicubic |
 
-Both files carry `palo.pair_id` and `general.languages` (zh, en).
+Both files carry `palo.pair_id`, `general.languages` (zh, en) and `general.license.name`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...tensor_spec import TensorSpec, Transform, layered
+from .files import TEXT, VISION
+from .sizes import TextSizes, VisionSizes
+
+_Values = NDArray[np.float32]
+FIRST_POSITION = 2  # row of the first token in both tables of positions, as fairseq counts
 
 # (source, gguf, shape as letters). Where a matrix has a divisor, it is the square root of its second width.
-TEXT_ROWS = (
+_TEXT_ROWS = (
     ("llm.input_embedding.weight", "token_embd.weight", "ve"),
     (
         "llm.encoder.layers.{i}.self_att.layernorm_before_attention.weight",
@@ -110,7 +122,7 @@ TEXT_ROWS = (
     ("llm.encoder.output_layernorm.weight", "output_norm.weight", "e"),
     ("llm.position_bias.relative_attention_bias", "rel_attn_bias", "bh"),
 )
-SIDES = (("A", "a"), ("B", "b"))  # of image tokens, of queries: in the checkpoint, in the file
+_SIDES = (("A", "a"), ("B", "b"))  # of image tokens, of queries: in the checkpoint, in the file
 _LAYER = "vpm.beit3.encoder.layers.{i}."
 # {S} and {s} are the side.
 _LAYER_ROWS = (
@@ -132,11 +144,75 @@ _AFTER_LAYERS = (
 )
 
 
+def text_specs(sizes: TextSizes) -> list[TensorSpec]:
+    """Tensors of the language model, in the order of the file."""
+    widths = {"v": sizes.n_vocab, "e": sizes.n_embd, "f": sizes.n_ff, "h": sizes.n_head}
+    widths["b"] = sizes.n_buckets + sizes.n_segment_buckets
+    specs = []
+    for source, gguf, letters in layered(_TEXT_ROWS, sizes.n_layer):
+        shape = tuple(widths[letter] for letter in letters)
+        is_divided = gguf.startswith("blk.") and len(shape) == 2
+        fold: Transform | None = partial(divided, divisor=math.sqrt(shape[1])) if is_divided else None
+        specs.append(TensorSpec(source, gguf, shape, shape, TEXT.precision(gguf, shape), fold))
+    return specs
+
+
+def divided(values: _Values, *, divisor: float) -> _Values:
+    """A matrix with the divisor that the model puts after it, in float32."""
+    result: _Values = values * np.float32(1 / divisor)
+    return result
+
+
+def vision_specs(sizes: VisionSizes, n_embd_text: int) -> list[TensorSpec]:
+    """Tensors of vision tower and mapping, in the order of the file."""
+    d, p = sizes.n_embd, sizes.patch_size
+    widths = {"d": d, "g": sizes.n_ff, "e": n_embd_text}
+    specs = [
+        _plain("vpm.beit3.vision_embed.proj.weight", "v.patch.weight", (d, 3, p, p)),
+        _plain("vpm.beit3.vision_embed.proj.bias", "v.patch.bias", (d,)),
+        *_sums(sizes),
+    ]
+    for source, gguf, letters in vision_rows(sizes.n_layer):
+        specs.append(_plain(source, gguf, tuple(widths[letter] for letter in letters)))
+    return specs
+
+
+def _plain(source: str, gguf: str, shape: tuple[int, ...]) -> TensorSpec:
+    return TensorSpec(source, gguf, shape, shape, VISION.precision(gguf, shape))
+
+
+def _sums(sizes: VisionSizes) -> Iterator[TensorSpec]:
+    """What is the same for every image: class token, positions of the patches, queries."""
+    d, n_patches, n_queries = sizes.n_embd, sizes.n_patches, sizes.n_queries
+    tables = {side: f"vpm.beit3.encoder.embed_positions.{side}.weight" for side in "AB"}
+    of_a, of_b = (tables["A"], (sizes.n_a, d)), (tables["B"], (sizes.n_b, d))
+    cls_token = "vpm.beit3.vision_embed.cls_token"
+    yield TensorSpec(cls_token, "v.cls", (1, 1, d), (d,), "f32", class_at_its_position, (of_a,))
+    yield TensorSpec(tables["A"], "v.pos", (sizes.n_a, d), (n_patches, d), "f32", patch_positions)
+    yield TensorSpec("query", "v.query", (n_queries, d), (n_queries, d), "f32", queries_at_their_positions, (of_b,))
+
+
+def class_at_its_position(cls_token: _Values, positions: _Values) -> _Values:
+    """[1, 1, D] and [P + 3, D] -> [D]."""
+    result: _Values = cls_token.reshape(-1) + positions[FIRST_POSITION]
+    return result
+
+
+def patch_positions(positions: _Values) -> _Values:
+    """[P + 3, D] -> [P, D]: patches come after the class token."""
+    return np.ascontiguousarray(positions[FIRST_POSITION + 1 :])
+
+
+def queries_at_their_positions(query: _Values, positions: _Values) -> _Values:
+    """[Q, D] and a longer table [.., D] -> [Q, D]."""
+    return query + positions[FIRST_POSITION : FIRST_POSITION + len(query)]
+
+
 def vision_rows(n_layer: int) -> Iterator[tuple[str, str, str]]:
     """Rows of weights and biases of layers, last norm and mapping; the embeddings before them are sums of several."""
     for i in range(n_layer):
         for source, gguf, letters in _LAYER_ROWS:
-            for upper, lower in SIDES:
+            for upper, lower in _SIDES:
                 yield from _with_bias(source.format(i=i, S=upper), gguf.format(i=i, s=lower), letters)
     for row in _AFTER_LAYERS:
         yield from _with_bias(*row)

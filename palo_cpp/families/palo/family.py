@@ -86,7 +86,7 @@ class PaloFamily:
             return None
         return (
             f"{NANO_NAME} is only the demo: it knows simple drawings of ten kinds of things, no photos; "
-            "for PALO itself run `palo-cpp convert CHECKPOINT -o FOLDER` and give -m FOLDER"
+            "`palo-cpp recommend` says which PALO suits this machine, and how it is fetched"
         )
 
     def advice(self, text: GgufHeader, languages: Collection[str]) -> str | None:
