@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from palo_cpp.errors import ArgumentError
 
+Integers = Sequence[int] | NDArray[Any]
 _INT32 = np.iinfo(np.int32)
 
 
@@ -29,22 +30,20 @@ class BeePrompt:
         extra: (id, sub) of the unknown words that may be answered: columns of the logits after the vocabulary's.
     """
 
-    ids: Sequence[int]
-    subs: Sequence[int]
-    segments: Sequence[int]
-    positions: Sequence[int]
-    contexts: Sequence[bool]
+    ids: Integers
+    subs: Integers
+    segments: Integers
+    positions: Integers
+    contexts: Integers
     relations: NDArray[Any] | Sequence[Sequence[int]]
-    images: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    images: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
     extra: Sequence[tuple[int, int]] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
-def rows_of(
-    ids: Sequence[int], subs: Sequence[int], segments: Sequence[int], positions: Sequence[int]
-) -> NDArray[np.int32]:
+def rows_of(ids: Integers, subs: Integers, segments: Integers, positions: Integers) -> NDArray[np.int32]:
     """Four columns [n, 4] i32, as the core takes them.
 
     Raises:
