@@ -5,8 +5,8 @@ execute_process(
   OUTPUT_VARIABLE nanobind_ROOT COMMAND_ERROR_IS_FATAL ANY)
 find_package(nanobind CONFIG REQUIRED)
 
-nanobind_add_module(_core NB_STATIC csrc/bindings.cpp)
-target_link_libraries(_core PRIVATE palo_core)
+nanobind_add_module(_core NB_STATIC csrc/bindings.cpp csrc/cpm_bee_bindings.cpp)
+target_link_libraries(_core PRIVATE palo_core palo_cpm_bee)
 # At run time the libraries are the installed llama-cpp-python's, beside this package; never those of the build.
 if(APPLE)
   set_target_properties(_core PROPERTIES INSTALL_RPATH "@loader_path/../llama_cpp/lib")

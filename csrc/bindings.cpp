@@ -1,7 +1,6 @@
 // The Python module palo_cpp._core: checks, docs, GIL; no arithmetic.
 #include <ggml.h>
 #include <nanobind/stl/string.h>
-#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <filesystem>
@@ -11,7 +10,9 @@
 #include <dlfcn.h>
 #endif
 
+#include "cpm_bee_bindings.h"
 #include "numpy_array.h"
+#include "raw_tensors.h"
 #include "vision/vision_encoder.h"
 
 namespace nb = nanobind;
@@ -20,20 +21,6 @@ namespace palo {
 namespace {
 
 using FloatArray = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
-using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-
-// One entry of the dictionary of tensors: (ggml type, shape row-major, bytes).
-RawTensor to_raw_tensor(nb::handle entry) {
-  const auto [type, shape, data] = nb::cast<std::tuple<int, std::vector<int64_t>, Bytes>>(entry);
-  return {
-      .type = type, .shape = shape, .data = reinterpret_cast<const std::byte*>(data.data()), .n_bytes = data.size()};
-}
-
-TensorMap to_tensor_map(const nb::dict& tensors) {
-  TensorMap result;
-  for (const auto& [name, entry] : tensors) result.emplace(nb::cast<std::string>(name), to_raw_tensor(entry));
-  return result;
-}
 
 TowerKind to_tower_kind(const std::string& name) {
   if (name == "clip") return TowerKind::CLIP;
@@ -190,4 +177,5 @@ NB_MODULE(_core, m) {
   m.def(
       "isa", [] { return std::string(palo::kernels().isa); }, "The instruction set in use (PALO_CPP_ISA forces one).");
   palo::bind_vision_encoder(m);
+  palo::bind_cpm_bee(m);
 }

@@ -1,11 +1,12 @@
 """The C++ core; use palo_cpp.vision.encoder instead."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 _Floats = NDArray[np.float32]
+_Integers = NDArray[np.int32]
 _Tensor = tuple[int, tuple[int, ...], NDArray[np.uint8]]
 
 class FormatError(ValueError): ...
@@ -46,6 +47,47 @@ class VisionEncoder:
     def n_threads(self) -> int: ...
     @property
     def isa(self) -> str: ...
+
+class CpmBee:
+    def __init__(
+        self,
+        tensors: Mapping[str, _Tensor],
+        *,
+        n_vocab: int,
+        n_embd: int,
+        n_head: int,
+        n_layer: int,
+        n_ff: int,
+        eps: float,
+        embedding_scale: float,
+        logit_scale: float,
+        residual_divisor: float,
+        rotary_scale: float,
+        rotary_base: float,
+        n_position_buckets: int,
+        n_segment_buckets: int,
+        max_distance: int,
+        n_cells: int,
+        n_threads: int,
+        backend: str,
+        is_kv_f32: bool,
+    ) -> None: ...
+    def prefill(
+        self,
+        rows: _Integers,
+        is_context: _Integers,
+        relations: _Integers,
+        image_rows: _Integers,
+        image_embeddings: _Floats,
+        extra: _Integers,
+        n_hidden: int,
+        between: Callable[[], None],
+    ) -> tuple[_Floats, _Floats]: ...
+    def step(self, parents: _Integers, rows: _Integers) -> tuple[_Floats, _Floats]: ...
+    @property
+    def n_cells(self) -> int: ...
+    @property
+    def n_used_cells(self) -> int: ...
 
 def ggml_version() -> str: ...
 def available_isas() -> list[str]: ...

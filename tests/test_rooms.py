@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "hub": (),
     "ggml": (),
     "languages": (),
-    "llm": ("ggml",),
+    "llm": ("ggml", "_core"),
     "vision": ("ggml", "_core"),
     "decoding": ("llm", "languages", "ggml"),
     "families": ("decoding", "llm", "vision", "languages", "ggml"),

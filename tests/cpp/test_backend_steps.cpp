@@ -122,6 +122,10 @@ TEST(backend_row_steps_equal_ggml) {
       check({[&](ggml_context* c) { return ggml_swiglu_split(c, floats(c, n, n_rows), floats(c, n, n_rows)); },
              fill_randomly},
             2e-6f);
+      check({[&](ggml_context* c) { return ggml_geglu_erf_split(c, floats(c, n, n_rows), floats(c, n, n_rows)); },
+             fill_randomly},
+            2e-6f);
+      check({[&](ggml_context* c) { return ggml_scale(c, floats(c, n, n_rows), 1.0f / 1.05f); }, fill_randomly}, 0.0f);
     }
   }
 }
@@ -214,6 +218,7 @@ TEST(backend_refuses_what_its_steps_do_not_know) {
   const auto is_refused = [](ggml_tensor* node) { return operation_for(*node) == nullptr; };
   CHECK(is_refused(ggml_geglu_split(c, floats(c, 64), floats(c, 64))));
   CHECK(is_refused(ggml_swiglu(c, floats(c, 64))));
+  CHECK(is_refused(ggml_scale_bias(c, floats(c, 64), 2.0f, 1.0f)));
   CHECK(is_refused(ggml_mul(c, floats(c, 64, 4), floats(c, 1, 4))));
   CHECK(is_refused(ggml_rms_norm(c, ggml_transpose(c, floats(c, 64, 4)), 1e-5f)));
   ggml_tensor* positions = ggml_new_tensor_1d(c, GGML_TYPE_I32, 4);

@@ -11,8 +11,8 @@
 namespace palo::backend {
 namespace {
 
-const Operation* const OPERATIONS[] = {&MUL_MAT, &RMS_NORM, &MULTIPLY, &ADD,
-                                       &SWIGLU,  &ROPE,     &SET_ROWS, &FLASH_ATTENTION};
+const Operation* const OPERATIONS[] = {&MUL_MAT, &RMS_NORM, &MULTIPLY,       &ADD, &SCALE, &GATED,
+                                       &ROPE,    &SET_ROWS, &FLASH_ATTENTION};
 
 }  // namespace
 

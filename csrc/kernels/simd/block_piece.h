@@ -1,4 +1,5 @@
-// A piece of a panel of quantized blocks, unpacked to bytes and f32 scales, and its integer products with rows.
+// A piece of a panel of quantized blocks, unpacked to bytes and f32 scales, and its integer products with rows; those
+// of a block that is not unpacked, too.
 #pragma once
 
 #include "kernels/simd/block_rows.h"
@@ -78,6 +79,18 @@ PALO_INLINE void multiply_quads(Ints sums[ROWS][PANEL_VECTORS], const uint8_t* x
       const Quad input = load_quad(x + r * row_bytes + 4 * t);
       for (int64_t v = 0; v < PANEL_VECTORS; ++v) add_block_quad<Block>(sums[r][v], w[v], input);
     }
+  }
+}
+
+// sums[r] = integer products of ROWS rows with the part of group g that shares scale s, for the 16 outputs of vector v.
+template <typename Block, int64_t ROWS>
+PALO_INLINE void multiply_direct_quads(Ints sums[ROWS], const uint8_t* x, const uint8_t* block, int64_t g, int64_t s,
+                                       int64_t v, int64_t row_bytes) {
+  constexpr int64_t N_QUADS = GROUP_QUADS / Block::N_SCALES;
+  for (int64_t r = 0; r < ROWS; ++r) sums[r] = start_of<Block>(x + r * row_bytes, s);
+  for (int64_t t = s * N_QUADS; t < (s + 1) * N_QUADS; ++t) {
+    const Ints w = Block::quad(block, g, t, v);
+    for (int64_t r = 0; r < ROWS; ++r) add_block_quad<Block>(sums[r], w, load_quad(x + r * row_bytes + 4 * t));
   }
 }
 

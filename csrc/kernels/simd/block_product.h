@@ -51,14 +51,9 @@ PALO_INLINE void add_run(Floats& acc, Ints sums, Floats scale, const uint8_t* x)
 template <typename Block, int64_t ROWS>
 PALO_INLINE void add_direct_group(Floats acc[ROWS][BLOCK_VECTORS], const uint8_t* x, const uint8_t* block,
                                   const float* scales, const float* mins, int64_t g, int64_t v, int64_t row_bytes) {
-  constexpr int64_t N_QUADS = GROUP_QUADS / Block::N_SCALES;
   for (int64_t s = 0; s < Block::N_SCALES; ++s) {
     Ints sums[ROWS];
-    for (int64_t r = 0; r < ROWS; ++r) sums[r] = start_of<Block>(x + r * row_bytes, s);
-    for (int64_t t = s * N_QUADS; t < (s + 1) * N_QUADS; ++t) {
-      const Ints w = Block::quad(block, g, t, v);
-      for (int64_t r = 0; r < ROWS; ++r) add_block_quad<Block>(sums[r], w, load_quad(x + r * row_bytes + 4 * t));
-    }
+    multiply_direct_quads<Block, ROWS>(sums, x, block, g, s, v, row_bytes);
     const Floats scale = load(scales + ((g * Block::N_SCALES + s) * BLOCK_VECTORS + v) * LANES);
     for (int64_t r = 0; r < ROWS; ++r) add_run<Block>(acc[r][v], sums[r], scale, x + r * row_bytes);
   }

@@ -9,9 +9,12 @@ from typing import Any
 from palo_cpp.decoding.beam_search import BeamModel, BeamOptions
 from palo_cpp.errors import ModelFormatError, PaloError
 from palo_cpp.families.family import Capabilities, LoadOptions
+from palo_cpp.families.viscpm.beam_model import BeeBeamModel
+from palo_cpp.families.viscpm.engine import CpmBeeEngine
 from palo_cpp.families.viscpm.protocol import prompt_segments, prompt_text
 from palo_cpp.families.viscpm.tokenizer import BOS_ID, BeeTokenizer
 from palo_cpp.ggml.gguf_header import GgufHeader
+from palo_cpp.llm.cpm_bee_model import CpmBeeModel
 from palo_cpp.llm.language_model import LanguageModel
 from palo_cpp.llm.text_sizes import TextSizes
 from palo_cpp.segments import ImageSegment, Segment, Tokenizer, Turn
@@ -67,9 +70,18 @@ class VisCpmFamily:
         """Chinese and English: the vocabulary has no other letters."""
         return tuple(code for code in text.languages if code in LANGUAGES) or LANGUAGES
 
-    def open_language_model(self, text: GgufHeader, options: LoadOptions) -> LanguageModel | BeamModel:  # noqa: ARG002
+    def open_language_model(self, text: GgufHeader, options: LoadOptions) -> LanguageModel | BeamModel:
         """CPM-Bee as a graph of our own."""
-        raise self._no_engine(text)
+        assert self.capabilities.beam is not None
+        model = CpmBeeModel(
+            text.path,
+            n_ctx=options.n_ctx,
+            n_paths=self.capabilities.beam.n_beams,
+            n_threads=options.n_threads,
+            backend=options.backend,
+            header=text,
+        )
+        return BeeBeamModel(CpmBeeEngine(model), self.tokenizer(text))
 
     def open_encoder(self, mmproj: GgufHeader | None, *, n_threads: int, precision: Precision) -> ImageEncoder:  # noqa: ARG002
         """BEiT-3 in our C++."""
