@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from palo_cpp.decoding.beam_search import BeamModel, BeamOptions
-from palo_cpp.errors import ModelFormatError, PaloError
+from palo_cpp.errors import ModelFormatError
 from palo_cpp.families.family import Capabilities, LoadOptions
 from palo_cpp.families.viscpm.beam_model import BeeBeamModel
 from palo_cpp.families.viscpm.engine import CpmBeeEngine
@@ -18,7 +18,7 @@ from palo_cpp.llm.cpm_bee_model import CpmBeeModel
 from palo_cpp.llm.language_model import LanguageModel
 from palo_cpp.llm.text_sizes import TextSizes
 from palo_cpp.segments import ImageSegment, Segment, Tokenizer, Turn
-from palo_cpp.vision.encoder import Precision
+from palo_cpp.vision.encoder import Precision, VisionEncoder
 from palo_cpp.vision.image_encoder import ImageEncoder
 
 ARCHITECTURE = "cpmbee"
@@ -83,14 +83,11 @@ class VisCpmFamily:
         )
         return BeeBeamModel(CpmBeeEngine(model), self.tokenizer(text))
 
-    def open_encoder(self, mmproj: GgufHeader | None, *, n_threads: int, precision: Precision) -> ImageEncoder:  # noqa: ARG002
-        """BEiT-3 in our C++."""
-        raise self._no_engine(mmproj)
-
-    @staticmethod
-    def _no_engine(file: GgufHeader | None) -> PaloError:
-        name = "VisCPM" if file is None else file.path.name
-        return PaloError(f"{name}: could not load: this version converts VisCPM but does not run it; use a newer one")
+    def open_encoder(self, mmproj: GgufHeader | None, *, n_threads: int, precision: Precision) -> ImageEncoder:
+        """BEiT-3, its queries and the mapping in our C++."""
+        if mmproj is None:
+            raise ModelFormatError("mmproj: expected a file of BEiT-3 and the mapping, got none")
+        return VisionEncoder(mmproj.path, n_threads=n_threads, precision=precision)
 
     def prompt(self, tokenizer: Tokenizer, turns: Sequence[Turn], *, system: str) -> list[Segment]:  # noqa: ARG002
         """The published chat's request; there is no place for a system text."""

@@ -15,14 +15,15 @@ from palo_cpp.convert.families.viscpm.tensor_rows import text_specs, vision_spec
 from viscpm_checkpoint import TINY, vocabulary, write_viscpm_checkpoint
 from viscpm_numpy import NumpyBeeEngine
 
-from palo_cpp import ArgumentError, ModelFormatError, Palo, PaloError
+from palo_cpp import ArgumentError, ModelFormatError, Palo
 from palo_cpp.chat.context_budget import fit
 from palo_cpp.cli import palo_cpp as command
+from palo_cpp.decoding.beam_search import BeamOptions, BeamSearch
 from palo_cpp.decoding.options import DecodingOptions
 from palo_cpp.families.registry import VISCPM
 from palo_cpp.families.viscpm.beam_model import BeeBeamModel
 from palo_cpp.families.viscpm.published import PUBLISHED, SCORES
-from palo_cpp.families.viscpm.tokenizer import BeeTokenizer
+from palo_cpp.families.viscpm.tokenizer import BOS_ID, EOS_ID, BeeTokenizer
 from palo_cpp.models.checkpoint_files import configuration_files, weight_files
 from palo_cpp.models.files import find_model
 from palo_cpp.models.names import hub_name, published_as
@@ -77,9 +78,25 @@ def test_the_oldest_turns_leave_and_the_question_stays(model):
         fit(VISCPM, model, turns, Turn("图中有什么？" * 90), system="", max_tokens=514)
 
 
-def test_until_it_runs_it_says_so(folder):
-    with pytest.raises(PaloError, match="could not load: this version converts VisCPM but does not run it"):
-        Palo(folder)
+@pytest.mark.parametrize(("question", "lang"), [("这是什么？", "zh"), ("What is this?", "en")])
+def test_from_a_picture_to_an_answer(folder, files, picture, question, lang):
+    """The C++ eye and tongue through the front door, against beam search over the numpy engine."""
+    with Palo(folder, n_ctx=160, n_threads=1, vision_precision="float") as palo:
+        answer = palo.ask(picture, question, lang=lang, lang_mode="off", max_tokens=12)
+        rows = palo.embed_image(picture)
+    assert rows.shape == (TINY.n_queries, 64) and answer.n_images == 1
+    numpy_model = BeeBeamModel(NumpyBeeEngine(files.text.path, n_ctx=160), VISCPM.tokenizer(files.text))
+    segments = VISCPM.prompt(numpy_model, [Turn(question, images=(PICTURE,))], system="")
+    found = BeamSearch(BeamOptions(opening=(BOS_ID,)), numpy_model.token_table_for(segments).ends_generation, 12)
+    found.take(numpy_model.prefill(segments, {"a picture": rows})[np.newaxis])
+    while not found.is_finished:
+        found.take(numpy_model.step(found.parents, found.tokens))
+    assert tuple(answer.token_ids) == tuple(token for token in found.best.tokens if token != EOS_ID)
+
+
+def test_other_languages_are_refused_with_who_knows_them(folder, picture):
+    with Palo(folder, n_ctx=160, n_threads=1) as palo, pytest.raises(ArgumentError, match="got Hindi; choose one of them, or a model that knows Hindi: MobilePALO"):
+        palo.ask(picture, "?", lang="hi")
 
 
 def test_a_damaged_file_is_refused(files):
