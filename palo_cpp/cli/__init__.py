@@ -22,7 +22,7 @@ COMMANDS = {
     "ls": "List the models that are here.",
     "rm": "Remove a model from the cache.",
     "verify": "Hash a model's files in the cache again.",
-    "convert": "Turn a PALO, LLaVA or MobileVLM checkpoint into GGUF files.",
+    "convert": "Turn a PALO, LLaVA, MobileVLM or VisCPM checkpoint into GGUF files.",
     "quantize": "Make a smaller copy of a GGUF file.",
     "package": "Write a folder that is ready to be published.",
     "show": "Summarize GGUF files, or what is here of a model.",
