@@ -95,7 +95,8 @@ def test_from_a_picture_to_an_answer(folder, files, picture, question, lang):
 
 
 def test_other_languages_are_refused_with_who_knows_them(folder, picture):
-    with Palo(folder, n_ctx=160, n_threads=1) as palo, pytest.raises(ArgumentError, match="got Hindi; choose one of them, or a model that knows Hindi: MobilePALO"):
+    says = "got Hindi; choose one of them, or a model that knows Hindi: MobilePALO"
+    with Palo(folder, n_ctx=160, n_threads=1) as palo, pytest.raises(ArgumentError, match=says):
         palo.ask(picture, "?", lang="hi")
 
 
