@@ -188,7 +188,7 @@ def test_two_names_for_one_tensor_are_refused(tmp_path, monkeypatch):
 
 # --- other models ---------------------------------------------------------------------------------------------------
 
-KNOWN = "expected one of palo, llava, llava_llama, mobilevlm, mobilellama, llama, got"
+KNOWN = "expected one of palo, llava, llava_llama, mobilevlm, mobilellama, llama, viscpmchatbee, cpmbee, got"
 
 
 @pytest.mark.parametrize(
