@@ -39,7 +39,7 @@ def family_of(config: Config) -> Family:
     named = f" ({architectures})" if architectures else ""
     raise ModelFormatError(
         f"{config.path}: model_type: expected one of {known}, got {config.get('model_type')!r}{named}; "
-        f"only {' and '.join(family.name for family in FAMILIES)} can be converted"
+        f"only {', '.join(family.name for family in FAMILIES)} can be converted"
     )
 
 
