@@ -16,6 +16,7 @@ from palo_cpp.chat.chat import Chat
 from palo_cpp.chat.describe import describe
 from palo_cpp.chat.save import load_transcript
 from palo_cpp.decoding.options import DEFAULT_LANG_MODE
+from palo_cpp.errors import ArgumentError
 from palo_cpp.families.family import LoadOptions
 from palo_cpp.models.files import ModelFiles, find_model
 from palo_cpp.models.hub_models import HubOptions
@@ -123,26 +124,40 @@ class Palo:
         return self._model.files
 
     @property
+    def sees_images(self) -> bool:
+        """Whether images can be shown to it: false where a language model was loaded without its mmproj file."""
+        return self._model.sees_images
+
+    @property
     def preprocess(self) -> str:
-        """How images are made square: "pad" or "crop"."""
+        """How images are made square: "pad", "crop" or, whatever the shape, "stretch"; "" where it sees none."""
         return self._model.embedder.mode
 
     @property
     def language_model(self) -> LanguageModel:
-        """The decoder."""
-        assert self._model.prefix is not None  # PALO's family has one
+        """The decoder, where it is one of llama.cpp's."""
+        if self._model.prefix is None:
+            raise ArgumentError(f"language_model: expected a model of llama.cpp's, got {self.name}, which has its own")
         return self._model.prefix.model
+
+    @property
+    def n_ctx(self) -> int:
+        """Tokens of context for each answer."""
+        return self._model.language_model.n_ctx
 
     @property
     def vision(self) -> VisionEncoder:
         """Vision tower and projector."""
         encoder: Any = self._model.encoder
-        return encoder  # type: ignore[no-any-return]  # PALO's family has this one
+        if encoder is None:
+            raise ArgumentError(f"vision: expected a model that sees images, got {self.name} without its mmproj file")
+        return encoder  # type: ignore[no-any-return]  # our families have this one
 
     @property
     def backend(self) -> BackendUse:
         """Which of the language model's weights our own kernels compute with."""
-        return self.language_model.backend
+        model: Any = self._model.language_model
+        return model.backend  # type: ignore[no-any-return]  # each language model of ours has one
 
     def counters(self) -> Counters:
         """What the model has done since it was loaded, and is doing."""

@@ -74,7 +74,7 @@ class InputImage:
 
     Attributes:
         size: (width, height) of the upright image before preprocessing.
-        preprocess: "pad" or "crop".
+        preprocess: "pad", "crop" or "stretch".
         n_tokens: embeddings that it became.
         content_hash: SHA-256 of the preprocessed pixels.
     """
@@ -93,11 +93,13 @@ class Inputs:
         prompt: the whole prompt as text, `<image>` and `</s>` where they are.
         images: the images, in the order in which they are in the prompt.
         seed: of the random choices; None where the answer was decoded greedily.
+        sees_images: whether the model could have been shown one.
     """
 
     prompt: str
     images: tuple[InputImage, ...] = ()
     seed: int | None = None
+    sees_images: bool = True
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ class Answer:
 
         code = self.language or self.language_detected
         direction = LANGUAGES[code].direction if code else "auto"
-        note = "" if self.n_images else "<p><small>The model saw no image.</small></p>"
+        note = "" if self.n_images or not self.inputs.sees_images else "<p><small>The model saw no image.</small></p>"
         text = html.escape(self.text).replace("\n", "<br>")
         return f'<p lang="{code or ""}" dir="{direction}">{text}</p>{note}'
 

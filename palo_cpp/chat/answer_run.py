@@ -156,4 +156,4 @@ def _inputs(model: LoadedModel, request: Request, seed: int | None) -> Inputs:
         for turn in turns
         for image in turn.images
     )
-    return Inputs(model.family.prompt_text(turns, system=request.system), images, seed)
+    return Inputs(model.family.prompt_text(turns, system=request.system), images, seed, model.sees_images)

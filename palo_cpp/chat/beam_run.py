@@ -20,7 +20,7 @@ from palo_cpp.segments import ImageSegment
 if TYPE_CHECKING:
     from palo_cpp.chat.language_policy import Plan
     from palo_cpp.models.loaded_model import BeamPart
-    from palo_cpp.vision.image_embedder import ImageEmbedder
+    from palo_cpp.vision.embedder import Embedder
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class BeamRun:
         has_byte_tokens: see `Capabilities`.
     """
 
-    def __init__(self, part: BeamPart, embedder: ImageEmbedder, plan: Plan, *, has_byte_tokens: bool) -> None:
+    def __init__(self, part: BeamPart, embedder: Embedder, plan: Plan, *, has_byte_tokens: bool) -> None:
         self._part = part
         self._request = plan.request
         self._images = ImageEncoding(embedder, plan.request.ahead)

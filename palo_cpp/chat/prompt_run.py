@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from palo_cpp.chat.read_ahead import ReadAhead
     from palo_cpp.llm.kv_cache import KvCache
     from palo_cpp.segments import ImageSegment, Segment
-    from palo_cpp.vision.image_embedder import ImageEmbedder
+    from palo_cpp.vision.embedder import Embedder
 
 # What a question is at, as INFO: the command line shows it while the user waits.
 stages = logging.getLogger("palo_cpp.chat.stages")
@@ -41,7 +41,7 @@ class ImageEncoding:
         n_encoded: images for which vision tower and projector ran.
     """
 
-    def __init__(self, embedder: ImageEmbedder, ahead: ReadAhead | None = None) -> None:
+    def __init__(self, embedder: Embedder, ahead: ReadAhead | None = None) -> None:
         self._embedder = embedder
         self._ahead = ahead
         self.embeddings: dict[str, NDArray[np.float32]] = {}
@@ -78,7 +78,7 @@ class PromptRun:
     def __init__(
         self,
         cache: KvCache,
-        embedder: ImageEmbedder,
+        embedder: Embedder,
         ahead: ReadAhead | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> None:

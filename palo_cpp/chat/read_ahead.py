@@ -21,7 +21,7 @@ from palo_cpp.segments import ImageEmbeddings, ImageSegment, Segment
 
 if TYPE_CHECKING:
     from palo_cpp.llm.kv_cache import KvCache
-    from palo_cpp.vision.image_embedder import ImageEmbedder
+    from palo_cpp.vision.embedder import Embedder
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class ReadAhead:
     """
 
     def __init__(
-        self, cache: KvCache, embedder: ImageEmbedder, segments: Sequence[Segment], before: ReadAhead | None = None
+        self, cache: KvCache, embedder: Embedder, segments: Sequence[Segment], before: ReadAhead | None = None
     ) -> None:
         self.segments = list(segments)
         self.is_used = False

@@ -14,7 +14,7 @@ from palo_cpp.decoding.options import LANG_MODES
 from palo_cpp.errors import SessionError
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.models.identity import ModelIdentity
-from palo_cpp.vision.image import content_hash_of
+from palo_cpp.vision.image import IMAGE_MODES, content_hash_of
 
 FORMAT, VERSION = "palo_cpp session", 1
 N_CELLS_MAX = 1 << 20  # the largest context
@@ -27,7 +27,7 @@ class StoredImage:
 
     Attributes:
         content_hash: of its pixels.
-        preprocess: "pad" or "crop".
+        preprocess: one of `IMAGE_MODES`.
         size: (width, height) before preprocessing.
         square: its pixels, uint8 [image_size, image_size, 3]; not in the JSON.
     """
@@ -139,8 +139,8 @@ def from_json(said: Any, read_square: Callable[[int], NDArray[np.uint8]]) -> Sto
 
 def _image(entry: _JsonObject, read_square: Callable[[], NDArray[np.uint8]]) -> StoredImage:
     content_hash, preprocess = entry.text("content_hash"), entry.text("preprocess")
-    if preprocess not in ("pad", "crop"):
-        entry.refuse("preprocess", "pad or crop", preprocess)
+    if preprocess not in IMAGE_MODES:
+        entry.refuse("preprocess", " or ".join(IMAGE_MODES), preprocess)
     size = entry.numbers("size", _SIDE_MAX)
     if len(size) != 2:
         entry.refuse("size", "width and height", size)

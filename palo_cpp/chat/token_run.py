@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from palo_cpp.chat.language_policy import Plan
     from palo_cpp.decoding.speculation.steps import SpeculativeSteps
     from palo_cpp.models.loaded_model import PrefixModel
-    from palo_cpp.vision.image_embedder import ImageEmbedder
+    from palo_cpp.vision.embedder import Embedder
 
 
 class TokenRun:
@@ -26,7 +26,7 @@ class TokenRun:
         plan: the question, and how its language is kept.
     """
 
-    def __init__(self, model: PrefixModel, embedder: ImageEmbedder, plan: Plan) -> None:
+    def __init__(self, model: PrefixModel, embedder: Embedder, plan: Plan) -> None:
         self._model = model
         self._request = plan.request
         self._prompt = PromptRun(model.cache, embedder, plan.request.ahead, plan.request.options.should_stop)

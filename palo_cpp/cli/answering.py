@@ -99,7 +99,7 @@ def direction_for(language: str | None, question: str | None) -> str:
 
 def warnings_about(answer: Answer) -> list[str]:
     """What a reader of the answer should know: no image was shown, it was cut, it is in another language."""
-    texts = [] if answer.inputs.images else [NO_IMAGE]
+    texts = [] if answer.inputs.images or not answer.inputs.sees_images else [NO_IMAGE]
     if answer.finish_reason in CUT_SHORT:
         texts.append(CUT_SHORT[answer.finish_reason].format(n=len(answer.token_ids)))
     return [*texts, *_language_warning(answer)]

@@ -35,12 +35,14 @@ Examples:
   curl -s https://example.org/photo.jpg | palo-cpp ask - "यह क्या है?"
   palo-cpp ask photo.jpg --json | jq -r .text
   palo-cpp ask photo.jpg "Describe it." --json-schema colours.json
+  palo-cpp ask --no-image "光合作用是什么？" -m viscpm
 """
 
 
 @click.command("ask", epilog=EXAMPLES)
-@click.argument("image")
+@click.argument("image", required=False)
 @click.argument("question", required=False)
+@option("--no-image", env="NO_IMAGE", is_flag=True, help="Ask without an image; the only argument is the question.")
 @language_option
 @model_options
 @sampling_options
@@ -57,8 +59,9 @@ Examples:
 @timings_option
 @debug_option
 def command(
-    image: str,
+    image: str | None,
     question: str | None,
+    no_image: bool,
     language: str | None,
     model: ModelOptions,
     sampling: SamplingOptions,
@@ -72,18 +75,32 @@ def command(
     IMAGE is a file, or - for an image on stdin. QUESTION is text in any of the ten languages, or - for text on stdin;
     without it, the image is described. The answer is streamed to stdout.
     """
-    if image == question == STDIN:
-        raise click.UsageError("image and question cannot both come from stdin")
-    picture, text = image_from(image), question_from(question)
+    picture, text = _image_and_question(image, question, has_image=not no_image)
     options = sampling.given() if schema is None else {**sampling.given(), "json_schema": schema}
     printer = AnswerPrinter(as_json, show_timings, bidi)
     with Status() as status:
         status.show("loading the model")
-        with open_model.open_palo(model, picture) as palo:
-            status.show("reading the image")
+        with open_model.open_palo(model, *([] if picture is None else [picture])) as palo:
+            if picture is not None:
+                status.show("reading the image")
             stream = palo.chat(picture, lang=language).stream(text, **options)
             answer = printer.print_pieces(stream, direction_for(language, text), status)
     if answer is None:
         return EXIT_INTERRUPTED
     printer.print_rest(answer)
     return 0
+
+
+def _image_and_question(
+    image: str | None, question: str | None, *, has_image: bool
+) -> tuple[str | bytes | None, str | None]:
+    """Image and question as the arguments name them; without an image the first argument is the question."""
+    if not has_image:
+        if image is None or question is not None:
+            raise click.UsageError(f"--no-image: expected one question, got {'none' if image is None else 'two'}")
+        return None, question_from(image)
+    if image is None:
+        raise click.UsageError("expected an image, or a question with --no-image, got neither")
+    if image == question == STDIN:
+        raise click.UsageError("image and question cannot both come from stdin")
+    return image_from(image), question_from(question)

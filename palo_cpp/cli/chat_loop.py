@@ -141,6 +141,8 @@ class ChatLoop:
             return
         if images:
             notice(f"{_are_open(images)}. Ask, or press Enter for a description; /help lists the commands.")
+        elif not self._palo.sees_images:
+            notice(f"{self._palo.name} reads texts only: ask something. /help lists the commands.")
         elif not self._n_images():
             notice("No image is open: type or drop its path. /help lists the commands.")
 
@@ -257,7 +259,7 @@ class ChatLoop:
             question: None asks for a description.
             instead: replace the last question.
         """
-        if question and not self._n_images():
+        if question and self._palo.sees_images and not self._n_images():
             warn(f"{NO_IMAGE}; /image PATH opens one")
         with Status() as status:
             stream = self.chat.stream(question, lang=self.language, instead=instead, **self._sampling.given())

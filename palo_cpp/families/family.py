@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from palo_cpp.decoding.beam_search import BeamModel, BeamOptions
 from palo_cpp.ggml.backend import BackendMode
@@ -34,6 +34,10 @@ class Capabilities:
     reuses_prefix: bool = True
     beam: BeamOptions | None = None
     has_byte_tokens: bool = True
+
+
+# Whether a model has a second file, with vision tower and projector: it must, it may, or it never does.
+MmprojUse = Literal["needed", "optional", "none"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Family(Protocol):
         system: text that opens the prompt where a caller gives none.
         defaults: decoding options of the family, where a caller gives none: fields of `DecodingOptions`.
         image_modes: ways to make an image square, the default of old files first.
-        needs_mmproj: whether a model has a second file, with vision tower and projector.
+        mmproj: whether a model has a second file, with vision tower and projector.
     """
 
     name: str
@@ -72,7 +76,7 @@ class Family(Protocol):
     system: str
     defaults: Mapping[str, Any]
     image_modes: tuple[str, ...]
-    needs_mmproj: bool
+    mmproj: MmprojUse
 
     def recognizes(self, text: GgufHeader) -> bool:
         """Whether a file of a language model is one of this family."""
@@ -98,8 +102,8 @@ class Family(Protocol):
         """Load the language model: a `LanguageModel`, or a `BeamModel` where `capabilities.beam` says so."""
         ...
 
-    def open_encoder(self, mmproj: GgufHeader | None, *, n_threads: int, precision: Precision) -> ImageEncoder:
-        """Load what turns pixels into image embeddings."""
+    def open_encoder(self, mmproj: GgufHeader | None, *, n_threads: int, precision: Precision) -> ImageEncoder | None:
+        """Load what turns pixels into image embeddings; None where the model has nothing that does, and reads texts."""
         ...
 
     def prompt(self, tokenizer: Tokenizer, turns: Sequence[Turn], *, system: str) -> list[Segment]:

@@ -24,7 +24,7 @@ class ModelFiles:
     Attributes:
         family: what it belongs to.
         text: header of the language model's file.
-        mmproj: header of the file of vision tower and projector; None in families that have none.
+        mmproj: header of the file of vision tower and projector; None where the model has none.
     """
 
     family: Family
@@ -81,11 +81,13 @@ def model_files(text: GgufHeader, mmproj: GgufHeader | None) -> ModelFiles:
         ModelFormatError: a file is damaged, of no known family, or the two were not made together.
     """
     family = family_of(text)
+    if family.mmproj == "none":
+        mmproj = None
     if mmproj is not None:
         _check_pair(text, mmproj)
-    elif family.needs_mmproj:
+    elif family.mmproj == "needed":
         raise _half_missing(text)
-    return ModelFiles(family, text, mmproj if family.needs_mmproj else None)
+    return ModelFiles(family, text, mmproj)
 
 
 def check_widths(files: ModelFiles, *, n_embd: int, n_embd_image: int) -> None:
@@ -141,7 +143,7 @@ def _pair_of(header: GgufHeader) -> tuple[GgufHeader, GgufHeader | None]:
     others = [path for path in sorted(header.path.parent.glob("*.gguf")) if path.name != header.path.name]
     is_mmproj = [path.name.startswith(MMPROJ_PREFIX) for path in others]
     wanted = [path for path, other_is in zip(others, is_mmproj, strict=True) if other_is != header.is_mmproj]
-    if not wanted and not header.is_mmproj and not family_of(header).needs_mmproj:
+    if not wanted and not header.is_mmproj and family_of(header).mmproj != "needed":
         return header, None
     if not wanted:
         raise _half_missing(header)

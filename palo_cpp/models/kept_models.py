@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from palo_cpp.errors import ModelNotFoundError, PaloError
+from palo_cpp.families.family import MmprojUse
 from palo_cpp.families.registry import family_of
 from palo_cpp.ggml.gguf_header import read_header
 from palo_cpp.hub.cache import CachedRepository, content_of, repositories_in
@@ -145,24 +146,24 @@ def _any_mmproj(paths: list[str]) -> str | None:
 def _model(name: HubName, folder: Path, chosen: ChosenFiles) -> KeptModel:
     sizes = [(folder / path).stat() for path in chosen.paths]
     n_bytes = sum(size.st_size for size in sizes)
-    languages, needs_mmproj, problem = _facts(folder / chosen.text)
-    if needs_mmproj and chosen.mmproj is None:
+    languages, mmproj, problem = _facts(folder / chosen.text)
+    if mmproj == "needed" and chosen.mmproj is None:
         problem = f"its mmproj file is missing; pull {name} again"
     used_at, outtype = sizes[0].st_atime, name.outtype or ""
     return KeptModel(str(name), outtype, n_bytes, n_bytes, languages, used_at, str(folder), chosen.paths, problem)
 
 
-def _facts(text: Path) -> tuple[tuple[str, ...], bool, str]:
-    """(languages, whether it needs an mmproj file, what is wrong)."""
+def _facts(text: Path) -> tuple[tuple[str, ...], MmprojUse, str]:
+    """(languages, whether it has an mmproj file, what is wrong)."""
     try:
         header = read_header(text)
     except PaloError:
-        return (), False, "its file is damaged; `palo-cpp verify` says how"
+        return (), "none", "its file is damaged; `palo-cpp verify` says how"
     try:
         family = family_of(header)
-        return family.languages(header), family.needs_mmproj, ""
+        return family.languages(header), family.mmproj, ""
     except PaloError:  # a model of somebody else's
-        return (), False, ""
+        return (), "none", ""
 
 
 def _is_checkpoint(repository: str, folder: Path) -> bool:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from palo_cpp.llm.language_model import LanguageModel
     from palo_cpp.models.draft_model import DraftModel
     from palo_cpp.models.files import ModelFiles
-    from palo_cpp.vision.image_embedder import ImageEmbedder
+    from palo_cpp.vision.embedder import Embedder
     from palo_cpp.vision.image_encoder import ImageEncoder
 
 logger = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ class LoadedModel:
         family: what decides how its prompts are laid out, and what it can do.
         files: the files that were loaded.
         language_model: turns prompts into logits.
-        encoder: turns pixels into image embeddings.
+        encoder: turns pixels into image embeddings; None where the model reads texts only.
         embedder: opens images, encodes them, remembers their embeddings.
         prefix: see `PrefixModel`; None in families without `capabilities.reuses_prefix`.
         beam: see `BeamPart`; None in families without `capabilities.beam`.
@@ -134,8 +134,8 @@ class LoadedModel:
     family: Family
     files: ModelFiles
     language_model: LanguageModel | BeamModel
-    encoder: ImageEncoder
-    embedder: ImageEmbedder
+    encoder: ImageEncoder | None
+    embedder: Embedder
     prefix: PrefixModel | None = None
     beam: BeamPart | None = None
     languages: tuple[str, ...] = tuple(LANGUAGES)
@@ -147,6 +147,11 @@ class LoadedModel:
     def name(self) -> str:
         """The model's name, as its file has it."""
         return self.files.name
+
+    @property
+    def sees_images(self) -> bool:
+        """Whether images can be shown to it."""
+        return self.encoder is not None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -229,7 +234,8 @@ class LoadedModel:
     def close(self) -> None:
         """Free the model. Closing twice does nothing."""
         self.language_model.close()
-        self.encoder.close()
+        if self.encoder:
+            self.encoder.close()
         self.embedder.forget()
         if self.prefix and self.prefix.draft:
             self.prefix.draft.close()

@@ -13,6 +13,7 @@ from palo_cpp.families.family import LoadOptions
 from palo_cpp.llm.context import checked_n_parallel
 from palo_cpp.llm.kv_cache import KvCache
 from palo_cpp.llm.language_model import LanguageModel
+from palo_cpp.llm.text_model import TextModel
 from palo_cpp.machine import memory_available
 from palo_cpp.models.admission import Admission
 from palo_cpp.models.draft_model import DraftModel, check_draft, draft_memory
@@ -20,6 +21,7 @@ from palo_cpp.models.files import ModelFiles, check_widths, find_model
 from palo_cpp.models.hub_models import CACHE_ONLY, HubOptions
 from palo_cpp.models.loaded_model import BeamPart, LoadedModel, PrefixModel
 from palo_cpp.models.memory import MemoryEstimate, check_memory_fits, estimate_memory
+from palo_cpp.vision.embedder import Embedder, NoImages
 from palo_cpp.vision.embedding_cache import EmbeddingCache, encoder_id
 from palo_cpp.vision.encoder import VisionEncoder
 from palo_cpp.vision.image_embedder import ImageEmbedder, ProjectorOnTower
@@ -82,10 +84,10 @@ def load_files(files: ModelFiles, choices: Choices) -> LoadedModel:
             n_threads=language_model.n_threads,
             precision=choices.options.vision_precision,
         )
-        check_widths(files, n_embd=language_model.n_embd, n_embd_image=encoder.info.n_embd)
-        mode = choices.preprocess or encoder.info.preprocess
+        mode = _image_mode(files, language_model, encoder, choices)
         prefix = beam = None
         if isinstance(language_model, LanguageModel):
+            assert encoder is not None  # the family's mmproj is "needed"
             prefix = _prefix_model(language_model, encoder, choices, mode)
         else:
             beam = BeamPart(language_model, files.family.capabilities.beam or BeamOptions(n_beams=1))
@@ -97,6 +99,14 @@ def load_files(files: ModelFiles, choices: Choices) -> LoadedModel:
     n_running = choices.options.n_parallel if prefix else 1
     admission = Admission(n_running, choices.n_waiting)
     return LoadedModel(files.family, files, language_model, encoder, embedder, prefix, beam, languages, admission)
+
+
+def _image_mode(files: ModelFiles, model: TextModel, encoder: ImageEncoder | None, choices: Choices) -> str:
+    """How images are made square; "" where none is ever shown."""
+    if encoder is None:
+        return ""
+    check_widths(files, n_embd=model.n_embd, n_embd_image=encoder.info.n_embd)
+    return choices.preprocess or encoder.info.preprocess
 
 
 def _check_choices(files: ModelFiles, choices: Choices) -> None:
@@ -133,8 +143,10 @@ def _prefix_model(model: LanguageModel, encoder: ImageEncoder, choices: Choices,
 
 
 def _embedder(
-    files: ModelFiles, encoder: ImageEncoder, embeddings: EmbeddingCache, mode: str, prefix: PrefixModel | None
-) -> ImageEmbedder:
+    files: ModelFiles, encoder: ImageEncoder | None, embeddings: EmbeddingCache, mode: str, prefix: PrefixModel | None
+) -> Embedder:
+    if encoder is None:
+        return NoImages(files.name)
     on_tower = None
     if prefix and prefix.draft:
         assert isinstance(encoder, VisionEncoder)  # it is the draft model's tower, too

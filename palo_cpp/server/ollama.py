@@ -131,7 +131,7 @@ class Ollama:
         options = Fields(fields.take("options", {}), "options")
         found = sampling_options(options)
         limit = options.whole("num_predict", -2, 2**31 - 1)
-        n_ctx, most = options.whole("num_ctx", 1, 2**31 - 1), self._service.palo.language_model.n_ctx
+        n_ctx, most = options.whole("num_ctx", 1, 2**31 - 1), self._service.palo.n_ctx
         if n_ctx is not None and n_ctx > most:
             raise bad_field("options.num_ctx", f"at most {most}", str(n_ctx), "serve the model with a larger -c")
         options.harmless(*_MACHINE)
@@ -158,7 +158,7 @@ class Ollama:
 
     async def ps(self, _request: Request) -> Response:
         """`/api/ps`: the models that are loaded."""
-        n_ctx = self._service.palo.language_model.n_ctx
+        n_ctx = self._service.palo.n_ctx
         running = {"expires_at": "9999-12-31T23:59:59Z", "size_vram": 0, "context_length": n_ctx}
         return json_response({"models": [{**self._model(name), **running} for name in self._names()]})
 

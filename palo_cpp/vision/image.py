@@ -36,12 +36,14 @@ if TYPE_CHECKING:
 ImageSource: TypeAlias = "str | Path | bytes | IO[bytes] | PIL.Image.Image | NDArray[np.uint8]"
 
 __all__ = [
-    *("MAX_PIXELS", "ImageSource", "Pixels"),
+    *("IMAGE_MODES", "MAX_PIXELS", "ImageSource", "Pixels"),
     *("check_image", "content_hash_of", "normalize", "open_image", "preprocess", "square_pixels"),
 ]
 
 logger = logging.getLogger("palo_cpp")
 
+# Ways to make an image square.
+IMAGE_MODES = ("pad", "crop", "stretch")
 # Twice Pillow's MAX_IMAGE_PIXELS, where Pillow itself stops: 179 megapixels, 0.7 GiB once decoded.
 MAX_PIXELS = 2 * (1024 * 1024 * 1024 // 4 // 3)
 
@@ -184,7 +186,7 @@ def square_pixels(
     image: PIL.Image.Image, *, image_size: int, mean: Sequence[float], mode: str = "pad"
 ) -> NDArray[np.uint8]:
     """The 8-bit pixels before normalization, uint8 [image_size, image_size, 3]; arguments as in `preprocess`."""
-    if mode not in ("pad", "crop", "stretch"):
+    if mode not in IMAGE_MODES:
         raise ArgumentError(f"preprocessing mode: expected 'pad', 'crop' or 'stretch', got {mode!r}")
     if image_size < 1:
         raise ArgumentError(f"image_size: expected at least 1 pixel, got {image_size}")

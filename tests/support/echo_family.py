@@ -19,7 +19,7 @@ from tiny_gguf import finish
 
 from palo_cpp.decoding.beam_search import BeamOptions
 from palo_cpp.errors import ModelFormatError
-from palo_cpp.families.family import Capabilities, LoadOptions
+from palo_cpp.families.family import Capabilities, LoadOptions, MmprojUse
 from palo_cpp.ggml.gguf_header import GgufHeader
 from palo_cpp.llm.text_sizes import TextSizes
 from palo_cpp.llm.token_table import TokenTable
@@ -150,7 +150,7 @@ class EchoFamily:
     system = ""
     defaults: Mapping[str, Any] = {"max_tokens": 9}
     image_modes: tuple[str, ...] = ("pad",)
-    needs_mmproj = False
+    mmproj: MmprojUse = "none"
 
     def recognizes(self, text: GgufHeader) -> bool:
         return text.metadata.get("general.architecture") == "echo"

@@ -55,6 +55,7 @@ class FakePalo:
     is_closed: bool = False
     n_cleared: int = 0
     n_prepared: int = 0
+    sees_images: bool = True
     name: str = "Fake & <Palo>"
     languages: tuple[str, ...] = tuple(LANGUAGES)
     loaded: list[Any] = field(default_factory=list)

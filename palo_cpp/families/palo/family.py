@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from palo_cpp.errors import ModelFormatError
-from palo_cpp.families.family import Capabilities, LoadOptions
+from palo_cpp.families.family import Capabilities, LoadOptions, MmprojUse
 from palo_cpp.families.palo.prompt import SYSTEM, prompt_prefix, prompt_segments, prompt_text
 from palo_cpp.families.palo.weak_languages import weak_language_advice
 from palo_cpp.ggml.gguf_header import GgufHeader
@@ -30,7 +30,7 @@ class PaloFamily:
     system = SYSTEM
     defaults: Mapping[str, Any] = MappingProxyType({})  # those of `DecodingOptions` are PALO's
     image_modes: tuple[str, ...] = ("pad", "crop")
-    needs_mmproj = True
+    mmproj: MmprojUse = "needed"
 
     def recognizes(self, text: GgufHeader) -> bool:
         """Any LLaMA: which projector goes before it is the mmproj file's matter."""

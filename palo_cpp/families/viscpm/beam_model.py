@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from palo_cpp.errors import ArgumentError
 from palo_cpp.families.viscpm.protocol import BeeSegment, RequestCells, request_cells
 from palo_cpp.families.viscpm.tokenizer import BOS_ID, EOS_ID, UNK_ID, BeeTokenizer
+from palo_cpp.ggml.backend import BackendUse
 from palo_cpp.llm.token_table import TokenTable
 from palo_cpp.segments import Segment
 
@@ -28,8 +29,10 @@ class BeeEngine(Protocol):
         n_ctx: tokens of a prompt and one path.
         n_embd: width of an embedding.
         n_threads: threads that compute.
+        backend: which of its weights our own kernels compute with.
     """
 
+    backend: BackendUse
     n_ctx: int
     n_embd: int
     n_threads: int
@@ -82,6 +85,11 @@ class BeeBeamModel:
         self.metadata: dict[str, Any] = {}
         self._cells: RequestCells | None = None
         self._n_said = 0
+
+    @property
+    def backend(self) -> BackendUse:
+        """Which of its weights our own kernels compute with."""
+        return self.engine.backend
 
     @property
     def token_table(self) -> TokenTable:

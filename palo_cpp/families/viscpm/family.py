@@ -8,7 +8,7 @@ from typing import Any
 
 from palo_cpp.decoding.beam_search import BeamModel, BeamOptions
 from palo_cpp.errors import ModelFormatError
-from palo_cpp.families.family import Capabilities, LoadOptions
+from palo_cpp.families.family import Capabilities, LoadOptions, MmprojUse
 from palo_cpp.families.viscpm.beam_model import BeeBeamModel
 from palo_cpp.families.viscpm.engine import CpmBeeEngine
 from palo_cpp.families.viscpm.protocol import prompt_segments, prompt_text
@@ -37,7 +37,7 @@ class VisCpmFamily:
     system = ""
     defaults: Mapping[str, Any] = MappingProxyType({"max_tokens": MAX_TOKENS})
     image_modes: tuple[str, ...] = ("stretch",)
-    needs_mmproj = True
+    mmproj: MmprojUse = "optional"  # CPM-Bee alone answers questions without a picture
 
     def recognizes(self, text: GgufHeader) -> bool:
         """Any CPM-Bee."""
@@ -83,11 +83,9 @@ class VisCpmFamily:
         )
         return BeeBeamModel(CpmBeeEngine(model), self.tokenizer(text))
 
-    def open_encoder(self, mmproj: GgufHeader | None, *, n_threads: int, precision: Precision) -> ImageEncoder:
-        """BEiT-3, its queries and the mapping in our C++."""
-        if mmproj is None:
-            raise ModelFormatError("mmproj: expected a file of BEiT-3 and the mapping, got none")
-        return VisionEncoder(mmproj.path, n_threads=n_threads, precision=precision)
+    def open_encoder(self, mmproj: GgufHeader | None, *, n_threads: int, precision: Precision) -> ImageEncoder | None:
+        """BEiT-3, its queries and the mapping in our C++, where there is a file of them."""
+        return None if mmproj is None else VisionEncoder(mmproj.path, n_threads=n_threads, precision=precision)
 
     def prompt(self, tokenizer: Tokenizer, turns: Sequence[Turn], *, system: str) -> list[Segment]:  # noqa: ARG002
         """The published chat's request; there is no place for a system text."""
