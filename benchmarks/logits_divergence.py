@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.bench.fidelity import compare_logits
-from palo_cpp.bench.sizes import MODELS
+from palo_cpp.bench.palo_sizes import PALO_MODELS
 from palo_cpp.bench.synthetic import synthetic_text
 from palo_cpp.ggml.llama_library import llama_library
 from palo_cpp.llm.language_model import LanguageModel
@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
     for outtype in given.outtypes:
-        path = synthetic_text(MODELS["mobile"], outtype)
+        path = synthetic_text(PALO_MODELS["mobile"], outtype)
         reference = logits(path, Side("llama.cpp"), given.seeds, given.threads)
         for side in SIDES:
             sides = logits(path, side, given.seeds, given.threads)

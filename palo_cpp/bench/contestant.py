@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -10,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from palo_cpp.bench.timed_text import TimedText
 from palo_cpp.ggml.backend import BackendMode
 
 N_WRITTEN = 48  # tokens of an answer in each language
@@ -38,10 +38,17 @@ class Setup:
 
 
 class Contestant(Protocol):
-    """One side. Everything is called from one thread, after `load`."""
+    """One side. Everything is called from one thread, after `load`.
+
+    Attributes:
+        isa: instructions that it computes with.
+        n_image_tokens: embeddings of an image.
+        text: its language model; there is none where `n_ctx` is 0.
+    """
 
     isa: str
     n_image_tokens: int
+    text: TimedText
 
     def prepare(self) -> None:
         """Import libraries, which is not part of loading a model."""
@@ -57,9 +64,3 @@ class Contestant(Protocol):
 
     def project_s(self) -> float:
         """Seconds that the projector alone takes."""
-
-    def clear(self) -> None:
-        """Empty the KV cache."""
-
-    def decode(self, inputs: Sequence[int] | NDArray[np.float32], position: int) -> int:
-        """Append tokens or embeddings [n, n_embd]; returns the likeliest next token."""

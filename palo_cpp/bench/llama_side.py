@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.bench.contestant import Setup
+from palo_cpp.bench.timed_text import CausalText, TimedText
 from palo_cpp.errors import ModelFormatError, PaloError
 from palo_cpp.ggml.gguf_header import GgufHeader
 
@@ -30,6 +31,8 @@ _WITHOUT = "measure without it: --vs none"
 def unsupported(mmproj: GgufHeader) -> str:
     """Why llama.cpp cannot run a tower and projector; nothing where no reason is known before it loads them."""
     keys = mmproj.metadata
+    if (architecture := keys.get("general.architecture")) != "clip":
+        return f"it knows no vision tower of the architecture {architecture}"
     size, patch = keys.get("clip.vision.image_size"), keys.get("clip.vision.patch_size")
     projector = _LDP.get(str(keys.get("clip.projector_type", keys.get("clip.vision.projector_type"))))
     if projector is None or not isinstance(size, int) or not isinstance(patch, int) or patch < 1:
@@ -47,6 +50,7 @@ class LlamaCpp:
         self._setup = setup
         self.isa = ""
         self.n_image_tokens = 0
+        self.text: TimedText = CausalText(self)
         self._chunks: Any = None
         self._watched: _TowerWatch | None = None
 

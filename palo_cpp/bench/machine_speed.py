@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from palo_cpp.bench.noise import watched_noise
-from palo_cpp.bench.sizes import ModelSizes, model_sizes
+from palo_cpp.bench.palo_sizes import PALO_MODELS, PaloSizes
 from palo_cpp.bench.synthetic import Report, synthetic_mmproj, synthetic_text
 from palo_cpp.families.palo.published import clip_cost
 from palo_cpp.ggml.backend import read_speed
@@ -113,12 +113,12 @@ class _Step:
         return min(max(self.elapsed_s - self.n_bytes / read, 0.0) / _N_LAYER, _LAYER_S_MAX)
 
 
-def _sizes() -> ModelSizes:
-    mobile = model_sizes("mobile")
+def _sizes() -> PaloSizes:
+    mobile = PALO_MODELS["mobile"]
     text = replace(mobile.text, n_layer=_N_LAYER, n_vocab=_N_VOCAB, n_ff=_N_FF)
     vision = replace(mobile.vision, select_layer=1)
-    projector = replace(model_sizes("7b").projector, n_out=vision.n_embd)
-    return ModelSizes("speed", text, vision, projector)
+    projector = replace(PALO_MODELS["7b"].projector, n_out=vision.n_embd)
+    return PaloSizes("speed", text, vision, projector)
 
 
 def _encode_speed(folder: Path, n_threads: int, clock: Clock) -> tuple[str, float]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.bench.contestant import N_WRITTEN, Setup
+from palo_cpp.bench.timed_text import CausalText, TimedText, some_tokens
 from palo_cpp.chat.chat import Chat
 from palo_cpp.errors import ArgumentError
 from palo_cpp.families.family import LoadOptions
@@ -30,6 +31,7 @@ class PaloCpp:
         self._setup = setup
         self.isa = ""
         self.n_image_tokens = 0
+        self.text: TimedText = CausalText(self)
 
     def prepare(self) -> None:
         """Import libraries and check what the encoder can do."""
@@ -80,9 +82,10 @@ class PaloCpp:
         """Empty the sequence."""
         self._model.remove(0)
 
-    def logits(self, tokens: Sequence[int], n_single: int) -> NDArray[np.float32]:
+    def logits(self, n_tokens: int, n_single: int) -> NDArray[np.float32]:
         """Logits [n, n_vocab] after each of some tokens, the last `n_single` of which are decoded one by one."""
         self.clear()
+        tokens = some_tokens(n_tokens)
         n_together = len(tokens) - n_single
         together = self._model.decode(tokens[:n_together], position=0, all_logits=True)
         singles = [self._model.decode([token], position=n_together + i) for i, token in enumerate(tokens[n_together:])]

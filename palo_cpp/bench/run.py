@@ -17,7 +17,8 @@ from palo_cpp.bench.fidelity import compare, compare_logits
 from palo_cpp.bench.figures import BenchReport, SideTimes
 from palo_cpp.bench.llama_side import unsupported
 from palo_cpp.bench.noise import Noise, describe_machine, watched_noise
-from palo_cpp.bench.worker import N_TOKENS_AFTER, N_TOKENS_BEFORE, N_TOKENS_LOGITS
+from palo_cpp.bench.timed_text import N_TOKENS_AFTER, N_TOKENS_BEFORE
+from palo_cpp.bench.worker import N_TOKENS_LOGITS
 from palo_cpp.bench.worker_process import WorkerProcess
 from palo_cpp.errors import ArgumentError
 from palo_cpp.families.family import LoadOptions
@@ -183,7 +184,8 @@ def _write_image(plan: BenchPlan, folder: Path) -> Path:
 
 
 def _image_size(header: GgufHeader) -> int:
-    size = header.metadata.get("clip.vision.image_size")
+    prefix = "clip.vision" if header.metadata.get("general.architecture") == "clip" else "beit3"
+    size = header.metadata.get(f"{prefix}.image_size")
     if not isinstance(size, int) or not 1 <= size <= 1 << 14:
         raise ArgumentError(f"{header.path.name}: expected an mmproj file with its image size, got {size!r}")
     return size
@@ -248,7 +250,7 @@ class _Run:
         plan = self._plan
         steps: list[tuple[str, str, dict[str, Any]]] = [("encode", "encode", {})]
         steps += [("prefill", "prefill", {"n_tokens": n}) for n in plan.prompt_tokens]
-        steps += [("decode", "generate", {"n_tokens": plan.n_gen, "n_prompt": n}) for n in plan.contexts]
+        steps += [("decode", "generate", {"n_tokens": plan.n_gen, "n_prompt": n, "n_paths": 1}) for n in plan.contexts]
         steps += [("first-token", "first_token", {})]
         return [step for step in steps if step[0] in plan.stages]
 

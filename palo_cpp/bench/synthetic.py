@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import string
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,14 +10,8 @@ import numpy as np
 
 from palo_cpp.bench.cache_folder import synthetic_folder
 from palo_cpp.bench.random_blocks import n_bytes, random_tensor
-from palo_cpp.bench.sizes import STUB_SUFFIX, ModelSizes
-from palo_cpp.bench.text_types import TypeOf, check_text_type, text_type
-from palo_cpp.convert.block_types import output_type
-from palo_cpp.convert.families.palo.files import add_mmproj_keys, add_text_keys
-from palo_cpp.convert.families.palo.tensor_rows import projector_specs, text_specs, vision_specs
+from palo_cpp.bench.random_file import ModelSizes, RandomFile
 from palo_cpp.convert.file_types import DIRECT_TYPES, FILE_TYPES
-from palo_cpp.convert.tensor_spec import TensorSpec
-from palo_cpp.convert.token_table import BYTE, CONTROL, NORMAL, UNKNOWN, TokenTable
 from palo_cpp.errors import ArgumentError
 from palo_cpp.partial_files import partial_files
 
@@ -27,7 +19,7 @@ if TYPE_CHECKING:
     import gguf
 
 Report = Callable[[str], None]
-_N_SPECIAL, _N_BYTES = 3, 256
+_STUB_SUFFIX = "-stub"
 _GIB, _MIB = 1024**3, 1024**2
 
 
@@ -36,10 +28,11 @@ def synthetic_text(
     outtype: str,
     *,
     seed: int = 0,
+    is_stub: bool = False,
     report: Report = lambda _: None,
     folder: Path | None = None,
 ) -> Path:
-    """Find the random decoder in the cache, or write it there.
+    """Find the random language model in the cache, or write it there.
 
     The file appears whole or not at all, and one tensor at a time is in memory.
 
@@ -47,6 +40,7 @@ def synthetic_text(
         sizes: the model.
         outtype: type of the weights.
         seed: the same seed gives the same bytes.
+        is_stub: make next to no language model, where images alone are encoded.
         report: called with what is being written.
         folder: another place than the cache.
 
@@ -54,13 +48,10 @@ def synthetic_text(
         ArgumentError: an unknown type, or one whose blocks do not fit the sizes.
         PaloError: not enough room on the disk.
     """
-    outtype = check_text_type(outtype)
-    path = (folder or _folder(sizes)) / f"{_name(sizes, seed)}-{outtype.upper()}.gguf"
-    if not path.is_file():
-        keys, specs = _keys("llama", "model", sizes, outtype, seed), text_specs(sizes.text)
-        add_text_keys(keys, sizes.text, vocabulary(sizes.text.n_vocab))
-        _write(path, keys, specs, lambda spec: text_type(spec, outtype, sizes.text.n_layer), seed, report)
-    return path
+    outtype = outtype.lower()
+    content = (sizes.stub() if is_stub else sizes).text_file(outtype)
+    name = sizes.name + (_STUB_SUFFIX if is_stub else "")
+    return _found_or_written(sizes, content, name, outtype, seed, report, folder)
 
 
 def synthetic_mmproj(
@@ -75,111 +66,73 @@ def synthetic_mmproj(
     if outtype.lower() not in DIRECT_TYPES:
         raise ArgumentError(f"--mmproj-outtype: expected one of {', '.join(DIRECT_TYPES)}, got {outtype!r}")
     outtype = outtype.lower()
-    path = (folder or _folder(sizes)) / f"mmproj-{_name(sizes, seed)}-{outtype.upper()}.gguf"
+    return _found_or_written(sizes, sizes.mmproj_file(outtype), sizes.name, outtype, seed, report, folder)
+
+
+def _found_or_written(
+    sizes: ModelSizes,
+    content: RandomFile,
+    name: str,
+    outtype: str,
+    seed: int,
+    report: Report,
+    folder: Path | None,
+) -> Path:
+    full_name = f"synthetic-{name}" + (f"-seed{seed}" if seed else "")
+    path = (folder or synthetic_folder(sizes.name)) / content.kind.name.format(name=full_name, type=outtype.upper())
     if not path.is_file():
-        keys, specs = _keys("clip", "mmproj", sizes, outtype, seed), vision_specs(sizes.vision)
-        add_mmproj_keys(keys, sizes.vision, sizes.projector, "pad")
-        specs += projector_specs(sizes.projector)
-        _write(path, keys, specs, lambda spec: output_type(spec, outtype), seed, report)
+        keys = _keys(content, name, outtype, seed)
+        content.add_keys(keys)
+        _write(path, keys, content, seed, report)
     return path
 
 
-def _folder(sizes: ModelSizes) -> Path:
-    return synthetic_folder(sizes.name.removesuffix(STUB_SUFFIX))
-
-
-def _name(sizes: ModelSizes, seed: int) -> str:
-    return f"synthetic-{sizes.name}" + (f"-seed{seed}" if seed else "")
-
-
-def _keys(architecture: str, kind: str, sizes: ModelSizes, outtype: str, seed: int) -> gguf.GGUFWriter:
+def _keys(content: RandomFile, name: str, outtype: str, seed: int) -> gguf.GGUFWriter:
     """Keys that nobody takes for a real model's."""
     import gguf
 
-    writer = gguf.GGUFWriter(None, architecture)
-    writer.add_type(kind)
-    writer.add_name(f"synthetic {sizes.name} (random weights, seed {seed})")
+    writer = gguf.GGUFWriter(None, content.kind.architecture)
+    writer.add_type(content.kind.gguf_type)
+    writer.add_name(f"synthetic {name} (random weights, seed {seed})")
     writer.add_description("Random weights of the true shapes, to measure speed; answers are noise.")
     writer.add_bool("palo.synthetic", True)
-    writer.add_string("palo.pair_id", f"synthetic-{sizes.name}-{seed}")
+    writer.add_string("palo.pair_id", f"synthetic-{name}-{seed}")
     writer.add_string("palo.version", "synthetic")
     writer.add_file_type(FILE_TYPES[outtype][0])
     return writer
 
 
-def vocabulary(n_vocab: int) -> TokenTable:
-    """A vocabulary laid out like LLaMA's: three special pieces, 256 bytes, then made-up pieces.
-
-    Args:
-        n_vocab: at least 259.
-
-    Returns:
-        Pieces, all different; the earlier a piece, the better its score.
-    """
-    special = [b"<unk>", b"<s>", b"</s>"]
-    in_bytes = [f"<0x{value:02X}>".encode() for value in range(_N_BYTES)]
-    letters = string.ascii_lowercase
-    words = ("".join(word) for n in range(1, 5) for word in itertools.product(letters, repeat=n))
-    # "\u2581" is SentencePiece's space; each word with and without one.
-    pieces = itertools.chain(["\u2581"], (space + word for word in words for space in ("", "\u2581")))
-    made_up = [piece.encode() for piece in itertools.islice(pieces, n_vocab - _N_SPECIAL - _N_BYTES)]
-    types = [UNKNOWN, CONTROL, CONTROL, *[BYTE] * _N_BYTES, *[NORMAL] * len(made_up)]
-    return TokenTable(
-        tokens=special + in_bytes + made_up,
-        scores=[-float(i) for i in range(n_vocab)],
-        types=types,
-        bos_id=1,
-        eos_id=2,
-        unk_id=0,
-        add_space_prefix=True,
-        legacy=True,
-        warnings=[],
-    )
-
-
-def _write(
-    path: Path, writer: gguf.GGUFWriter, specs: list[TensorSpec], type_of: TypeOf, seed: int, report: Report
-) -> None:
-    n_total = sum(n_bytes(spec.gguf_shape, type_of(spec)) for spec in specs)
+def _write(path: Path, writer: gguf.GGUFWriter, content: RandomFile, seed: int, report: Report) -> None:
+    n_total = sum(n_bytes(spec.gguf_shape, content.type_of(spec)) for spec in content.specs)
     report(f"writing {path.name} ({_size(n_total)}) into {path.parent}")
     with partial_files(path.parent, n_total) as partial:
         unfinished = partial.new(path.name)
-        for n_done in _write_tensors(unfinished, writer, specs, type_of, seed):
+        for n_done in _write_tensors(unfinished, writer, content, seed):
             report(f"writing {path.name}: {100 * n_done // n_total} % of {_size(n_total)}")
         partial.publish({unfinished: path.name})
 
 
-def _write_tensors(
-    path: Path, writer: gguf.GGUFWriter, specs: list[TensorSpec], type_of: TypeOf, seed: int
-) -> Iterator[int]:
+def _write_tensors(path: Path, writer: gguf.GGUFWriter, content: RandomFile, seed: int) -> Iterator[int]:
     """Write keys and tensors; yields the bytes written so far."""
     import gguf
 
-    for spec in specs:
-        kind = gguf.GGMLQuantizationType[type_of(spec)]
-        size = n_bytes(spec.gguf_shape, type_of(spec))
+    for spec in content.specs:
+        kind = gguf.GGMLQuantizationType[content.type_of(spec)]
+        size = n_bytes(spec.gguf_shape, content.type_of(spec))
         writer.add_tensor_info(spec.gguf, spec.gguf_shape, np.dtype(np.float32), size, kind)
     n_done = 0
     try:
         writer.write_header_to_file(path)
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
-        for spec in specs:
-            std, mean = _spread(spec)
-            data = random_tensor(spec.gguf, spec.gguf_shape, type_of(spec), std=std, mean=mean, seed=seed)
+        for spec in content.specs:
+            std, mean = content.spread(spec)
+            data = random_tensor(spec.gguf, spec.gguf_shape, content.type_of(spec), std=std, mean=mean, seed=seed)
             writer.write_tensor_data(data)
             n_done += data.nbytes
             yield n_done
     finally:
         writer.close()
-
-
-def _spread(spec: TensorSpec) -> tuple[float, float]:
-    """Standard deviation and mean: norms stay near one, and a matrix keeps the variance of what it multiplies."""
-    shape = spec.gguf_shape
-    if len(shape) == 1:
-        return (0.1, 1.0) if spec.gguf.endswith(".weight") else (0.02, 0.0)
-    return float(np.prod(shape[1:])) ** -0.5, 0.0
 
 
 def _size(n: int) -> str:

@@ -8,19 +8,17 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from palo_cpp.bench.contestant import Contestant, Setup
+from palo_cpp.bench.timed_text import seconds
 from palo_cpp.errors import PaloError
 
 SIDES = ("palo_cpp", "llama_cpp")
-# Lengths of `vicuna_v1` around the image, in tokens: the system sentence before it; a short question after it.
-N_TOKENS_BEFORE, N_TOKENS_AFTER = 36, 16
 # Tokens whose logits are compared: 64 at a time, as all logits are computed, and then one by one.
 N_TOKENS_LOGITS, N_TOKENS_SINGLE = 144, 16
 
@@ -43,7 +41,7 @@ class Worker:
 
     def load(self) -> float:
         """Seconds to load."""
-        return _seconds(self._contestant.load)
+        return seconds(self._contestant.load)
 
     def set_image(self, path: str) -> None:
         """Take the image, an .npy file of u8 [S, S, 3]."""
@@ -51,7 +49,7 @@ class Worker:
 
     def encode(self) -> float:
         """Seconds to encode the image."""
-        return _seconds(self._contestant.encode)
+        return seconds(self._contestant.encode)
 
     def project(self) -> float:
         """Seconds of the projector alone."""
@@ -62,25 +60,17 @@ class Worker:
         np.save(path, self._contestant.encode())
 
     def prefill(self, n_tokens: int) -> float:
-        """Seconds to read a prompt."""
-        self._contestant.clear()
-        return _seconds(lambda: self._contestant.decode(_tokens(n_tokens), 0))
+        """Seconds to take a prompt."""
+        return self._contestant.text.prefill_s(n_tokens)
 
-    def generate(self, n_tokens: int, n_prompt: int) -> float:
+    def generate(self, n_tokens: int, n_prompt: int, n_paths: int) -> float:
         """Seconds to decode tokens one by one after a prompt."""
-        self._contestant.clear()
-        self._contestant.decode(_tokens(n_prompt), 0)
-
-        def generate() -> None:
-            for i, token in enumerate(_tokens(n_tokens)):
-                self._contestant.decode([token], n_prompt + i)
-
-        return _seconds(generate)
+        return self._contestant.text.generate_s(n_tokens, n_prompt, n_paths)
 
     def save_logits(self, path: str) -> None:
         """Logits after a prompt and after tokens decoded one by one, into an .npy file; our side only."""
         contestant: Any = self._contestant
-        np.save(path, contestant.logits(_tokens(N_TOKENS_LOGITS), N_TOKENS_SINGLE))
+        np.save(path, contestant.logits(N_TOKENS_LOGITS, N_TOKENS_SINGLE))
 
     def written(self) -> dict[str, dict[str, float]]:
         """How fast each language is written; our side only."""
@@ -102,33 +92,12 @@ class Worker:
         return is_registered(llama_library())
 
     def first_token(self) -> float:
-        """Seconds from preprocessed image to first token: encode, prefill of text, image and question."""
-        self._contestant.clear()
-
-        def answer() -> None:
-            embeddings = self._contestant.encode()
-            self._contestant.decode(_tokens(N_TOKENS_BEFORE), 0)
-            self._contestant.decode(embeddings, N_TOKENS_BEFORE)
-            self._contestant.decode(_tokens(N_TOKENS_AFTER), N_TOKENS_BEFORE + len(embeddings))
-
-        return _seconds(answer)
+        """Seconds from preprocessed image to first token."""
+        return self._contestant.text.first_token_s(self._contestant.encode)
 
     def peak_rss(self) -> int | None:
         """Most bytes that were resident in this process at any time; None where the system does not tell."""
         return peak_rss_bytes()
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def _tokens(n: int) -> Sequence[int]:
-    """The same arbitrary tokens for both sides, after LLaMA's special ones and bytes."""
-    generator = np.random.default_rng(n)
-    tokens: list[int] = generator.integers(259, 512, n).tolist()
-    return tokens
 
 
 def peak_rss_bytes() -> int | None:

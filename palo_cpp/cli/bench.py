@@ -184,7 +184,7 @@ def _synthetic_files(
     if stages & TEXT_STAGES:
         text = synthetic_text(sizes, outtype, report=report)
     else:
-        text = synthetic_text(sizes.stub(), "q8_0", report=report)
+        text = synthetic_text(sizes, "q8_0", is_stub=True, report=report)
     return text, synthetic_mmproj(sizes, mmproj_outtype, report=report)
 
 

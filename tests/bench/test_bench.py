@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from palo_cpp.convert.families.palo.sizes import Projector
 
+from palo_cpp.bench import palo_sizes
 from palo_cpp.bench import run as bench_run
 from palo_cpp.bench import sizes as bench_sizes
 from palo_cpp.bench.contestant import Setup
@@ -29,7 +30,7 @@ from palo_cpp.families.palo.published import PUBLISHED
 from palo_cpp.languages.languages import LANGUAGES
 
 TINY_TEXT = replace(
-    bench_sizes.MODELS["mobile"].text,
+    palo_sizes.PALO_MODELS["mobile"].text,
     n_embd=64,
     n_ff=96,
     n_layer=2,
@@ -38,8 +39,8 @@ TINY_TEXT = replace(
     head_dim=16,
     n_vocab=512,
 )
-TINY_VISION = replace(bench_sizes.CLIP_L_336, image_size=56, n_embd=32, n_ff=64, n_layer=3, n_head=2, select_layer=2)
-TINY = bench_sizes.ModelSizes("tiny", TINY_TEXT, TINY_VISION, Projector("mlp2x_gelu", "mlp", 2, 32, 64))
+TINY_VISION = replace(palo_sizes.CLIP_L_336, image_size=56, n_embd=32, n_ff=64, n_layer=3, n_head=2, select_layer=2)
+TINY = palo_sizes.PaloSizes("tiny", TINY_TEXT, TINY_VISION, Projector("mlp2x_gelu", "mlp", 2, 32, 64))
 BY_LENGTH = ("prefill_tokens_per_s", "decode_tokens_per_s_by_context")
 KEYS = ["machine", "isa", "n_threads", "model", "palo_cpp", "llama_cpp", "ratio", "fidelity"]
 

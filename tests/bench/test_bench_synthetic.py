@@ -18,12 +18,11 @@ from palo_cpp.convert.families.palo.sizes import Projector
 from palo_cpp.convert.families.palo.tensor_rows import text_specs, vision_specs
 from palo_cpp.convert.file_types import FILE_TYPES
 
-from palo_cpp.bench import sizes as bench_sizes
 from palo_cpp.bench import synthetic
 from palo_cpp.bench.cache_folder import cache_folder, cached_files
+from palo_cpp.bench.palo_sizes import CLIP_L_336, PALO_MODELS, PaloSizes, vocabulary
 from palo_cpp.bench.random_blocks import n_bytes, random_tensor
-from palo_cpp.bench.sizes import MODELS, ModelSizes
-from palo_cpp.bench.synthetic import synthetic_mmproj, synthetic_text, vocabulary
+from palo_cpp.bench.synthetic import synthetic_mmproj, synthetic_text
 from palo_cpp.cli import palo_cpp
 from palo_cpp.errors import ArgumentError, PaloError
 from palo_cpp.ggml.gguf_header import read_header
@@ -31,10 +30,10 @@ from palo_cpp.llm.language_model import LanguageModel
 from palo_cpp.vision.encoder import VisionEncoder
 
 # Rows of 256 for k-quants, layers enough for their mixtures; LDP at llama.cpp's fixed grid of 24 x 24 patches.
-SMALL = ModelSizes(
+SMALL = PaloSizes(
     "small",
-    replace(MODELS["7b"].text, n_embd=256, n_ff=256, n_layer=8, n_head=4, n_head_kv=4, head_dim=64, n_vocab=300),
-    replace(bench_sizes.CLIP_L_336, n_embd=32, n_ff=64, n_layer=2, n_head=2, select_layer=1),
+    replace(PALO_MODELS["7b"].text, n_embd=256, n_ff=256, n_layer=8, n_head=4, n_head_kv=4, head_dim=64, n_vocab=300),
+    replace(CLIP_L_336, n_embd=32, n_ff=64, n_layer=2, n_head=2, select_layer=1),
     Projector("ldpnet", "ldp", 0, 32, 256),
 )
 
@@ -59,7 +58,7 @@ def types_of(path):
     [("mobile", 1_364_297_728, 144), ("7b", 6_738_415_616, 576), ("13b", 13_015_864_320, 576)],
 )
 def test_the_published_models_have_their_true_sizes(name, n_parameters, n_image_tokens):
-    sizes = MODELS[name]
+    sizes = PALO_MODELS[name]
     assert sum(math.prod(spec.shape) for spec in text_specs(sizes.text)) == n_parameters
     assert sizes.n_image_tokens == n_image_tokens
     assert sizes.projector.n_out == sizes.text.n_embd
@@ -159,7 +158,7 @@ def test_a_file_that_is_there_is_taken():
 
 
 def test_a_stub_is_small_and_as_wide():
-    text = read_header(synthetic_text(MODELS["13b"].stub(), "q8_0"))
+    text = read_header(synthetic_text(PALO_MODELS["13b"], "q8_0", is_stub=True))
     assert text.metadata["llama.embedding_length"] == 5120
     assert text.size_bytes < 150e6
 

@@ -9,7 +9,7 @@ import pytest
 from llama_vocabulary import VECTORS, load_vocabulary
 from palo_cpp.convert.families.palo.tensor_rows import projector_specs, vision_specs
 
-from palo_cpp.bench.sizes import MODELS
+from palo_cpp.bench.palo_sizes import PALO_MODELS
 from palo_cpp.families.palo.published import PUBLISHED, TOKENS_PER_WORD, clip_cost
 from palo_cpp.languages.detection import count_words
 from palo_cpp.languages.languages import LANGUAGES
@@ -48,7 +48,7 @@ def test_licences_name_model_base_and_tower(name, base):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_vision_has_as_many_weights_as_its_tensors(name):
-    sizes, cost = MODELS[name], PUBLISHED[name].vision
+    sizes, cost = PALO_MODELS[name], PUBLISHED[name].vision
     tensors = [*vision_specs(sizes.vision), *projector_specs(sizes.projector)]
     assert cost.n_weights == sum(math.prod(tensor.gguf_shape) for tensor in tensors)
     assert cost.n_image_tokens == sizes.n_image_tokens

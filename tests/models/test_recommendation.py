@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from palo_cpp.convert.families.palo.tensor_rows import text_specs
 
+from palo_cpp.bench.palo_sizes import PALO_MODELS
 from palo_cpp.bench.random_blocks import n_bytes
-from palo_cpp.bench.sizes import MODELS
-from palo_cpp.bench.text_types import text_type
 from palo_cpp.errors import ArgumentError
 from palo_cpp.families.palo.published import PUBLISHED
 from palo_cpp.families.published import VisionCost
@@ -67,12 +65,10 @@ def machine(total: int, speed: MachineSpeed = LAPTOP, language: str | None = Non
 
 
 @pytest.mark.parametrize("outtype", MAIN_TYPES)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", PALO_MODELS)
 def test_bytes_are_those_of_the_tensors_that_are_written(name, outtype):
-    sizes = MODELS[name].text
-    written = {
-        spec.gguf: n_bytes(spec.gguf_shape, text_type(spec, outtype, sizes.n_layer)) for spec in text_specs(sizes)
-    }
+    content = PALO_MODELS[name].text_file(outtype)
+    written = {spec.gguf: n_bytes(spec.gguf_shape, content.type_of(spec)) for spec in content.specs}
     assert decoder_bytes(PUBLISHED[name].text, outtype) == written
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.bench.fidelity import compare_logits
-from palo_cpp.bench.sizes import MODELS, ModelSizes
+from palo_cpp.bench.palo_sizes import PALO_MODELS, PaloSizes
 from palo_cpp.bench.synthetic import synthetic_text
 from palo_cpp.llm.language_model import LanguageModel
 
@@ -25,11 +25,11 @@ N_FOR_MEAN = 40
 NEAR_TIE = 0.15
 
 
-def sizes(name: str = "small", **changes: int) -> ModelSizes:
+def sizes(name: str = "small", **changes: int) -> PaloSizes:
     """A model of 2 layers; rows of 512 and 768 inputs fit every block type."""
     small = {"n_embd": 512, "n_ff": 768, "n_layer": 2, "n_head": 8, "n_head_kv": 8, "head_dim": 64, "n_vocab": 512}
     return dataclasses.replace(
-        MODELS["mobile"], name=name, text=dataclasses.replace(MODELS["mobile"].text, **{**small, **changes})
+        PALO_MODELS["mobile"], name=name, text=dataclasses.replace(PALO_MODELS["mobile"].text, **{**small, **changes})
     )
 
 
