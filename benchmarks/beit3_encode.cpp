@@ -20,7 +20,7 @@
 #include <utility>
 #include <vector>
 
-#include "peaks.h"
+#include "peaks/multiply_peaks.h"
 #include "vision/vision_encoder.h"
 
 namespace {

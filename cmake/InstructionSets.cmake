@@ -16,6 +16,10 @@ if(NOT MSVC)
   target_compile_options(palo_kernels PRIVATE -Wall -Wextra -fno-math-errno -fno-trapping-math)
 endif()
 
+# What a core's products are compared with, for each of the instruction sets.
+add_library(palo_peaks STATIC csrc/peaks/multiply_peaks.cpp)
+target_include_directories(palo_peaks PUBLIC csrc)
+
 # palo_kernels_for(ISA FLAGS...): the object library palo_kernels_ISA, namespace palo::ISA, header simd/isa_ISA.h.
 function(palo_kernels_for isa)
   add_library(palo_kernels_${isa} OBJECT csrc/kernels/simd/kernels.cpp)
@@ -35,6 +39,7 @@ function(palo_add_isa isa)
     palo_kernels_for(${isa} ${ARGN})
     target_sources(palo_kernels PRIVATE $<TARGET_OBJECTS:palo_kernels_${isa}>)
     target_compile_definitions(palo_kernels PRIVATE PALO_HAS_${isa})
+    target_compile_definitions(palo_peaks PRIVATE PALO_HAS_${isa})
   endif()
 endfunction()
 

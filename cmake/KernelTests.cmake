@@ -11,7 +11,7 @@ target_link_libraries(palo_cpp_kernel_tests PRIVATE palo_kernels palo_kernels_ge
                                                     palo_kernels_generic_wide)
 
 add_executable(palo_cpp_kernel_benchmark benchmarks/kernels.cpp benchmarks/peaks.cpp)
-target_link_libraries(palo_cpp_kernel_benchmark PRIVATE palo_kernels)
+target_link_libraries(palo_cpp_kernel_benchmark PRIVATE palo_kernels palo_peaks)
 add_executable(palo_cpp_encode_stages benchmarks/encode_stages.cpp)
 target_link_libraries(palo_cpp_encode_stages PRIVATE palo_kernels)
 add_executable(palo_cpp_block_benchmark benchmarks/blocks.cpp)

@@ -6,7 +6,7 @@ execute_process(
 find_package(nanobind CONFIG REQUIRED)
 
 nanobind_add_module(_core NB_STATIC csrc/bindings.cpp csrc/cpm_bee_bindings.cpp)
-target_link_libraries(_core PRIVATE palo_core palo_cpm_bee)
+target_link_libraries(_core PRIVATE palo_core palo_cpm_bee palo_peaks)
 # At run time the libraries are the installed llama-cpp-python's, beside this package; never those of the build.
 if(APPLE)
   set_target_properties(_core PROPERTIES INSTALL_RPATH "@loader_path/../llama_cpp/lib")

@@ -141,6 +141,7 @@ void bind_cpm_bee(nb::module_& m) {
            "+ x], hidden states [n_hidden, n_embd])")
       .def("step", &step, nb::arg("parents").noconvert(), nb::arg("rows").noconvert(),
            "parents int32 [n]; rows int32 [n, 4] -> (logits [n, n_vocab + x], hidden states [n, n_embd])")
+      .def("rewind", &CpmBee::rewind, "Back to the prompt, to begin another answer.")
       .def_prop_ro("n_cells", &CpmBee::n_cells)
       .def_prop_ro("n_used_cells", &CpmBee::n_used_cells);
 }

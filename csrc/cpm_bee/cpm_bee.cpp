@@ -74,8 +74,14 @@ BeeResult CpmBee::prefill(const BeePrompt& prompt, int64_t n_hidden, const std::
   relations_ = prompt.relations;
   const GraphSize size{.n_rows = n_rows, .n_cells = n_rows, .n_hidden = n_hidden, .n_logits = 1};
   BeeResult result = run(std::move(rows), cells, mask, size, between);
-  cells_.reset(prompt.rows.places);
+  prompt_places_ = prompt.rows.places;
+  cells_.reset(prompt_places_);
   return result;
+}
+
+void CpmBee::rewind() {
+  if (cells_.n_paths() == 0) throw std::invalid_argument("rewind: expected a prompt first, got none");
+  cells_.reset(prompt_places_);  // paths take free cells alone, so the prompt's are as they were
 }
 
 BeeResult CpmBee::step(const std::vector<int32_t>& parents, const BeeRows& rows) {

@@ -64,6 +64,9 @@ class CpmBee {
   // and its path. Logits and hidden states of each. Throws std::invalid_argument; then what was held stays.
   BeeResult step(const std::vector<int32_t>& parents, const BeeRows& rows);
 
+  // Back to the prompt, to begin another answer: the paths are forgotten. Throws std::invalid_argument without one.
+  void rewind();
+
   const CpmBeeConfig& config() const { return config_; }
   int64_t n_cells() const { return cells_.n_cells(); }
   // Cells up to the last one in use.
@@ -85,6 +88,7 @@ class CpmBee {
   const RelationBias bias_;
   KvCells kv_;
   PathCells cells_;
+  std::vector<TokenPlace> prompt_places_;  // of the prompt that is held
   const TokenEmbedding embedding_;
   GraphRunner runner_;
   SegmentRelations relations_;  // of the prompt that is held

@@ -173,6 +173,18 @@ class CpmBeeModel:
             logits, _ = self._computed(core.step, np.asarray(parents, np.int32), rows)
         return logits
 
+    def rewind(self) -> None:
+        """Back to the prompt, to begin another answer to it.
+
+        Raises:
+            ArgumentError: no prompt is held.
+        """
+        with self._opened() as core:
+            try:
+                core.rewind()
+            except ValueError as error:
+                raise ArgumentError(str(error)) from None
+
     @property
     def n_used_cells(self) -> int:
         """Cells up to the last one that the prompt and the paths use."""

@@ -209,6 +209,23 @@ def test_a_long_search_never_runs_out_of_room(folder):
         assert model.n_used_cells == 10 + 180
 
 
+def test_a_prompt_is_there_for_another_answer(folder):
+    prompt = prompt_of(cases(TINY)["short"], TINY, 30)
+
+    def answer(model):
+        model.step([0, 0, 0], [13, 14, 12], segments=[ANSWER] * 3, positions=[0] * 3)
+        return model.step([2, 2, 1], [22, 23, 24], segments=[ANSWER] * 3, positions=[1] * 3)
+
+    with model_of(folder, "tiny", "q8_0") as model:
+        with pytest.raises(ArgumentError, match="expected a prompt first"):
+            model.rewind()
+        model.prefill(prompt)
+        first = answer(model)
+        model.rewind()
+        assert model.n_used_cells == 30
+        assert np.array_equal(answer(model), first)
+
+
 def test_same_question_same_bits(folder):
     case = cases(TINY)["words"]
     with model_of(folder, "tiny", "q8_0", n_threads=1) as one, model_of(folder, "tiny", "q8_0", n_threads=2) as two:
