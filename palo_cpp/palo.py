@@ -183,7 +183,7 @@ class Palo:
                 the model.
             system: the text that opens the prompt; None takes the one that the model was trained with.
             **options: fields of `DecodingOptions`: max_tokens, temperature, top_k, top_p, min_p, seed, stop,
-                lang_mode.
+                lang_mode, n_beams.
 
         Returns:
             The answer.

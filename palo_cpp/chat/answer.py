@@ -27,7 +27,7 @@ class Timings:
         encode_s: vision tower and projector, or a look into the embedding cache, or the wait for one under way; 0 where
             the KV cache held the image.
         prefill_s: reading the prompt, without encode_s.
-        decode_s: from the first token to the end.
+        decode_s: from the first token to the end; with beams, all of the search.
         first_token_s: from the question to the first token.
         early_s: what was done before the question came, from opening its images to reading ahead; in no other number.
         retry_s: decoding an answer in another language that was thrown away; reading its question is in prefill_s, and

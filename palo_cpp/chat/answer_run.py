@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from palo_cpp.chat.answer import Answer, InputImage, Inputs, Timings
 from palo_cpp.chat.beam_run import BeamRun
 from palo_cpp.chat.language_policy import verdict
+from palo_cpp.chat.one_path_run import OnePathRun
 from palo_cpp.chat.token_run import TokenRun
 from palo_cpp.decoding.decoding import Decoding
 
@@ -34,7 +35,7 @@ class Generation(Protocol):
         ...
 
     def timings(self) -> Timings:
-        """What prefill, encoding and guesses cost until now; the answer's own times are left out."""
+        """What prefill, encoding and guesses cost until now, and decoding where that is not since the first token."""
         ...
 
     def stop(self) -> None:
@@ -52,9 +53,13 @@ class Generation(Protocol):
 
 def generation(model: LoadedModel, plan: Plan) -> Generation:
     """An attempt as the model's capabilities ask for it."""
+    n_beams = plan.request.options.beams(model.capabilities.n_beams)
     if model.prefix is not None:
         return TokenRun(model.prefix, model.embedder, plan)
-    return BeamRun(model.beam_part, model.embedder, plan, has_byte_tokens=model.capabilities.has_byte_tokens)
+    has_byte_tokens = model.capabilities.has_byte_tokens
+    if n_beams == 1:
+        return OnePathRun(model.beam_part, model.embedder, plan, has_byte_tokens=has_byte_tokens)
+    return BeamRun(model.beam_part, model.embedder, plan, n_beams, has_byte_tokens=has_byte_tokens)
 
 
 class AnswerRun:
@@ -113,11 +118,11 @@ class AnswerRun:
     def timings(self) -> Timings:
         """What it cost until now."""
         decoding, request = self._decoding, self._plan.request
-        first_at = decoding.first_token_at
+        first_at, known = decoding.first_token_at, self._generation.timings()
         return replace(
-            self._generation.timings(),
+            known,
             image_s=self._image_s,
-            decode_s=time.perf_counter() - first_at if first_at else 0.0,
+            decode_s=known.decode_s or (time.perf_counter() - first_at if first_at else 0.0),
             first_token_s=first_at - request.started_at + self._image_s if first_at else 0.0,
             early_s=self._early_s,
             n_prompt_tokens=request.n_prompt,

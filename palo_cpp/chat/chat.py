@@ -17,7 +17,7 @@ from palo_cpp.chat.context_budget import ContextUse, Fitting, context_use, fit
 from palo_cpp.chat.kept_answer import KeptAnswer
 from palo_cpp.chat.language_policy import LanguagePolicy, Plan
 from palo_cpp.chat.read_ahead import ReadAhead
-from palo_cpp.chat.request import Request
+from palo_cpp.chat.request import Request, answer_options
 from palo_cpp.chat.save import Transcript, save_transcript
 from palo_cpp.decoding.options import DEFAULT_LANG_MODE, DEFAULT_MAX_TOKENS, DecodingOptions
 from palo_cpp.errors import ArgumentError
@@ -94,7 +94,7 @@ class Chat:
             lang: code or name of the answer's language; by default the conversation's.
             instead: take the place of the last turn, and show its images again. The turn stays where no answer comes.
             **options: fields of `DecodingOptions`: max_tokens, temperature, top_k, top_p, min_p, seed, stop,
-                lang_mode.
+                lang_mode, n_beams.
 
         Returns:
             The answer; it is part of the conversation now.
@@ -163,7 +163,7 @@ class Chat:
         return Plan(request, policy)
 
     def _decoding_options(self, options: dict[str, Any]) -> DecodingOptions:
-        return decoding_options_from({**self._model.family.defaults, "lang_mode": self.lang_mode, **options})
+        return answer_options(self._model, {"lang_mode": self.lang_mode, **options})
 
     def _answer_run(self, plan: Plan) -> AnswerRun:
         return AnswerRun(self._model, plan, lambda turn: self._enter(plan.request, turn))
@@ -385,16 +385,3 @@ class Chat:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def decoding_options_from(options: dict[str, Any]) -> DecodingOptions:
-    """Check keyword arguments and make them `DecodingOptions`.
-
-    Raises:
-        ArgumentError: an unknown name or a value out of range.
-    """
-    known = DecodingOptions.__dataclass_fields__
-    unknown = [name for name in options if name not in known]
-    if unknown:
-        raise ArgumentError(f"options: expected {', '.join(known)}, got {', '.join(unknown)}")
-    return DecodingOptions(**options)

@@ -17,7 +17,7 @@ from palo_cpp.segments import Turn
 
 _OPTIONS = (
     *("max_tokens", "temperature", "top_k", "top_p", "min_p", "seed", "stop", "lang_mode"),
-    *("logprobs", "json_schema"),
+    *("logprobs", "json_schema", "n_beams"),
 )
 # Accepted because clients send them by habit, where the value asks for nothing that is not done anyway.
 _HARMLESS = {"n": (None, 1), "frequency_penalty": (None, 0), "presence_penalty": (None, 0)}

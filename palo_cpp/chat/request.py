@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from palo_cpp.decoding.options import DecodingOptions
+from palo_cpp.errors import ArgumentError
 from palo_cpp.segments import Segment, Turn
 
 if TYPE_CHECKING:
     from palo_cpp.chat.read_ahead import ReadAhead
+    from palo_cpp.models.loaded_model import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -44,3 +46,21 @@ class Request:
     def n_prompt(self) -> int:
         """Tokens and image embeddings of the prompt."""
         return sum(map(len, self.segments))
+
+
+def answer_options(model: LoadedModel, options: dict[str, Any]) -> DecodingOptions:
+    """Keyword arguments as options, with the model's family's where they say nothing.
+
+    Args:
+        model: that is asked.
+        options: fields of `DecodingOptions`.
+
+    Raises:
+        ArgumentError: an unknown name, a value out of range, or something that the model cannot do.
+    """
+    known = DecodingOptions.__dataclass_fields__
+    if unknown := [name for name in options if name not in known]:
+        raise ArgumentError(f"options: expected {', '.join(known)}, got {', '.join(unknown)}")
+    found = DecodingOptions(**{**model.family.defaults, **options})
+    found.beams(model.capabilities.n_beams)
+    return found

@@ -44,6 +44,7 @@ class SamplingOptions:
     seed: int | None
     stop: tuple[str, ...]
     lang_mode: str | None
+    n_beams: int | None
 
     def given(self) -> dict[str, Any]:
         """What the user asked for, by the names of `Palo.stream`."""
@@ -207,6 +208,15 @@ _SAMPLING = (
         multiple=True,
         metavar="TEXT",
         help="End the answer before this text; may be given several times.",
+    ),
+    option(
+        *("--beams", "n_beams"),
+        env="BEAMS",
+        type=click.IntRange(min=1),
+        default=None,
+        show_default="what the model does: 3 for VisCPM, 1 for PALO",
+        metavar="N",
+        help="Search N answers side by side for the likeliest; 1 chooses token by token, as --temp and a schema do.",
     ),
     option(
         "--lang-mode",

@@ -6,9 +6,9 @@ log-softmax, the six best of three beams, the test for the end.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,16 +46,24 @@ class BeamModel(TextModel, Protocol):
         ...
 
     def prefill(
-        self, segments: Sequence[Segment], embeddings: Mapping[str, NDArray[np.float32]]
+        self,
+        segments: Sequence[Segment],
+        embeddings: Mapping[str, NDArray[np.float32]],
+        *,
+        should_stop: Callable[[], bool] | None = None,
     ) -> NDArray[np.float32]:
         """Take a prompt; what was held before is forgotten.
 
         Args:
             segments: the prompt.
             embeddings: of all its images, by content hash.
+            should_stop: asked while it is taken, whether anybody still waits for the answer.
 
         Returns:
             logits f32 that follow, one for each token of `token_table_for` this prompt.
+
+        Raises:
+            AnswerStopped: nobody does; then no prompt is held.
         """
         ...
 
@@ -70,6 +78,25 @@ class BeamModel(TextModel, Protocol):
             logits [n_paths, n_tokens] f32 that follow.
         """
         ...
+
+
+def penalized(
+    logits: NDArray[Any], tokens: Sequence[int], options: BeamOptions, base_ids: Mapping[int, int]
+) -> NDArray[Any]:
+    """Logits [n_tokens] after the repetition penalty; they are changed in place.
+
+    Args:
+        logits: that follow a path.
+        tokens: of the path.
+        options: how much, and what the model puts before each path.
+        base_ids: tokens that count as another one.
+    """
+    fed = {*options.opening, *(base_ids.get(token, token) for token in tokens)}
+    if fed:
+        seen = np.array(sorted(fed))
+        penalty = options.repetition_penalty
+        logits[seen] = np.where(logits[seen] > 0, logits[seen] / penalty, logits[seen] * penalty)
+    return logits
 
 
 @dataclass(frozen=True)
@@ -125,10 +152,13 @@ class BeamSearch:
 
     @property
     def settled(self) -> tuple[int, ...]:
-        """The tokens that are certain to stay: what all paths begin with, and at the end all of the best one."""
+        """The tokens that are certain to stay: what all paths begin with, and at the end all of the best one.
+
+        Of those that have ended only the best may still be the answer.
+        """
         if self.is_finished:
             return self.best.tokens
-        first, *rest = [*self._live, *self._ended]
+        first, *rest = [*self._live, *([self.best] if self._ended else [])]
         n = len(first.tokens)
         for path in rest:
             same = (a == b for a, b in zip(first.tokens[:n], path.tokens, strict=False))
@@ -147,12 +177,7 @@ class BeamSearch:
 
     def _scores(self, path: _Path, row: NDArray[np.float32]) -> NDArray[np.float64]:
         """Log-probability [n_tokens] of a path with each next token."""
-        logits = row.astype(np.float64)
-        fed = {*self.options.opening, *(self.base_ids.get(token, token) for token in path.tokens)}
-        if fed:
-            seen = np.array(sorted(fed))
-            penalty = self.options.repetition_penalty
-            logits[seen] = np.where(logits[seen] > 0, logits[seen] / penalty, logits[seen] * penalty)
+        logits = penalized(row.astype(np.float64), path.tokens, self.options, self.base_ids)
         logits /= self.options.temperature
         logits -= logits.max()
         scores: NDArray[np.float64] = path.score + logits - np.log(np.exp(logits).sum())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import tempfile
 import weakref
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ class GrammarVocabulary:
         llama = llama_library()
         parameters = llama.llama_model_default_params()
         parameters.vocab_only = True
+        parameters.use_mmap = False  # the file may go
         model = llama.llama_model_load_from_file(str(path).encode(), parameters)
         if not model:
             raise ModelFormatError(f"{path.name}: expected a vocabulary that llama.cpp can read, got none")
@@ -41,17 +43,36 @@ _VOCABULARIES: WeakKeyDictionary[TokenTable, GrammarVocabulary] = WeakKeyDiction
 
 
 def grammar_vocabulary(model: HasTokenTable) -> GrammarVocabulary:
-    """The vocabulary of a model, loaded when it is first needed.
-
-    Raises:
-        ArgumentError: the model is none of llama.cpp's.
-    """
+    """The vocabulary of a model, loaded when it is first needed: from its file where that is one of llama.cpp's."""
     path, table = getattr(model, "path", None), model.token_table
-    if path is None:
-        raise ArgumentError("json_schema: expected a model that chooses token by token, got one that cannot; leave it")
     if table not in _VOCABULARIES:
-        _VOCABULARIES[table] = GrammarVocabulary(Path(path))
+        _VOCABULARIES[table] = _vocabulary_of(table) if path is None else GrammarVocabulary(Path(path))
     return _VOCABULARIES[table]
+
+
+def _vocabulary_of(table: TokenTable) -> GrammarVocabulary:
+    """A vocabulary that llama.cpp cannot read, written as one that it can: for a grammar only the texts count."""
+    from gguf import GGUFWriter, TokenType
+
+    with tempfile.TemporaryDirectory(prefix="palo_cpp-") as folder:
+        path = Path(folder) / "vocabulary.gguf"
+        writer = GGUFWriter(path, "llama")
+        writer.add_tokenizer_model("llama")
+        writer.add_token_list([_spelled(i, piece) for i, piece in enumerate(table.pieces)])
+        writer.add_token_scores([0.0] * len(table.pieces))
+        writer.add_token_types([TokenType.NORMAL] * len(table.pieces))
+        writer.add_eos_token_id(int(table.ends_generation.argmax()))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return GrammarVocabulary(path)
+
+
+def _spelled(token: int, piece: bytes) -> str:
+    """A token's text; one that llama.cpp would read as another becomes one that no grammar of JSON allows."""
+    text = piece.decode("utf-8", "replace")
+    return text if text and "\u2581" not in text else f"\x01{token}"
 
 
 class GrammarConstraint:
@@ -80,7 +101,11 @@ class GrammarConstraint:
         self._is_lost = False
 
     def allowed(self) -> NDArray[np.bool_] | None:
-        """Tokens that may come next [n_vocab] bool; None once a token came that the grammar does not know."""
+        """Tokens that may come next [n_vocab] bool; None once a token came that the grammar does not know.
+
+        Raises:
+            ArgumentError: a vocabulary without single bytes has no token for what must come.
+        """
         if self._allowed is None and not self._is_lost:
             self._allowed = self._ask()
         return self._allowed
@@ -103,4 +128,9 @@ class GrammarConstraint:
         array = self._llama.llama_token_data_array(data=data, size=n_tokens, selected=-1, sorted=False)
         self._llama.llama_sampler_apply(self._sampler, ctypes.byref(array))
         allowed: NDArray[np.bool_] = np.isfinite(candidates["logit"])
+        if not allowed.any():
+            raise ArgumentError(
+                "json_schema: expected texts that the model's vocabulary can spell, got one with other characters; "
+                "use names and values in letters that the model knows"
+            )
         return allowed

@@ -38,6 +38,9 @@ class DecodingOptions:
         json_schema: the answer is JSON that this schema accepts, as far as max_tokens lets it come; `{"type":
             "object"}` accepts any object. A keyword that is not supported is refused by its name.
         logprobs: say how likely each token was, and so many of the likeliest beside it; None says nothing.
+        n_beams: paths that are searched side by side for the answer that is likeliest as a whole, in families that can;
+            1 chooses token by token. None does what the family does (3 in VisCPM, 1 in PALO), or chooses token by token
+            where a temperature, a schema or logprobs ask for that.
         should_stop: asked between the pieces of a prompt and after each token; True ends the answer as "cancelled".
             Other threads may so end it.
     """
@@ -52,6 +55,7 @@ class DecodingOptions:
     lang_mode: str = DEFAULT_LANG_MODE
     json_schema: Mapping[str, Any] | None = field(default=None, hash=False)
     logprobs: int | None = None
+    n_beams: int | None = None
     should_stop: Callable[[], bool] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -67,11 +71,45 @@ class DecodingOptions:
             self._check_number("logprobs", 0, N_TOP_MAX, whole=True)
         if self.json_schema is not None:
             json_grammar(self.json_schema)
+        self._check_beams()
         if self.lang_mode not in LANG_MODES:
             raise ArgumentError(f"lang_mode: expected {', '.join(LANG_MODES)}, got {self.lang_mode!r}; choose one")
         for text in self.stop:
             if not isinstance(text, str) or not text:
                 raise ArgumentError(f"stop: expected texts that are not empty, got {text!r}")
+
+    def _check_beams(self) -> None:
+        if self.n_beams is None:
+            return
+        self._check_number("n_beams", 1, 2**31 - 1, whole=True)
+        if self.n_beams > 1 and (by := self._chosen_one_by_one):
+            raise ArgumentError(f"n_beams: expected 1 with {by}, which chooses token by token, got {self.n_beams}")
+
+    @property
+    def _chosen_one_by_one(self) -> str:
+        """What asks for tokens that are chosen one by one; "" where nothing does."""
+        asked = {
+            "a temperature": self.temperature > 0,
+            "json_schema": self.json_schema is not None,
+            "logprobs": self.logprobs is not None,
+        }
+        return next((name for name, is_asked in asked.items() if is_asked), "")
+
+    def beams(self, most: int) -> int:
+        """How many paths to search.
+
+        Args:
+            most: what the model can; also what it does where nothing else is asked for.
+
+        Raises:
+            ArgumentError: more are asked for.
+        """
+        if self.n_beams is None:
+            return 1 if self._chosen_one_by_one else most
+        if self.n_beams > most:
+            can = "1, for this model chooses token by token" if most == 1 else f"1 to {most}"
+            raise ArgumentError(f"n_beams: expected {can}, got {self.n_beams}")
+        return self.n_beams
 
     def _check_number(self, name: str, low: float, high: float, *, whole: bool = False) -> None:
         value = getattr(self, name)

@@ -35,6 +35,11 @@ class Capabilities:
     beam: BeamOptions | None = None
     has_byte_tokens: bool = True
 
+    @property
+    def n_beams(self) -> int:
+        """Paths that are followed at once, at most and by default."""
+        return self.beam.n_beams if self.beam else 1
+
 
 # Whether a model has a second file, with vision tower and projector: it must, it may, or it never does.
 MmprojUse = Literal["needed", "optional", "none"]

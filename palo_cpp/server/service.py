@@ -132,8 +132,6 @@ class Service:
         Raises:
             Refusal: an image cannot be had, or there is no place.
         """
-        if "logprobs" in question.options and not self.shares_context:
-            raise bad_field("logprobs", "a model that chooses token by token", "one that searches", "leave it out")
         return self.answering.submit(question, await self.files(question.messages))
 
     async def files(self, messages: Sequence[Message]) -> list[list[bytes]]:
@@ -161,6 +159,7 @@ def sampling_options(fields: Fields) -> dict[str, Any]:
         "seed": fields.whole("seed", 0, _SEED_MAX),
         "stop": fields.texts("stop", _N_STOPS),
         "lang_mode": fields.text("lang_mode"),
+        "n_beams": fields.whole("n_beams", 1, _MAX_WHOLE),
     }
     return given(found)
 

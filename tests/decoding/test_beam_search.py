@@ -195,3 +195,19 @@ def test_words_of_the_request_count_as_the_token_that_stands_for_them():
     assert beams.tokens == [4]
     beams.take(np.array([[0, 6, 0, 0, 5]], np.float32))  # a: 6 / 2 = 3, less than 5
     assert beams.tokens == [4]
+
+
+def test_a_path_that_ended_worse_holds_nothing_back():
+    """Of those that have ended only the best can be the answer: what it and the live ones begin with is certain."""
+    beams = BeamSearch(BeamOptions(n_beams=2, length_penalty=1.0, temperature=1.0, repetition_penalty=1.0), ENDS, 9)
+
+    def take(*rows: dict[int, float]) -> None:
+        beams.take(np.array([[row.get(i, -9.0) for i in range(N_VOCAB)] for row in rows], np.float32))
+
+    take({0: 1.0, 1: 0.9})
+    assert beams.tokens == [0, 1] and beams.settled == ()
+    take({2: 5.0}, {EOS: 4.0})  # the path of 1 ends
+    assert beams.settled == ()
+    take({EOS: 7.0, 3: 5.0, 4: 5.0}, {})  # that of 0 2 ends, too, and better
+    assert beams.best.tokens == (0, 2) and (1,) in [path.tokens for path in beams._ended]
+    assert not beams.is_finished and beams.settled[:2] == (0, 2)

@@ -7,7 +7,7 @@ It goes through the same front door as PALO, so that nothing there takes PALO fo
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,11 @@ class EchoModel:
         return self.token_table
 
     def prefill(
-        self, segments: Sequence[Segment], embeddings: Mapping[str, NDArray[np.float32]]
+        self,
+        segments: Sequence[Segment],
+        embeddings: Mapping[str, NDArray[np.float32]],
+        *,
+        should_stop: Callable[[], bool] | None = None,
     ) -> NDArray[np.float32]:
         self.n_prefilled += sum(map(len, segments))
         last = segments[-1]

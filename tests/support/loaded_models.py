@@ -30,12 +30,12 @@ class FixedConstraints:
 
 
 def loaded_model(language_model: LanguageModel, images: Images) -> LoadedModel:
-    """PALO's family without a vision encoder and without masks."""
+    """PALO's family without masks, and with images instead of a vision encoder."""
     files = ModelFiles(PALO, read_header(language_model.path), None)
-    nothing: Any = None
+    encoder: Any = images  # never asked
     embedder: Any = images
     prefix = PrefixModel(language_model, KvCache(language_model))
-    loaded = LoadedModel(PALO, files, language_model, nothing, embedder, prefix)
+    loaded = LoadedModel(PALO, files, language_model, encoder, embedder, prefix)
     constraints: Any = FixedConstraints()
     loaded.constraints = constraints
     return loaded

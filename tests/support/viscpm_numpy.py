@@ -7,7 +7,7 @@ goldens'.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +178,9 @@ class NumpyBeeEngine:
         self._bee, self.n_ctx, self.is_closed = NumpyBee(path), n_ctx, False
         self.n_embd = self._bee.keys["cpmbee.embedding_length"]
 
-    def prefill(self, cells: RequestCells, images: Mapping[int, F32]) -> None:
+    def prefill(
+        self, cells: RequestCells, images: Mapping[int, F32], _should_stop: Callable[[], bool] | None = None
+    ) -> None:
         self._bee.prefill(cells, {name: images[begin] for name, begin in cells.images})
 
     def step(

@@ -5,7 +5,7 @@ The engine below it computes and knows no text; what it needs of a token is in `
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,12 +42,21 @@ class BeeEngine(Protocol):
         """Whether `close` was called."""
         ...
 
-    def prefill(self, cells: RequestCells, images: Mapping[int, NDArray[np.float32]]) -> None:
+    def prefill(
+        self,
+        cells: RequestCells,
+        images: Mapping[int, NDArray[np.float32]],
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
         """Take a prompt, all of it context; what was held before is forgotten. It is path 0 of the answer.
 
         Args:
             cells: its tokens.
             images: place of the first row -> image embeddings [n, n_embd] f32 that stand there.
+            should_stop: asked every few layers, whether anybody still waits for the answer.
+
+        Raises:
+            AnswerStopped: nobody does; then no prompt is held.
         """
         ...
 
@@ -109,11 +118,15 @@ class BeeBeamModel:
         return self.tokenizer.encode(text)
 
     def prefill(
-        self, segments: Sequence[Segment], embeddings: Mapping[str, NDArray[np.float32]]
+        self,
+        segments: Sequence[Segment],
+        embeddings: Mapping[str, NDArray[np.float32]],
+        *,
+        should_stop: Callable[[], bool] | None = None,
     ) -> NDArray[np.float32]:
         """Take a request, and begin its answer with `<s>`; see `BeamModel.prefill`."""
         self._cells = cells = request_cells(segments, self.n_vocab)
-        self.engine.prefill(cells, {begin: embeddings[image] for image, begin in cells.images})
+        self.engine.prefill(cells, {begin: embeddings[image] for image, begin in cells.images}, should_stop)
         self._n_said = 0
         logits: NDArray[np.float32] = self._step([0], [(BOS_ID, 0)])[0]
         return logits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,12 @@ class CpmBeeEngine:
         self.n_ctx, self.n_embd, self.n_threads = model.n_ctx, model.n_embd, model.n_threads
         self.backend = model.backend
 
-    def prefill(self, cells: RequestCells, images: Mapping[int, NDArray[np.float32]]) -> None:
+    def prefill(
+        self,
+        cells: RequestCells,
+        images: Mapping[int, NDArray[np.float32]],
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
         """Take a prompt, all of it context; see `BeeEngine.prefill`."""
         n = len(cells.ids)
         self.model.prefill(
@@ -37,7 +42,8 @@ class CpmBeeEngine:
                 relations=cells.relations,
                 images=images,
                 extra=cells.columns,
-            )
+            ),
+            should_stop=should_stop,
         )
 
     def step(
