@@ -26,6 +26,7 @@ class Builder {
     for (int64_t i = layers.begin; i < layers.end; ++i) {
       const CpmBeeLayer& layer = weights_.layers[static_cast<size_t>(i)];
       x = add_and_divide(x, attention(norm(x, layer.attn_norm), layer, kv_.layer(i)));
+      if (i + 1 == config_.n_layer) x = last_rows(x, size_.n_hidden);  // nobody asks for the others' hidden states
       x = add_and_divide(x, feed_forward(norm(x, layer.ffn_norm), layer));
     }
     if (layers.end == config_.n_layer) {
@@ -45,7 +46,7 @@ class Builder {
   }
 
   void make_outputs(ggml_tensor* x) {
-    result_.hidden = output(norm(last_rows(x, size_.n_hidden), weights_.output_norm));
+    result_.hidden = output(norm(x, weights_.output_norm));
     ggml_tensor* scaled = ggml_scale(context_, last_rows(result_.hidden, size_.n_logits), config_.logit_scale);
     result_.logits = output(ggml_mul_mat(context_, weights_.token_embd, scaled));
   }

@@ -13,7 +13,13 @@ namespace palo {
 namespace {
 
 double now_s() {
+#ifdef CLOCK_THREAD_CPUTIME_ID
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+#else
   return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
+#endif
 }
 
 #ifdef PALO_HAS_PEAKS

@@ -6,8 +6,7 @@
 
 namespace palo {
 
-// Seconds of the best of many runs, of time this process has computed: other processes' share of the core does not
-// count.
+// Seconds of the best of many runs, of time this thread has computed: what others take of the core does not count.
 double best_s(const std::function<void()>& run);
 
 // Operations per second (a multiply-add is two) of independent multiply-adds whose operands stay in registers, with the

@@ -43,12 +43,14 @@ class Contestant(Protocol):
     Attributes:
         isa: instructions that it computes with.
         n_image_tokens: embeddings of an image.
-        text: its language model; there is none where `n_ctx` is 0.
     """
 
     isa: str
     n_image_tokens: int
-    text: TimedText
+
+    @property
+    def text(self) -> TimedText:
+        """Its language model; there is none where `n_ctx` is 0."""
 
     def prepare(self) -> None:
         """Import libraries, which is not part of loading a model."""

@@ -18,6 +18,7 @@ METRICS: dict[str, bool] = {
     "prefill_tokens_per_s": False,
     "decode_tokens_per_s": False,
     "decode_tokens_per_s_by_context": False,
+    "beam_step_ms_by_context": True,
     "first_token_ms": True,
     "peak_rss_mib": True,
 }
@@ -31,6 +32,7 @@ class SideTimes:
         encode, projector, load, first_token: one for each run.
         prefill: tokens of the prompt -> times.
         generate: tokens in the context before -> times to decode `n_generated` tokens.
+        beams: the same on all paths of a search.
         peak_rss: bytes.
     """
 
@@ -40,6 +42,7 @@ class SideTimes:
     first_token: list[float] = field(default_factory=list)
     prefill: dict[int, list[float]] = field(default_factory=dict)
     generate: dict[int, list[float]] = field(default_factory=dict)
+    beams: dict[int, list[float]] = field(default_factory=dict)
     n_generated: int = 0
     peak_rss: int | None = None
 
@@ -54,6 +57,7 @@ class SideTimes:
     def _values(self) -> dict[str, Any]:
         """Metric -> values, in the unit of the metric."""
         decode = {str(n): [self.n_generated / t for t in times] for n, times in self.generate.items()}
+        steps = {str(n): _ms([t / self.n_generated for t in times]) for n, times in self.beams.items()}
         return {
             "encode_ms": _ms(self.encode),
             "projector_ms": _ms(self.projector),
@@ -61,6 +65,7 @@ class SideTimes:
             "prefill_tokens_per_s": {str(n): [n / t for t in times] for n, times in self.prefill.items()} or [],
             "decode_tokens_per_s": next(iter(decode.values()), []),
             "decode_tokens_per_s_by_context": decode or [],
+            "beam_step_ms_by_context": steps or [],
             "first_token_ms": _ms(self.first_token),
             "peak_rss_mib": [] if self.peak_rss is None else [self.peak_rss / _MIB],
         }
@@ -91,7 +96,15 @@ def _ratio(ours: Figure, theirs: Figure, *, less_is_better: bool) -> Any:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """All that a run found; `to_dict` is the JSON object. `left_out` is why llama.cpp could not be measured."""
+    """All that a run found; `to_dict` is the JSON object.
+
+    Attributes:
+        left_out: why llama.cpp could not be measured.
+        int8_peak: operations per second of int8 products in registers, on all threads; None where it is not known or
+            nothing was computed with such products.
+        operations: of an image (key "") and of prompts, by their lengths.
+        n_paths: paths of an answer that the model searches.
+    """
 
     machine: str
     isa: str
@@ -109,11 +122,34 @@ class BenchReport:
     bytes_per_token: int = 0
     written: dict[str, dict[str, float]] = field(default_factory=dict)
     left_out: str = ""
+    int8_peak: float | None = None
+    operations: dict[str, int] = field(default_factory=dict)
+    n_paths: int = 1
 
     @property
     def decode_limit(self) -> float | None:
         """Tokens per second if decoding were nothing but reading the weights, in bytes of `read_speed`."""
         return self.read_speed / self.bytes_per_token if self.read_speed and self.bytes_per_token else None
+
+    def shares(self) -> dict[str, Any]:
+        """What our side reaches of the machine's limits; what is not known is left out.
+
+        Returns:
+            `encode` and `prefill`, of the peak of int8 products; `decode`, of a plain read of the weights; `beams`, the
+            time of a step on all paths in steps on one.
+        """
+        ours: dict[str, Any] = dict(self.sides["palo_cpp"].figures())
+        shares: dict[str, Any] = {}
+        peak, limit = self.int8_peak, self.decode_limit
+        if peak and (elapsed_ms := ours["encode_ms"]) and "" in self.operations:
+            shares["encode"] = self.operations[""] / peak / (elapsed_ms / 1000)
+        if peak and (prefill := ours["prefill_tokens_per_s"]):
+            shares["prefill"] = {n: self.operations[n] / int(n) * speed / peak for n, speed in prefill.items()}
+        if limit and (decode := ours["decode_tokens_per_s_by_context"]):
+            shares["decode"] = {n: speed / limit for n, speed in decode.items()}
+        if (decode := ours["decode_tokens_per_s_by_context"]) and (steps := ours["beam_step_ms_by_context"]):
+            shares["beams"] = {n: step_ms / 1000 * decode[n] for n, step_ms in steps.items() if n in decode}
+        return shares
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; what was not measured is null."""
@@ -131,6 +167,8 @@ class BenchReport:
             "backend": self.backend,
             "read_gb_per_s": _rounded(self.read_speed / 1e9 if self.read_speed else None),
             "read_tokens_per_s": _rounded(self.decode_limit),
+            "int8_peak_gop_per_s": _rounded(self.int8_peak / 1e9 if self.int8_peak else None),
+            "shares": _rounded(self.shares()),
             "written": _rounded(self.written or None),
             "spread": _rounded({name: times.spread() for name, times in self.sides.items()}),
             "files": self.files,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from palo_cpp.bench.bee_text import BeeText
 from palo_cpp.bench.contestant import N_WRITTEN, Setup
-from palo_cpp.bench.timed_text import CausalText, TimedText, some_tokens
+from palo_cpp.bench.timed_text import CausalText, Embeddings, TimedText, some_tokens
 from palo_cpp.chat.chat import Chat
-from palo_cpp.errors import ArgumentError
 from palo_cpp.families.family import LoadOptions
+from palo_cpp.families.viscpm.beam_model import BeeBeamModel
+from palo_cpp.families.viscpm.engine import CpmBeeEngine
 from palo_cpp.ggml.gguf_header import read_header
 from palo_cpp.languages.detection import count_words
 from palo_cpp.llm.language_model import LanguageModel
@@ -31,7 +33,7 @@ class PaloCpp:
         self._setup = setup
         self.isa = ""
         self.n_image_tokens = 0
-        self.text: TimedText = CausalText(self)
+        self.text: OurText
 
     def prepare(self) -> None:
         """Import libraries and check what the encoder can do."""
@@ -50,7 +52,7 @@ class PaloCpp:
             files = model_files(read_header(setup.text), read_header(setup.mmproj))
             draft = find_model(setup.draft) if setup.draft else None
             self._loaded = load_files(files, Choices(options, draft=draft, embeddings=EmbeddingCache(memory_mib=0)))
-            self._model = prefix_model(self._loaded)
+            self.text = timed_text(self._loaded)
             self._encoder: Any = self._loaded.encoder
         else:
             self._encoder = VisionEncoder(setup.mmproj, n_threads=setup.n_threads, precision=options.vision_precision)
@@ -78,18 +80,9 @@ class PaloCpp:
         self._encoder.project(self._hidden)
         return time.perf_counter() - start
 
-    def clear(self) -> None:
-        """Empty the sequence."""
-        self._model.remove(0)
-
     def logits(self, n_tokens: int, n_single: int) -> NDArray[np.float32]:
-        """Logits [n, n_vocab] after each of some tokens, the last `n_single` of which are decoded one by one."""
-        self.clear()
-        tokens = some_tokens(n_tokens)
-        n_together = len(tokens) - n_single
-        together = self._model.decode(tokens[:n_together], position=0, all_logits=True)
-        singles = [self._model.decode([token], position=n_together + i) for i, token in enumerate(tokens[n_together:])]
-        return np.concatenate([together, np.reshape(singles, (n_single, -1))])
+        """Logits of a prompt and of tokens that are decoded one by one; see `OurText`."""
+        return self.text.logits(n_tokens, n_single)
 
     def written(self) -> dict[str, dict[str, float]]:
         """How fast each language is written, in an answer about the image that is decoded as `Palo` decodes it.
@@ -115,17 +108,46 @@ class PaloCpp:
         loaded.forget()
         return found
 
-    def decode(self, inputs: Sequence[int] | NDArray[np.float32], position: int) -> int:
-        """Append to the sequence."""
-        return int(self._model.decode(inputs, position=position).argmax())
+
+class OurText(TimedText, Protocol):
+    """Our language model, whose kernels are compared with llama.cpp's."""
+
+    def logits(self, n_tokens: int, n_single: int) -> NDArray[np.float32]:
+        """Logits [n, n_vocab] after some of `n_tokens`, the last `n_single` of which are decoded one by one."""
 
 
-def prefix_model(model: LoadedModel) -> LanguageModel:
-    """The language model of a family that llama.cpp runs.
+class PrefixText(CausalText):
+    """A language model whose keys and values serve the next prompt.
 
-    Raises:
-        ArgumentError: it is another family's.
+    Args:
+        model: it.
     """
-    if model.prefix is None:
-        raise ArgumentError(f"bench: expected a model that llama.cpp runs too, got one of {model.family.name}")
-    return model.prefix.model
+
+    def __init__(self, model: LanguageModel) -> None:
+        super().__init__(self)
+        self._language_model = model
+
+    def clear(self) -> None:
+        """Empty the sequence."""
+        self._language_model.remove(0)
+
+    def decode(self, inputs: Sequence[int] | Embeddings, position: int) -> int:
+        """Append to the sequence."""
+        return int(self._language_model.decode(inputs, position=position).argmax())
+
+    def logits(self, n_tokens: int, n_single: int) -> NDArray[np.float32]:
+        """Logits [n_tokens, n_vocab]."""
+        self.clear()
+        model, tokens, n_together = self._language_model, some_tokens(n_tokens), n_tokens - n_single
+        together = model.decode(tokens[:n_together], position=0, all_logits=True)
+        singles = [model.decode([token], position=n_together + i) for i, token in enumerate(tokens[n_together:])]
+        return np.concatenate([together, np.reshape(singles, (n_single, -1))])
+
+
+def timed_text(loaded: LoadedModel) -> OurText:
+    """The language model of a loaded model."""
+    if loaded.prefix is not None:
+        return PrefixText(loaded.prefix.model)
+    model = loaded.beam_part.model
+    assert isinstance(model, BeeBeamModel) and isinstance(model.engine, CpmBeeEngine)  # there is no other
+    return BeeText(model.engine.model)

@@ -5,105 +5,29 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from palo_cpp.bench.contestant import N_WRITTEN, Setup
 from palo_cpp.bench.fidelity import compare, compare_logits
 from palo_cpp.bench.figures import BenchReport, SideTimes
 from palo_cpp.bench.llama_side import unsupported
 from palo_cpp.bench.noise import Noise, describe_machine, watched_noise
-from palo_cpp.bench.timed_text import N_TOKENS_AFTER, N_TOKENS_BEFORE
-from palo_cpp.bench.worker import N_TOKENS_LOGITS
+from palo_cpp.bench.operations import prefill_operations
+from palo_cpp.bench.plan import BenchPlan
 from palo_cpp.bench.worker_process import WorkerProcess
 from palo_cpp.errors import ArgumentError
 from palo_cpp.families.family import LoadOptions
-from palo_cpp.ggml.backend import BackendMode
 from palo_cpp.ggml.gguf_header import GgufHeader, read_header
-from palo_cpp.machine import memory_available, n_physical_cores
+from palo_cpp.machine import memory_available
 from palo_cpp.models.files import model_files
 from palo_cpp.models.loading import Choices, needed_memory
 from palo_cpp.models.memory import check_memory_fits
 
-STAGES = ("encode", "projector", "load", "prefill", "decode", "first-token", "fidelity")
-TEXT_STAGES = frozenset(("load", "prefill", "decode", "first-token"))
-# The largest image grid of the known models; the context must hold the longest prompt.
-_N_IMAGE_TOKENS_MAX = 576
-_N_QUESTION_TOKENS_MAX = 256  # system text and question, in the script that takes most
-_CTX_STEP = 256
-
 Report = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class BenchPlan:
-    """What to measure.
-
-    Attributes:
-        model: its name, for the report.
-        text, mmproj: the files.
-        stages: of `STAGES`.
-        with_llama_cpp: measure llama.cpp, too; None is: where it can run the model.
-        n_threads: 0 is the physical cores this process may use.
-        n_runs: runs of which the median is taken.
-        prompt_tokens: lengths of prompts to prefill.
-        n_gen: tokens to decode.
-        contexts: tokens that the context holds when decoding begins.
-        precision: of our vision encoder; None is its default.
-        backend: kernels of our language model.
-        draft: a smaller model that drafts where answers are written; None is none.
-        speaks: whether the model's vocabulary is that of a language, so that words can be counted.
-    """
-
-    model: str
-    text: Path
-    mmproj: Path
-    stages: frozenset[str] = frozenset(STAGES)
-    with_llama_cpp: bool | None = None
-    n_threads: int = 0
-    n_runs: int = 5
-    prompt_tokens: tuple[int, ...] = (144, 640)
-    n_gen: int = 32
-    contexts: tuple[int, ...] = (64, 1000)
-    precision: str | None = None
-    backend: BackendMode = "auto"
-    draft: str | None = None
-    speaks: bool = True
-
-    def __post_init__(self) -> None:
-        if unknown := self.stages - set(STAGES):
-            raise ArgumentError(f"stages: expected some of {', '.join(STAGES)}, got {', '.join(sorted(unknown))}")
-        if not self.stages or self.n_runs < 1 or self.n_gen < 1 or not self.prompt_tokens:
-            raise ArgumentError("bench: expected at least one stage, run, prompt and token to decode, got none")
-        if min(self.prompt_tokens) < 1 or max(self.prompt_tokens) > 1 << 16:
-            raise ArgumentError(f"--prompt-tokens: expected 1 to 65536, got {list(self.prompt_tokens)}")
-        if not self.contexts or min(self.contexts) < 1 or max(self.contexts) > 1 << 16:
-            raise ArgumentError(f"--context: expected 1 to 65536, got {list(self.contexts)}")
-
-    @property
-    def needs_text(self) -> bool:
-        """Whether the language model is run at all."""
-        return bool(self.stages & TEXT_STAGES)
-
-    @property
-    def n_ctx(self) -> int:
-        """Tokens of context that the stages need; 0 without the language model."""
-        if not self.needs_text:
-            return 0
-        longest = max(*self.prompt_tokens, max(self.contexts) + self.n_gen, N_TOKENS_LOGITS)
-        longest = max(longest, _N_IMAGE_TOKENS_MAX + N_TOKENS_BEFORE + N_TOKENS_AFTER)
-        if self.speaks:
-            longest = max(longest, _N_IMAGE_TOKENS_MAX + _N_QUESTION_TOKENS_MAX + N_WRITTEN)
-        return (longest + _CTX_STEP - 1) // _CTX_STEP * _CTX_STEP
-
-    def setup(self) -> Setup:
-        """What each side loads."""
-        n_threads = self.n_threads or n_physical_cores()
-        return Setup(self.text, self.mmproj, n_threads, self.n_ctx, self.precision, self.backend, self.draft)
 
 
 def run_bench(plan: BenchPlan, report: Report = lambda _: None) -> BenchReport:
@@ -144,6 +68,9 @@ def run_bench(plan: BenchPlan, report: Report = lambda _: None) -> BenchReport:
         noise=noise.to_dict(),
         llama_cpp_isa=run.isas.get("llama_cpp"),
         backend=plan.backend,
+        int8_peak=run.int8_peak * run.setup.n_threads if plan.precision != "float" else None,
+        operations=_operations(plan),
+        n_paths=plan.n_paths,
         read_speed=run.read_speed,
         bytes_per_token=run.bytes_per_token,
         written=run.written,
@@ -157,6 +84,15 @@ def _left_out(plan: BenchPlan) -> str:
     if reason and plan.with_llama_cpp:
         raise ArgumentError(f"llama.cpp: could not run this model: {reason}; measure without it: --vs none")
     return reason
+
+
+def _operations(plan: BenchPlan) -> dict[str, int]:
+    """Operations of an image (key "") and of each prompt, by its length."""
+    found = {"": 2 * plan.n_image_products} if plan.n_image_products else {}
+    sizes = plan.family.sizes(read_header(plan.text))
+    is_causal = plan.family.capabilities.reuses_prefix
+    prompts = {str(n): prefill_operations(sizes, n, is_causal=is_causal) for n in plan.prompt_tokens}
+    return found | prompts
 
 
 def _check_memory(plan: BenchPlan, n_sides: int) -> bool:
@@ -200,6 +136,7 @@ class _Run:
         self.times: dict[str, SideTimes] = {}
         self.isas: dict[str, str] = {}
         self.read_speed: float | None = None
+        self.int8_peak = 0.0
         self.bytes_per_token = weight_bytes_per_token(read_header(plan.text))
         self.written: dict[str, dict[str, float]] = {}
 
@@ -250,7 +187,10 @@ class _Run:
         plan = self._plan
         steps: list[tuple[str, str, dict[str, Any]]] = [("encode", "encode", {})]
         steps += [("prefill", "prefill", {"n_tokens": n}) for n in plan.prompt_tokens]
-        steps += [("decode", "generate", {"n_tokens": plan.n_gen, "n_prompt": n, "n_paths": 1}) for n in plan.contexts]
+        for n in plan.contexts:
+            for stage, n_paths in (("decode", 1), ("beams", plan.n_paths)):
+                if stage == "decode" or n_paths > 1:
+                    steps.append((stage, "generate", {"n_tokens": plan.n_gen, "n_prompt": n, "n_paths": n_paths}))
         steps += [("first-token", "first_token", {})]
         return [step for step in steps if step[0] in plan.stages]
 
@@ -262,6 +202,8 @@ class _Run:
                 if run >= 0:
                     _values(self.times[name], stage, arguments).append(elapsed_s)
             self._noise.sample_clock()
+            if stage in ("encode", "prefill") and "palo_cpp" in sides:
+                self.int8_peak = max(self.int8_peak, sides["palo_cpp"].ask("int8_peak"))
 
     def _save_outputs(self, side: WorkerProcess) -> None:
         side.ask("save_embeddings", path=str(self._image.with_name(f"{side.side}.npy")))
@@ -315,8 +257,9 @@ def weight_bytes_per_token(header: GgufHeader) -> int:
 def _values(times: SideTimes, stage: str, arguments: dict[str, Any]) -> list[float]:
     if stage == "prefill":
         return times.prefill.setdefault(arguments["n_tokens"], [])
-    if stage == "decode":
-        return times.generate.setdefault(arguments["n_prompt"], [])
+    if stage in ("decode", "beams"):
+        lengths = times.generate if stage == "decode" else times.beams
+        return lengths.setdefault(arguments["n_prompt"], [])
     named = {"encode": times.encode, "projector": times.projector}
     return named.get(stage, times.first_token)
 

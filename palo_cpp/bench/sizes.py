@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from palo_cpp.bench.palo_sizes import PALO_MODELS
 from palo_cpp.bench.random_file import ModelSizes
+from palo_cpp.bench.viscpm_sizes import VISCPM_MODELS
 from palo_cpp.errors import ArgumentError
 
-MODELS: dict[str, ModelSizes] = {**PALO_MODELS}
+MODELS: dict[str, ModelSizes] = {**PALO_MODELS, **VISCPM_MODELS}
 
 
 def model_sizes(name: str) -> ModelSizes:

@@ -12,6 +12,7 @@ _LABELS = {
     "load_ms": "load, ms",
     "prefill_tokens_per_s": "prefill {} tokens, tokens/s",
     "decode_tokens_per_s_by_context": "decode after {} tokens, tokens/s",
+    "beam_step_ms_by_context": "a step of {n_paths} paths after {} tokens, ms",
     "first_token_ms": "image to first token, ms",
     "peak_rss_mib": "peak memory, MiB",
 }
@@ -32,7 +33,7 @@ def rows(report: BenchReport) -> list[Row]:
             cells = [_cell(ours, _at(spreads[0], key)), _cell(theirs, _at(spreads[1], key))]
             if any(cells):
                 cells[1] = cells[1] or ("n/a" if report.left_out else "")
-                result.append((label.format(key), *cells, f"{ratio:.2f}x" if ratio else ""))  # type: ignore[arg-type]  # two cells
+                result.append((label.format(key, n_paths=report.n_paths), *cells, f"{ratio:.2f}x" if ratio else ""))  # type: ignore[arg-type]  # two cells
     return result
 
 
@@ -62,6 +63,7 @@ def notes(report: BenchReport) -> list[str]:
     if found["read_gb_per_s"]:
         speed, times = found["read_gb_per_s"], found["read_tokens_per_s"]
         lines += [f"a plain read of the weights: {speed:g} GB/s, {times:g} times a second"]
+    lines += _shares(report)
     if written := found["written"]:
         words = ", ".join(f"{code} {each['words_per_s']:.3g}" for code, each in written.items())
         lines += [f"words per second: {words}"]
@@ -75,6 +77,18 @@ def notes(report: BenchReport) -> list[str]:
     if found["noise"]["is_noisy"]:
         percent = found["noise"]["other_cpu_percent"]
         lines += [f"other programs took {percent:g} % of the processors: do not quote these figures"]
+    return lines
+
+
+def _shares(report: BenchReport) -> list[str]:
+    shares, peak = report.shares(), (report.int8_peak or 0) / 1e9
+    of_peak = [f"an image {shares['encode']:.2f}"] if "encode" in shares else []
+    of_peak += [f"{n} tokens {share:.2f}" for n, share in shares.get("prefill", {}).items()]
+    lines = [f"share of the peak of int8 products ({peak:.4g} GOP/s): {', '.join(of_peak)}"] if of_peak else []
+    if of_read := [f"after {n} tokens {share:.2f}" for n, share in shares.get("decode", {}).items()]:
+        lines += [f"decode, share of a plain read: {', '.join(of_read)}"]
+    if steps := [f"after {n} tokens {times:.2f}" for n, times in shares.get("beams", {}).items()]:
+        lines += [f"a step of {report.n_paths} paths, in steps of one: {', '.join(steps)}"]
     return lines
 
 

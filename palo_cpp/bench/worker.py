@@ -95,6 +95,12 @@ class Worker:
         """Seconds from preprocessed image to first token."""
         return self._contestant.text.first_token_s(self._contestant.encode)
 
+    def int8_peak(self) -> float:
+        """Operations per second of one core's int8 products in registers; 0 where that is not known."""
+        from palo_cpp import _core
+
+        return _core.int8_peak(_core.isa())
+
     def peak_rss(self) -> int | None:
         """Most bytes that were resident in this process at any time; None where the system does not tell."""
         return peak_rss_bytes()

@@ -32,6 +32,7 @@ _STEPS = {
     "save_logits": "compute logits",
     "written": "decode answers",
     "read_speed": "measure a plain read",
+    "int8_peak": "measure the peak of int8 products",
 }
 
 

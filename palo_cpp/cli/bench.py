@@ -20,19 +20,22 @@ if TYPE_CHECKING:
     from palo_cpp.ggml.backend import BackendMode
 
 # Kept here, not imported, so that `--help` stays fast; a test compares.
-STAGES = ("encode", "projector", "load", "prefill", "decode", "first-token", "fidelity")
+STAGES = ("encode", "projector", "load", "prefill", "decode", "beams", "first-token", "fidelity")
 
 EXAMPLES = """\b
 Examples:
   palo-cpp bench mobile --synthetic
   palo-cpp bench 7b --synthetic --outtype q4_k_m --json
+  palo-cpp bench viscpm --synthetic --only decode --only beams
   palo-cpp bench models --only encode --threads 4
   palo-cpp bench --remove-synthetic
 """
 
 
-def _to_counts(_ctx: click.Context, _parameter: click.Parameter, text: str) -> tuple[int, ...]:
-    """Turn numbers with commas between them into a tuple."""
+def _to_counts(_ctx: click.Context, _parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
+    """Turn numbers with commas between them into a tuple, nothing into an empty one."""
+    if text is None:
+        return ()
     try:
         counts = tuple(dict.fromkeys(int(part) for part in text.split(",") if part.strip()))
     except ValueError:
@@ -43,11 +46,12 @@ def _to_counts(_ctx: click.Context, _parameter: click.Parameter, text: str) -> t
 
 
 @click.command("bench", epilog=EXAMPLES)
-@click.argument("model", required=False, metavar="MODEL|mobile|7b|13b")
+@click.argument("model", required=False, metavar="MODEL|mobile|7b|13b|viscpm")
 @click.option(
     "--synthetic",
     is_flag=True,
-    help="Make random weights of the true shapes of mobile, 7b or 13b (kept in the cache): true speeds, no download.",
+    help="Make random weights of the true shapes of mobile, 7b, 13b or viscpm (kept in the cache): true speeds, no "
+    "download.",
 )
 @click.option(
     "--vs",
@@ -74,8 +78,7 @@ def _to_counts(_ctx: click.Context, _parameter: click.Parameter, text: str) -> t
 )
 @click.option(
     "--prompt-tokens",
-    default="144,640",
-    show_default=True,
+    show_default="144,640; with beams 89,600",
     callback=_to_counts,
     metavar="N,N",
     help="Lengths of the prompts to read.",
@@ -86,8 +89,7 @@ def _to_counts(_ctx: click.Context, _parameter: click.Parameter, text: str) -> t
 @click.option(
     "--context",
     "contexts",
-    default="64,1000",
-    show_default=True,
+    show_default="64,1000; with beams 89,600",
     callback=_to_counts,
     metavar="N,N",
     help="Tokens that the context holds when decoding begins.",
@@ -125,19 +127,21 @@ def command(
 ) -> None:
     """Measure this machine, beside llama.cpp.
 
-    MODEL is a folder or GGUF file, or mobile, 7b or 13b with --synthetic. Both sides run in turn, in processes of their
-    own, on the same files and threads; medians are printed. Image preprocessing is never timed.
+    MODEL is a folder or GGUF file, or mobile, 7b, 13b or viscpm with --synthetic. Both sides run in turn, in processes
+    of their own, on the same files and threads; medians are printed. Image preprocessing is never timed.
     """
     if remove_synthetic:
         _remove(model, as_json)
         return
     if model is None:
         raise click.UsageError(
-            "Missing argument 'MODEL': a folder, a GGUF file, or mobile, 7b or 13b with --synthetic."
+            "Missing argument 'MODEL': a folder, a GGUF file, or mobile, 7b, 13b or viscpm with --synthetic."
         )
     if draft and synthetic:
         raise click.UsageError("--draft drafts answers, and random weights give none: leave out --synthetic.")
-    from palo_cpp.bench.run import BenchPlan, run_bench
+    from palo_cpp.bench.plan import BenchPlan
+    from palo_cpp.bench.run import run_bench
+    from palo_cpp.models.names import PUBLISHED
 
     stages = frozenset(only or STAGES)
     with Status() as status:
@@ -160,6 +164,7 @@ def command(
             draft=draft,
             precision=vision_precision,
             speaks=not synthetic,
+            n_image_products=PUBLISHED[model].vision.n_products if synthetic and model in PUBLISHED else 0,
         )
         report = run_bench(plan, status.show)
     _print(report, as_json)
@@ -176,7 +181,7 @@ def _synthetic_files(
     model: str, outtype: str, mmproj_outtype: str, stages: frozenset[str], report: Report
 ) -> tuple[Path, Path]:
     """Random text model and mmproj file; where only images are encoded, a decoder of next to no layers will do."""
-    from palo_cpp.bench.run import TEXT_STAGES
+    from palo_cpp.bench.plan import TEXT_STAGES
     from palo_cpp.bench.sizes import model_sizes
     from palo_cpp.bench.synthetic import synthetic_mmproj, synthetic_text
 
@@ -202,7 +207,7 @@ def _files(
             raise
         raise ModelNotFoundError(f"{error}; or add --synthetic to measure with random weights of its shapes") from None
     if files.mmproj is None:
-        raise ArgumentError(f"bench: expected a model that llama.cpp runs too, got {files.name} of {files.family.name}")
+        raise ArgumentError(f"bench: expected a model that sees images, got {files.name}, which has no mmproj file")
     return files.text.path, files.mmproj.path
 
 

@@ -18,7 +18,8 @@ from palo_cpp.bench.contestant import Setup
 from palo_cpp.bench.fidelity import compare, compare_logits, token_cosines
 from palo_cpp.bench.figures import METRICS, BenchReport, SideTimes, ratios
 from palo_cpp.bench.noise import Noise, describe_machine, watched_noise
-from palo_cpp.bench.run import STAGES, BenchPlan, run_bench
+from palo_cpp.bench.plan import STAGES, BenchPlan
+from palo_cpp.bench.run import run_bench
 from palo_cpp.bench.synthetic import synthetic_mmproj, synthetic_text
 from palo_cpp.bench.table import as_text
 from palo_cpp.bench.worker import peak_rss_bytes
@@ -26,8 +27,8 @@ from palo_cpp.bench.worker_process import WorkerProcess
 from palo_cpp.cli import bench as cli_bench
 from palo_cpp.cli import palo_cpp
 from palo_cpp.errors import ArgumentError, ModelFormatError, ModelNotFoundError
-from palo_cpp.families.palo.published import PUBLISHED
 from palo_cpp.languages.languages import LANGUAGES
+from palo_cpp.models.names import PUBLISHED
 
 TINY_TEXT = replace(
     palo_sizes.PALO_MODELS["mobile"].text,
@@ -41,7 +42,7 @@ TINY_TEXT = replace(
 )
 TINY_VISION = replace(palo_sizes.CLIP_L_336, image_size=56, n_embd=32, n_ff=64, n_layer=3, n_head=2, select_layer=2)
 TINY = palo_sizes.PaloSizes("tiny", TINY_TEXT, TINY_VISION, Projector("mlp2x_gelu", "mlp", 2, 32, 64))
-BY_LENGTH = ("prefill_tokens_per_s", "decode_tokens_per_s_by_context")
+BY_LENGTH = ("prefill_tokens_per_s", "decode_tokens_per_s_by_context", "beam_step_ms_by_context")
 KEYS = ["machine", "isa", "n_threads", "model", "palo_cpp", "llama_cpp", "ratio", "fidelity"]
 
 
@@ -72,6 +73,7 @@ def times(factor=1.0):
         first_token=[3.0 * factor],
         prefill={144: [0.5 * factor], 640: [4.0 * factor]},
         generate={64: [2.0 * factor], 1000: [4.0 * factor]},
+        beams={64: [3.2 * factor]},
         n_generated=32,
         peak_rss=int(100 * 2**20 * factor),
     )
@@ -102,6 +104,7 @@ def test_figures_are_medians_in_the_units_that_their_names_say():
         "prefill_tokens_per_s": {"144": 288.0, "640": 160.0},
         "decode_tokens_per_s": 16.0,
         "decode_tokens_per_s_by_context": {"64": 16.0, "1000": 8.0},
+        "beam_step_ms_by_context": {"64": 100.0},
         "first_token_ms": 3000.0,
         "peak_rss_mib": 100.0,
     }
@@ -113,6 +116,7 @@ def test_a_ratio_above_one_means_that_we_are_faster_or_smaller():
     assert list(found) == list(METRICS)
     assert found.pop("prefill_tokens_per_s") == {"144": 2.0, "640": 2.0}
     assert found.pop("decode_tokens_per_s_by_context") == {"64": 2.0, "1000": 2.0}
+    assert found.pop("beam_step_ms_by_context") == {"64": 2.0}
     assert set(found.values()) == {2.0}
 
 
@@ -341,7 +345,7 @@ def test_wrong_usage(arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["models", "--synthetic"], "expected a model of known sizes (mobile, 7b, 13b, tiny)"),
+        (["models", "--synthetic"], "expected a model of known sizes (mobile, 7b, 13b, viscpm, tiny)"),
         (["tiny", "--synthetic", "--outtype", "q9"], "--outtype: expected one of f32"),
         (["tiny", "--synthetic", "--outtype", "q4_k_m"], "expected rows of a multiple of 256"),
         (["tiny", "--synthetic", "--mmproj-outtype", "q4_0", "--only", "encode"], "--mmproj-outtype: expected one of"),

@@ -65,7 +65,10 @@ def beit3_cost(n_embd_text: int) -> VisionCost:
     embeddings = _WIDTH * n_pixels + _WIDTH + n_tokens * _WIDTH
     mapping = _WIDTH * n_embd_text + n_embd_text**2
     n_weights = embeddings + 2 * _N_LAYER * side + 2 * _WIDTH + mapping + 2 * n_embd_text
-    products = n_patches * n_pixels * _WIDTH + _N_LAYER * (n_tokens * matrices + 2 * n_tokens**2 * _WIDTH)
+    token = matrices + 2 * n_tokens * _WIDTH
+    # Of the last layer the queries alone are computed, and what they look at: keys and values of all.
+    last = _N_QUERIES * token + (n_tokens - _N_QUERIES) * 2 * _WIDTH**2
+    products = n_patches * n_pixels * _WIDTH + (_N_LAYER - 1) * n_tokens * token + last
     return VisionCost(n_weights, products + _N_QUERIES * mapping, _N_QUERIES)
 
 
