@@ -129,6 +129,7 @@ class WholePromptRun:
             prefill_s=self._prefill_s,
             decode_s=self._decode_s,
             n_images_encoded=self._images.n_encoded,
+            n_repeated_tokens=self._request.n_repeated,
         )
 
     def stop(self) -> None:

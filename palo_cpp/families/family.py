@@ -29,11 +29,13 @@ class Capabilities:
             side are made one after the other.
         beam: answers are searched on several paths with these options; None where one path is decoded, token by token.
         has_byte_tokens: tokens are pieces of UTF-8, so that a character may take several of them.
+        n_images: pictures that a conversation may show; None where the context alone decides.
     """
 
     reuses_prefix: bool = True
     beam: BeamOptions | None = None
     has_byte_tokens: bool = True
+    n_images: int | None = None
 
     @property
     def n_beams(self) -> int:
