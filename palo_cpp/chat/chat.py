@@ -17,7 +17,7 @@ from palo_cpp.chat.context_budget import ContextUse, Fitting, context_use, fit
 from palo_cpp.chat.kept_answer import KeptAnswer
 from palo_cpp.chat.language_policy import LanguagePolicy, Plan
 from palo_cpp.chat.read_ahead import ReadAhead
-from palo_cpp.chat.request import Request, answer_options, check_images, worded_question
+from palo_cpp.chat.request import Request, answer_options, check_images, checked_system, worded_question
 from palo_cpp.chat.save import Transcript, save_transcript
 from palo_cpp.decoding.options import DEFAULT_LANG_MODE, DEFAULT_MAX_TOKENS, DecodingOptions
 from palo_cpp.errors import ArgumentError
@@ -58,7 +58,7 @@ class Chat:
         turns: Sequence[Turn] = (),
     ) -> None:
         self._model = model
-        self._system = model.family.system if system is None else system
+        self._system = checked_system(model, system)
         self._stream: AnswerStream | None = None
         self._ahead: ReadAhead | None = None
         self._is_open = True
@@ -77,7 +77,7 @@ class Chat:
             model,
             lang=transcript.lang,
             lang_mode=transcript.lang_mode,
-            system=transcript.system,
+            system=transcript.system if model.capabilities.has_system else None,
             turns=transcript.turns,
         )
         chat.pending_images[:] = transcript.pending_images

@@ -108,3 +108,21 @@ def worded_question(question: str | None, code: str | None, *, has_images: bool,
     if not has_images:
         raise ArgumentError("question: expected text, got none and no image to describe; give one of them")
     return question_in(code or "en", insist=insist)
+
+
+def checked_system(model: LoadedModel, system: str | None) -> str:
+    """The text that opens the prompt.
+
+    Args:
+        model: that is asked.
+        system: the caller's; None takes the one that the model was trained with.
+
+    Raises:
+        ArgumentError: the model's prompts have no place for one.
+    """
+    if system and not model.capabilities.has_system:
+        raise ArgumentError(
+            f"system: expected none, for prompts of {model.family.name} have no place for one, got text; "
+            "say it in the question"
+        )
+    return model.family.system if system is None else system

@@ -34,7 +34,7 @@ class VisCpmFamily:
 
     name = "VisCPM"
     capabilities = Capabilities(
-        reuses_prefix=False, beam=BeamOptions(opening=(BOS_ID,)), has_byte_tokens=False, n_images=1
+        reuses_prefix=False, beam=BeamOptions(opening=(BOS_ID,)), has_byte_tokens=False, n_images=1, has_system=False
     )
     system = ""
     defaults: Mapping[str, Any] = MappingProxyType({"max_tokens": MAX_TOKENS})
