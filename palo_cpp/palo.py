@@ -26,6 +26,7 @@ from palo_cpp.vision.embedding_cache import DEFAULT_DISK_MIB, DEFAULT_MEMORY_MIB
 
 if TYPE_CHECKING:
     from palo_cpp.ggml.backend import BackendMode, BackendUse
+    from palo_cpp.languages.languages import Language
     from palo_cpp.llm.language_model import LanguageModel
     from palo_cpp.models.loaded_model import Counters, LoadedModel
     from palo_cpp.vision.encoder import Precision, VisionEncoder
@@ -117,6 +118,14 @@ class Palo:
     def languages(self) -> tuple[str, ...]:
         """Codes of the languages that the model answers in."""
         return self._model.languages
+
+    def language(self, name_or_code: str) -> Language:
+        """A language that the model answers in, by its code, English name or own name.
+
+        Raises:
+            ArgumentError: no language that is known, or one that this model lacks; then it says which models have it.
+        """
+        return self._model.language(name_or_code)
 
     @property
     def files(self) -> ModelFiles:

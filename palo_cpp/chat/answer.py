@@ -37,6 +37,8 @@ class Timings:
             known or had been begun early do not count.
         n_prompt_tokens: tokens and image embeddings of the prompt.
         n_cached_tokens: those of them that stood in the KV cache already.
+        n_repeated_tokens: those of them that an earlier question's prompt had, too, and that were read again all the
+            same, for the model sees a prompt as a whole.
         n_generated: tokens that were decoded for the answer.
         n_guessed: tokens that were read ahead of the model's choice, see `speculation`.
         n_guessed_right: those that it then chose: steps that were saved.
@@ -56,11 +58,17 @@ class Timings:
     n_images_encoded: int = 0
     n_prompt_tokens: int = 0
     n_cached_tokens: int = 0
+    n_repeated_tokens: int = 0
     n_generated: int = 0
     n_guessed: int = 0
     n_guessed_right: int = 0
     n_drafted: int = 0
     n_parallel: int = 1
+
+    @property
+    def repeated_s(self) -> float:
+        """About what reading those again took, which is in prefill_s."""
+        return self.prefill_s * self.n_repeated_tokens / max(1, self.n_prompt_tokens)
 
     @property
     def tokens_per_s(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,11 @@ from palo_cpp.chat.context_budget import ContextUse, Fitting, context_use, fit
 from palo_cpp.chat.kept_answer import KeptAnswer
 from palo_cpp.chat.language_policy import LanguagePolicy, Plan
 from palo_cpp.chat.read_ahead import ReadAhead
-from palo_cpp.chat.request import Request, answer_options
+from palo_cpp.chat.request import Request, answer_options, check_images, checked_system, worded_question
 from palo_cpp.chat.save import Transcript, save_transcript
 from palo_cpp.decoding.options import DEFAULT_LANG_MODE, DEFAULT_MAX_TOKENS, DecodingOptions
 from palo_cpp.errors import ArgumentError
 from palo_cpp.languages.detection import detect_language
-from palo_cpp.languages.languages import question_in
 from palo_cpp.segments import ImageSegment, Segment, Turn
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ class Chat:
         turns: Sequence[Turn] = (),
     ) -> None:
         self._model = model
-        self._system = model.family.system if system is None else system
+        self._system = checked_system(model, system)
         self._stream: AnswerStream | None = None
         self._ahead: ReadAhead | None = None
         self._is_open = True
@@ -78,7 +77,7 @@ class Chat:
             model,
             lang=transcript.lang,
             lang_mode=transcript.lang_mode,
-            system=transcript.system,
+            system=transcript.system if model.capabilities.has_system else None,
             turns=transcript.turns,
         )
         chat.pending_images[:] = transcript.pending_images
@@ -185,7 +184,8 @@ class Chat:
         code = self.lang if lang is None else self._model.language(lang).code
         history = self.turns[:-1] if instead else self.turns
         images = (*(self.turns[-1].images if instead else ()), *self.pending_images)
-        turn = Turn(self._worded(question, code, insist), images=images, asked=question or "")
+        worded = worded_question(question, code, has_images=bool(self._images), insist=insist)
+        turn = Turn(worded, images=images, asked=question or "")
         self._model.warn_about_language(detect_language(question or "") if code is None else {code})
         fitting = self._fit(history, turn, options.max_tokens)
         return Request(
@@ -199,6 +199,7 @@ class Chat:
             started_at=started_at,
             n_turns_dropped=fitting.n_dropped,
             ahead=self._take_ahead(),
+            n_alone=0 if self.keeps_prompt or not fitting.history else self._n_prompt([fitting.turn]),
         )
 
     def prepare(self) -> None:
@@ -259,8 +260,13 @@ class Chat:
         Raises:
             ImageError: it cannot be read; the conversation stays as it was.
         """
+        self.set_images([] if image is None else [image])
+
+    def set_images(self, images: Iterable[ImageSource]) -> None:
+        """`set_image` for several images."""
         self._check_open()
-        opened = [] if image is None else [self._model.embedder.open(image)]
+        opened = [self._model.embedder.open(image) for image in images]
+        check_images(self._model, opened)
         self._interrupt()
         self.turns.clear()
         self.pending_images[:] = opened
@@ -277,11 +283,13 @@ class Chat:
 
         Raises:
             ImageError: it cannot be read; the conversation stays as it was.
+            ArgumentError: the model sees no more images in one conversation.
         """
         self._check_open()
-        opened = self._model.embedder.open(image)
-        if if_new and opened in (*self.pending_images, *(shown for turn in self.turns for shown in turn.images)):
+        opened, shown = self._model.embedder.open(image), self._images
+        if if_new and opened in shown:
             return False
+        check_images(self._model, [*shown, opened])
         self._interrupt()
         self.pending_images.append(opened)
         return True
@@ -317,9 +325,9 @@ class Chat:
 
         Args:
             path: where; an older file is replaced.
-            with_kv: keep the language model's keys and values too, so that the next question is answered at once
-                (192 KiB a token for MobilePALO, 512 for 7B). Without them the file has some 200 KB an image, and the
-                conversation is read again.
+            with_kv: keep the language model's keys and values too, where it `keeps_prompt`, so that the next question
+                is answered at once (192 KiB a token for MobilePALO, 512 for 7B). Without them the file has some 200 KB
+                an image, and the conversation is read again.
 
         Raises:
             ArgumentError: the path names a folder or a device.
@@ -331,9 +339,23 @@ class Chat:
         save_transcript(Path(path).expanduser(), transcript, self._model, with_kv=with_kv)
 
     @property
+    def _images(self) -> list[ImageSegment]:
+        return [*(image for turn in self.turns for image in turn.images), *self.pending_images]
+
+    @property
+    def keeps_prompt(self) -> bool:
+        """Whether the next question prefills only what is new; else each one prefills the whole conversation."""
+        return self._model.prefix is not None
+
+    @property
     def n_tokens(self) -> int:
         """Tokens of context that the conversation takes so far, the images of the next question included."""
-        return sum(map(len, self._prompt_prefix(self.turns, self.pending_images)))
+        if self.keeps_prompt:
+            return sum(map(len, self._prompt_prefix(self.turns, self.pending_images)))
+        return self._n_prompt([*self.turns, Turn("", images=tuple(self.pending_images))])
+
+    def _n_prompt(self, turns: Sequence[Turn]) -> int:
+        return sum(map(len, self._model.family.prompt(self._model.language_model, turns, system=self._system)))
 
     @property
     def n_ctx(self) -> int:
@@ -347,15 +369,6 @@ class Chat:
             lang: code or name; by default the conversation's, else English.
         """
         return context_use(self._model.language_model, self.n_tokens, lang or self.lang or "en")
-
-    def _worded(self, question: str | None, code: str | None, insist: bool) -> str:
-        if question is not None and not isinstance(question, str):
-            raise ArgumentError(f"question: expected text, got {type(question).__name__}")
-        if question is not None and question.strip():
-            return question if code is None else question_in(code, question, insist=insist)
-        if not self.pending_images and not any(turn.images for turn in self.turns):
-            raise ArgumentError("question: expected text, got none and no image to describe; give one of them")
-        return question_in(code or "en", insist=insist)
 
     def _interrupt(self) -> None:
         """End what is under way: the context is needed for something else, or for the question itself."""

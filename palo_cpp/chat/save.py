@@ -114,7 +114,8 @@ def load_transcript(path: Path, model: LoadedModel) -> Transcript:
         pending_images=tuple(images[i] for i in session.pending_images),
         lang=session.language,
         lang_mode=session.lang_mode,
-        system=session.system,
+        # A family whose prompts have no such text says none for all others.
+        system=session.system or (own.text_id != session.model.text_id and model.family.system) or "",
     )
     reason = _difference(session.model, own) or _restored(path, session, model, images, origin)
     if reason:

@@ -62,7 +62,8 @@ class WholePromptRun:
             with self._part.lock:
                 self._step()
             while self._shown:
-                yield self._shown.popleft()
+                if text := self._shown.popleft():
+                    yield text
 
     def run_to_end(self) -> None:
         """Decode what is left; its text waits until it is asked for. Called with the model's lock held."""
@@ -92,12 +93,14 @@ class WholePromptRun:
         begun_at, request = time.perf_counter(), self._request
         logits = self._part.model.prefill(request.segments, self._images.embeddings, should_stop=self._is_not_wanted)
         self._prefill_s = time.perf_counter() - begun_at
+        self._part.count(request.n_prompt)
         self._is_begun = True
         return logits[np.newaxis]
 
     def _next(self) -> NDArray[np.float32]:
         begun_at = time.perf_counter()
         logits = self._part.model.step(*self._appended())
+        self._part.count(len(logits))
         self._decode_s += time.perf_counter() - begun_at
         return logits
 
@@ -129,6 +132,7 @@ class WholePromptRun:
             prefill_s=self._prefill_s,
             decode_s=self._decode_s,
             n_images_encoded=self._images.n_encoded,
+            n_repeated_tokens=self._request.n_repeated,
         )
 
     def stop(self) -> None:

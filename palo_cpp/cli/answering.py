@@ -18,7 +18,7 @@ from palo_cpp.languages.languages import LANGUAGES
 
 if TYPE_CHECKING:
     from palo_cpp import Answer
-    from palo_cpp.chat.answer import AnswerStream
+    from palo_cpp.chat.answer import AnswerStream, Timings
     from palo_cpp.cli.bidi import BidiChoice
 
 # Asked without an image, a model describes one all the same.
@@ -130,13 +130,20 @@ def timings_line(answer: Answer) -> str:
     if is_plain():
         return f"The answer took {timings.first_token_s + timings.decode_s:.1f} s."
     n_new = timings.n_prompt_tokens - timings.n_cached_tokens
+    has_waited = timings.n_images_encoded or timings.encode_s >= 0.005  # or the embeddings were at hand
     stages = [
         f"{timings.early_s:.2f} s beforehand" if timings.early_s >= 0.005 else "",
-        f"image {timings.image_s + timings.encode_s:.2f} s" if timings.encode_s else "",
-        f"prompt {timings.prefill_s:.2f} s for {n_new} tokens",
+        f"image {timings.image_s + timings.encode_s:.2f} s" if has_waited else "",
+        f"prompt {timings.prefill_s:.2f} s for {n_new} tokens{_read_again(timings)}",
         f"answer {timings.decode_s:.2f} s for {timings.n_generated} tokens ({timings.tokens_per_s:.1f}/s)",
     ]
     return f"[{', '.join(filter(None, stages))}]"
+
+
+def _read_again(timings: Timings) -> str:
+    """What a follow-up question costs with a model that keeps nothing of a prompt."""
+    n = timings.n_repeated_tokens
+    return f", {n} of them read again (about {timings.repeated_s:.2f} s)" if n else ""
 
 
 def to_object(answer: Answer) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from palo_cpp.cli.session_saving import file_summary
 from palo_cpp.cli.typed_paths import split_paths
 from palo_cpp.errors import ArgumentError
 from palo_cpp.languages.detection import detect_language
-from palo_cpp.languages.languages import LANGUAGES, get_language
+from palo_cpp.languages.languages import LANGUAGES
 
 if TYPE_CHECKING:
     from palo_cpp import Chat
@@ -47,6 +47,9 @@ class RunningChat(Protocol):
 
     def ask(self, question: str | None, *, instead: bool = False) -> None:
         """Ask, and print the answer; `instead` replaces the last question."""
+
+    def set_language(self, name: str) -> None:
+        """Answer in another language, where the model knows it."""
 
     def switch_to(self, path: Path) -> None:
         """Continue the conversation in a file instead of this one."""
@@ -90,7 +93,7 @@ def _show_images(name: str, running: RunningChat, argument: str, *, start_again:
 
 def _set_language(running: RunningChat, argument: str) -> None:
     if argument:
-        running.language = get_language(argument).code
+        running.set_language(argument)
     code = running.language
     text = f"Answers come in {LANGUAGES[code]}." if code else "Answers follow the question."
     notice(text) if argument else _show(text)

@@ -88,6 +88,8 @@ class ChatLoop:
         with Status() as status:
             status.show("loading the model")
             self._palo = self._open.enter_context(open_model.open_palo(self._model, *images))
+            if self.language:
+                self.set_language(self.language)
             self.chat = self._open.enter_context(self.saver.begin(self._palo))
             status.show("reading the image")
             self._open_images(images)
@@ -122,6 +124,14 @@ class ChatLoop:
                 print_error(str(error))
             self._save_error = str(error)
             self._exit_code = self._exit_code or EXIT_FAILED
+
+    def set_language(self, name: str) -> None:
+        """Answer in another language.
+
+        Raises:
+            ArgumentError: it is none, or the model does not know it.
+        """
+        self.language = self._palo.language(name).code
 
     def switch_to(self, path: Path) -> None:
         """Continue the conversation in a file instead of this one.
@@ -233,21 +243,23 @@ class ChatLoop:
             notice(f"{_are_open(paths)}.")
 
     def _open_images(self, paths: Sequence[str], *, start_again: bool = False) -> None:
-        pending_before = list(self.chat.pending_images)
-        try:
-            for path in paths:
-                self.chat.add_image(path, if_new=not start_again)
-        except PaloError:
-            self.chat.pending_images[:] = pending_before
-            raise
         if start_again:
-            added = self.chat.pending_images[len(pending_before) :]
-            self.chat.clear()
-            self.chat.pending_images[:] = added
+            self.chat.set_images(paths)
             self._names, self._unasked = [], []
+        else:
+            self._add_images(paths)
         names = [_name(path) for path in paths]
         self._names += names
         self._unasked += names
+
+    def _add_images(self, paths: Sequence[str]) -> None:
+        pending_before = list(self.chat.pending_images)
+        try:
+            for path in paths:
+                self.chat.add_image(path, if_new=True)
+        except PaloError:
+            self.chat.pending_images[:] = pending_before
+            raise
 
     def _n_images(self) -> int:
         return len(self.chat.pending_images) + sum(len(turn.images) for turn in self.chat.turns)

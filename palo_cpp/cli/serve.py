@@ -75,7 +75,8 @@ def command(model: ModelOptions, no_auth: bool, **given: object) -> int:
         with open_model.open_palo(model, n_parallel=settings.n_parallel) as palo:
             server = Server(palo, settings)
             status.clear()
-            click.echo(f"{palo.name} is at {server.address} (Ctrl-C stops it)", err=True)
+            one_by_one = "" if palo.files.family.capabilities.reuses_prefix else "one question at a time; "
+            click.echo(f"{palo.name} is at {server.address} ({one_by_one}Ctrl-C stops it)", err=True)
             server.run()
     return 0
 

@@ -55,7 +55,7 @@ class SessionSaver:
         if self.path is not None:
             self.path = path
         self._saved, self._saved_kv = _content(chat), True
-        notice(f"{path.name} continues; questions so far: {len(chat.turns)}.")
+        notice(f"{path.name} continues; questions so far: {len(chat.turns)}.{_not_kept(chat)}")
         return chat
 
     def save_changes(self, chat: Chat, *, is_leaving: bool) -> None:
@@ -90,4 +90,11 @@ def _content(chat: Chat) -> Any:
 def file_summary(chat: Chat, path: Path) -> str:
     """What a session file holds, in one sentence."""
     size_mib = path.stat().st_size / 1024**2
-    return f"{path.name} holds the conversation; questions: {len(chat.turns)}, size: {size_mib:.1f} MiB."
+    return (
+        f"{path.name} holds the conversation; questions: {len(chat.turns)}, size: {size_mib:.1f} MiB.{_not_kept(chat)}"
+    )
+
+
+def _not_kept(chat: Chat) -> str:
+    """What a session file lacks with some models, as a sentence."""
+    return "" if chat.keeps_prompt else " This model keeps no keys and values: each question reads all of it again."

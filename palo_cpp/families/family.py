@@ -29,11 +29,15 @@ class Capabilities:
             side are made one after the other.
         beam: answers are searched on several paths with these options; None where one path is decoded, token by token.
         has_byte_tokens: tokens are pieces of UTF-8, so that a character may take several of them.
+        n_images: pictures that a conversation may show; None where the context alone decides.
+        has_system: prompts have a place for a text of the caller's that opens them.
     """
 
     reuses_prefix: bool = True
     beam: BeamOptions | None = None
     has_byte_tokens: bool = True
+    n_images: int | None = None
+    has_system: bool = True
 
     @property
     def n_beams(self) -> int:

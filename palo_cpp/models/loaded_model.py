@@ -57,7 +57,7 @@ class Counters:
         n_running: answers under way.
         n_waiting: questions that wait for their turn.
         n_images_encoded: images for which vision tower and projector ran.
-        n_steps: calls of llama.cpp, each for a token of every answer under way or for a piece of a prompt.
+        n_steps: calls of the language model, each for a token of every answer under way or for a piece of a prompt.
         n_rows: rows decoded in them.
         n_rows_reused: positions of prompts that the context held already.
         n_rows_repeated: positions of prompts decoded once more, because their room had been given away.
@@ -93,13 +93,20 @@ class BeamPart:
 
     Attributes:
         lock: hold it around each call of the model.
+        n_steps, n_rows: calls of the model until now, and the rows in them.
     """
 
     def __init__(self, model: BeamModel, options: BeamOptions) -> None:
         self.model = model
         self.options = options
         self.lock = threading.RLock()
+        self.n_steps = self.n_rows = 0
         self._holder: weakref.ref[BeamAnswer] | None = None  # an answer that nobody holds any more is forgotten
+
+    def count(self, n_rows: int) -> None:
+        """The model was called; with its lock held."""
+        self.n_steps += 1
+        self.n_rows += n_rows
 
     def take_turn(self, answer: BeamAnswer) -> None:
         """Let the model take an answer's prompt; the answer under way is run to its end first."""
@@ -178,7 +185,10 @@ class LoadedModel:
         """See `Palo.counters`."""
         n_waiting, n_images_encoded = self.admission.n_waiting, self.embedder.n_encoded
         if self.prefix is None:
-            return Counters(self.admission.n_running, n_waiting, n_images_encoded)
+            part = self.beam_part
+            return Counters(
+                self.admission.n_running, n_waiting, n_images_encoded, n_steps=part.n_steps, n_rows=part.n_rows
+            )
         cache = self.prefix.cache
         counts = asdict(cache.counts)
         return Counters(cache.n_running, n_waiting, n_images_encoded, n_displaced=cache.n_displaced, **counts)

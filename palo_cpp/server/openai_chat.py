@@ -154,6 +154,7 @@ def told(answer: Answer) -> dict[str, Any]:
         "n_images_encoded": timings.n_images_encoded,
         "n_prompt_tokens": timings.n_prompt_tokens,
         "n_cached_tokens": timings.n_cached_tokens,
+        "n_repeated_tokens": timings.n_repeated_tokens,
         "n_generated": timings.n_generated,
         "first_token_s": round(timings.first_token_s, 4),
         "decode_s": round(timings.decode_s, 4),

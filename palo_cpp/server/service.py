@@ -14,7 +14,6 @@ from starlette.requests import Request
 
 from palo_cpp.chat.response_format import json_schema_of
 from palo_cpp.errors import ArgumentError
-from palo_cpp.languages.languages import LANGUAGES, get_language
 from palo_cpp.server.access import BODY
 from palo_cpp.server.answering import Answering
 from palo_cpp.server.conversations import Conversations
@@ -23,7 +22,7 @@ from palo_cpp.server.images import Fetch, ImageReader
 from palo_cpp.server.jobs import Desk, Ticket
 from palo_cpp.server.metrics import Metrics
 from palo_cpp.server.question import Message, Question, with_images
-from palo_cpp.server.refusals import Refusal, bad_field, refusal_for
+from palo_cpp.server.refusals import Refusal, refusal_for
 from palo_cpp.server.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -80,6 +79,12 @@ class Service:
         return self.palo.files.family.capabilities.reuses_prefix
 
     @property
+    def n_images(self) -> int:
+        """Images that a conversation may show."""
+        most = self.palo.files.family.capabilities.n_images if self.palo.sees_images else 0
+        return self.limits.n_images if most is None else min(most, self.limits.n_images)
+
+    @property
     def name(self) -> str:
         """What the model is called first."""
         return self.settings.aliases[0] if self.settings.aliases else self.palo.name
@@ -119,12 +124,9 @@ class Service:
     def known_language(self, name: str, where: str) -> str:
         """The code of a language that the model knows."""
         try:
-            code = get_language(name).code
+            return self.palo.language(name).code
         except ArgumentError as error:
-            raise Refusal(400, f"{where}: {error}", param=where) from None
-        if code not in self.palo.languages:
-            raise bad_field(where, f"one of {', '.join(self.palo.languages)}", LANGUAGES[code].english_name)
-        return code
+            raise Refusal(400, f"{where}: {str(error).removeprefix('language: ')}", param=where) from None
 
     async def submit(self, question: Question) -> Ticket:
         """Read a question's images, and have it answered.

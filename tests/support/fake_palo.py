@@ -14,7 +14,7 @@ from palo_cpp.chat.language_policy import verdict
 from palo_cpp.cli import open_model
 from palo_cpp.decoding.options import DEFAULT_LANG_MODE
 from palo_cpp.errors import ImageError, PaloError, SessionError
-from palo_cpp.languages.languages import LANGUAGES
+from palo_cpp.languages.languages import LANGUAGES, Language, get_language
 from palo_cpp.segments import Turn
 
 # One answer in each language: combining marks, joiners, right-to-left text with Latin words and digits in it.
@@ -78,6 +78,9 @@ class FakePalo:
             chat.add_image(image)
         return chat
 
+    def language(self, name: str) -> Language:
+        return get_language(name)
+
     def load_chat(self, path: Path) -> FakeChat:
         """What `FakeChat.save` wrote: a pickle, for it is a test's own."""
         try:
@@ -106,6 +109,7 @@ class FakeChat:
     turns: list[Turn] = field(default_factory=list)
     pending_images: list[Any] = field(default_factory=list)
     lang_mode: str = DEFAULT_LANG_MODE
+    keeps_prompt: bool = True
 
     def __enter__(self) -> FakeChat:
         return self
@@ -150,6 +154,13 @@ class FakeChat:
             return False
         self.pending_images.append(image)
         return True
+
+    def set_images(self, images: Any) -> None:
+        for image in images:
+            self.palo.open_image(image)
+        self.palo.n_cleared += 1
+        self.turns.clear()
+        self.pending_images[:] = images
 
     def save(self, path: Path, *, with_kv: bool) -> None:
         if path.name == "full.palo":

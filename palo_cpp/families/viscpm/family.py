@@ -33,7 +33,9 @@ class VisCpmFamily:
     """BEiT-3, a mapping, CPM-Bee, and requests that are trees; see `Family`."""
 
     name = "VisCPM"
-    capabilities = Capabilities(reuses_prefix=False, beam=BeamOptions(opening=(BOS_ID,)), has_byte_tokens=False)
+    capabilities = Capabilities(
+        reuses_prefix=False, beam=BeamOptions(opening=(BOS_ID,)), has_byte_tokens=False, n_images=1, has_system=False
+    )
     system = ""
     defaults: Mapping[str, Any] = MappingProxyType({"max_tokens": MAX_TOKENS})
     image_modes: tuple[str, ...] = ("stretch",)

@@ -263,6 +263,8 @@ async function meetServer() {
 function showModel(model) {
   codes = model.languages.filter((code) => Object.hasOwn(languages, code));
   showAnswerLanguages();
+  limits.nImages = model.n_images;
+  for (const id of ["pick", "photo", "ask-all"]) at(id).hidden = !model.n_images;
   at("example").hidden = !model.is_demo;
   if (model.is_demo && model.id !== metModel) notice("demo", { model: model.id });
   metModel = model.id;

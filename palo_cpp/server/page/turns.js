@@ -91,6 +91,7 @@ function details(told, elapsed) {
     rows.push(["firstToken", told.first_token_s, "second"]);
     if (told.decode_s > 0) rows.push(["speed", told.n_generated / told.decode_s]);
     rows.push(["promptTokens", told.n_prompt_tokens], ["cachedTokens", told.n_cached_tokens]);
+    if (told.n_repeated_tokens) rows.push(["repeatedTokens", told.n_repeated_tokens]);
     rows.push(["answerTokens", told.n_generated], ["picturesEncoded", told.n_images_encoded]);
   }
   const list = element("dl");
