@@ -141,7 +141,6 @@ def command(
         raise click.UsageError("--draft drafts answers, and random weights give none: leave out --synthetic.")
     from palo_cpp.bench.plan import BenchPlan
     from palo_cpp.bench.run import run_bench
-    from palo_cpp.models.names import PUBLISHED
 
     stages = frozenset(only or STAGES)
     with Status() as status:
@@ -164,10 +163,16 @@ def command(
             draft=draft,
             precision=vision_precision,
             speaks=not synthetic,
-            n_image_products=PUBLISHED[model].vision.n_products if synthetic and model in PUBLISHED else 0,
+            n_image_products=_image_products(model) if synthetic else 0,
         )
         report = run_bench(plan, status.show)
     _print(report, as_json)
+
+
+def _image_products(model: str) -> int:
+    from palo_cpp.models.names import PUBLISHED
+
+    return PUBLISHED[model].vision.n_products if model in PUBLISHED else 0
 
 
 def _check_draft(model: str, draft: str) -> None:
