@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Palo:
-    """A PALO model: answers questions about images in ten languages.
+    """A PALO model: answers questions about images in ten languages; or a VisCPM: in Chinese and English.
 
     May be used from several threads and from asyncio (`await asyncio.to_thread(palo.ask, ...)`, or `async for piece in
     palo.stream(...)`). Answers that are under way at once are decoded together, a row of each in every step; so many
@@ -73,8 +73,8 @@ class Palo:
 
         Args:
             model: "nano" (the demo that comes with the package), a folder that `palo-cpp convert` wrote, one of the
-                two GGUF files in it, or a name on the hub: "mobile", "7b", "13b", `ORG/NAME`, or `ORG/NAME:Q8_0` for
-                one type of its weights. What the cache lacks is fetched, and a checkpoint is converted to q4_k_m.
+                two GGUF files in it, or a name on the hub: "mobile", "7b", "13b", "viscpm", `ORG/NAME` or
+                `ORG/NAME:Q8_0`. What the cache lacks is fetched, and a checkpoint is converted to q4_k_m.
             n_ctx: tokens of context for each answer; 0 takes what the model was trained with, 4096 at most.
             n_threads: threads that compute; 0 takes the physical cores this process may use.
             n_parallel: answers at once, 1 to 16: the context has room for `n_ctx` tokens of each.

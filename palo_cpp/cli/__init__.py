@@ -52,7 +52,7 @@ def palo_cpp() -> None:
     """Ask about an image in ten languages, on an ordinary CPU.
 
     English, Chinese (中文), Hindi (हिन्दी), Spanish (español), French (français), Arabic (العربية), Bengali (বাংলা),
-    Russian (русский), Urdu (اردو), Japanese (日本語).
+    Russian (русский), Urdu (اردو), Japanese (日本語). VisCPM, a second family of models, knows English and Chinese.
     """
 
 

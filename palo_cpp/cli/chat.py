@@ -61,7 +61,7 @@ Examples:
     env="SESSION_KV",
     default=True,
     show_default=True,
-    help="Save the model's keys and values too: some MB, and the next answer needs no second prefill.",
+    help="Save keys and values too, where the model keeps any: some MB, and the next answer needs no second prefill.",
 )
 @debug_option
 def command(

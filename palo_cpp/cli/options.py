@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 import click
 from click.types import StringParamType
 
+from palo_cpp.cli.model_names import NAMES, NamingOption
 from palo_cpp.decoding.options import DEFAULT_LANG_MODE, LANG_MODES
 from palo_cpp.errors import ArgumentError
 from palo_cpp.languages.languages import get_language
@@ -88,7 +89,8 @@ model_option = option(
     default="nano",
     show_default="nano, the demo, which knows simple drawings only",
     metavar="MODEL",
-    help="nano, mobile, 7b, 13b, ORG/NAME[:TYPE] on the hub, a folder that `palo-cpp convert` wrote, or a GGUF file.",
+    cls=NamingOption,
+    help=f"nano, {NAMES}, ORG/NAME[:TYPE] on the hub, a folder that `palo-cpp convert` wrote, or a GGUF file.",
 )
 
 backend_option = option(
@@ -161,7 +163,7 @@ _SAMPLING = (
         env="PREDICT",
         type=click.IntRange(min=1),
         default=None,
-        show_default="1024",
+        show_default="1024; 514 for VisCPM",
         metavar="N",
         help="The longest answer, in tokens.",
     ),

@@ -11,6 +11,7 @@ import click
 from palo_cpp.cli.answering import to_json
 from palo_cpp.cli.console import is_terminal, terminal_width
 from palo_cpp.cli.downloading import DownloadBars, confirm, describe_plan, try_it, wrapped
+from palo_cpp.cli.model_names import NamingCommand
 from palo_cpp.cli.options import debug_option, json_option, language_option, option
 from palo_cpp.errors import ArgumentError
 
@@ -30,7 +31,7 @@ Examples:
 """
 
 
-@click.command("pull", epilog=EXAMPLES)
+@click.command("pull", cls=NamingCommand, epilog=EXAMPLES)
 @click.argument("model", required=False)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.option("--plan", "is_plan", is_flag=True, help="Print what would be fetched, and fetch no weights.")
@@ -64,7 +65,7 @@ def command(
 ) -> None:
     """Fetch a model from the hub into the cache.
 
-    MODEL is mobile, 7b, 13b, or a repository ORG/NAME with GGUF files or a checkpoint; ORG/NAME:Q8_0 names one of its
+    MODEL is MODEL_NAMES, or a repository ORG/NAME with GGUF files or a checkpoint; ORG/NAME:Q8_0 names one of its
     types. Without MODEL the one is offered that suits this machine and --lang (see `palo-cpp recommend`). A checkpoint
     is converted, and its vision tower is fetched where it has none. What was interrupted goes on where it stopped.
     HF_TOKEN, HF_ENDPOINT, HF_HOME and HF_HUB_OFFLINE are honoured.

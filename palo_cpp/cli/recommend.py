@@ -135,8 +135,15 @@ def _other_note(each: Candidate, found: Recommendation) -> str:
 
     model, where = PUBLISHED[each.name], f"in {found.language_name}" if found.language else "on average"
     fits = {"yes": "fits", "tight": "fits when other programs are closed", "no": "does not fit"}[each.fit]
+    beams = (
+        f"These times are those of --beams 1; by itself it searches {model.n_beams} answers side by side, where a word "
+        "takes longer and is shown when all of them agree on it. "
+        if model.n_beams > 1
+        else ""
+    )
     return (
         f"Also: {each.name} ({model.title}) {fits}; as {each.outtype} it {prediction_text(each.prediction, where)}. "
+        f"{beams}"
         f"Its {each.score:.1f} of 100 {where} are of another benchmark ({model.evaluation.benchmark}) and cannot be "
         f"compared with the table's. Terms: {model.licenses[0].name}."
     )

@@ -72,6 +72,7 @@ class PublishedModel:
         scores: points of 100, by language.
         evaluation: how they came about.
         licenses: of the model and of what it was made from, the model first.
+        n_beams: paths that its answers are searched on where nobody asks for one.
     """
 
     family: str
@@ -85,6 +86,7 @@ class PublishedModel:
     scores: Mapping[str, float]
     evaluation: Evaluation
     licenses: tuple[License, ...]
+    n_beams: int = 1
 
     def score(self, language: str | None = None) -> float:
         """Points of 100 in a language; None is the average over all of its languages."""

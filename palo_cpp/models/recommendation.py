@@ -188,7 +188,13 @@ class Recommendation:
             "models": [each.to_dict() for each in self.candidates],
             "scores_from": [asdict(each) for each in self.sources],
             "other_models": [
-                {**each.to_dict(), "score_from": asdict(PUBLISHED[each.name].evaluation)} for each in self.others
+                {
+                    **each.to_dict(),
+                    "score_from": asdict(PUBLISHED[each.name].evaluation),
+                    "times_with_n_beams": 1,
+                    "n_beams": PUBLISHED[each.name].n_beams,
+                }
+                for each in self.others
             ],
             "recommended": self.chosen.to_dict() if self.chosen else None,
             "command": self.command,

@@ -90,5 +90,6 @@ PUBLISHED = {
             License("openbmb/cpm-bee-10b", *_BEE_TERMS),
             License("BEiT-3 (microsoft/unilm)", *_MIT),
         ),
+        n_beams=3,
     )
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -18,15 +20,18 @@ from viscpm_numpy import NumpyBeeEngine
 from palo_cpp import ArgumentError, ModelFormatError, Palo
 from palo_cpp.chat.context_budget import fit
 from palo_cpp.cli import palo_cpp as command
+from palo_cpp.cli.recommend import as_text
 from palo_cpp.decoding.beam_search import BeamOptions, BeamSearch
 from palo_cpp.decoding.options import DecodingOptions
 from palo_cpp.families.registry import VISCPM
 from palo_cpp.families.viscpm.beam_model import BeeBeamModel
 from palo_cpp.families.viscpm.published import PUBLISHED, SCORES
 from palo_cpp.families.viscpm.tokenizer import BOS_ID, EOS_ID, BeeTokenizer
+from palo_cpp.models import names
 from palo_cpp.models.checkpoint_files import configuration_files, weight_files
 from palo_cpp.models.files import find_model
 from palo_cpp.models.names import hub_name, published_as
+from palo_cpp.models.recommendation import MachineSpeed, recommend
 from palo_cpp.models.weight_types import decoder_bytes
 from palo_cpp.segments import ImageSegment, Turn
 
@@ -167,9 +172,9 @@ def test_names_scores_and_terms():
 
 
 def test_a_pull_takes_the_vocabulary_and_one_of_the_checkpoints():
-    names = ["README.md", "beit3.py", "config.json", "modeling_cpmbee.py", "vocab.txt", *SCORES]
-    assert weight_files(names) == ["pytorch_model.bin"]
-    assert set(configuration_files(names)) == {"README.md", "config.json", "vocab.txt"}
+    listed = ["README.md", "beit3.py", "config.json", "modeling_cpmbee.py", "vocab.txt", *SCORES]
+    assert weight_files(listed) == ["pytorch_model.bin"]
+    assert set(configuration_files(listed)) == {"README.md", "config.json", "vocab.txt"}
 
 
 def test_words_of_an_english_sentence_are_as_many_tokens_as_said():
@@ -177,3 +182,44 @@ def test_words_of_an_english_sentence_are_as_many_tokens_as_said():
     assert len(tokenizer.encode("What is in the picture?")) / 5 == MODEL.n_tokens_per_word("en")
     n_chinese = [len(tokenizer.encode(text)) for text in ("这幅图像是在哪个节日拍摄的？", "图中有什么？")]
     assert np.mean(n_chinese) / (np.mean([14, 6]) / 2) == pytest.approx(MODEL.n_tokens_per_word("zh"), rel=0.03)
+
+
+# Its name in help texts, and what is said of its speed ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["pull", "ask", "chat", "describe", "serve"])
+def test_help_lists_all_names(name):
+    shown = " ".join(CliRunner().invoke(command, [name, "--help"]).stdout.split())
+    assert ", ".join(names.PUBLISHED) in shown and "viscpm" in names.PUBLISHED and "MODEL_NAMES" not in shown
+
+
+def test_help_looks_names_up_when_it_is_shown():
+    code = (
+        "import sys, palo_cpp.cli, palo_cpp.cli.ask, palo_cpp.cli.pull; print('palo_cpp.models.names' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_recommend_says_that_its_times_are_those_of_one_path():
+    speed = MachineSpeed("avx2", 2, 2e10, 5e11, {"q4_k_m": 5e11}, {"q4_k_m": 2e10})
+    found = recommend(speed, available=32 << 30, total=32 << 30, language="zh")
+    said = " ".join(as_text(found, 100).split())
+    assert "(VisCPM-Chat) fits; as q4_k_m it takes about" in said
+    assert "These times are those of --beams 1; by itself it searches 3 answers side by side" in said
+    (other, *_) = found.to_dict()["other_models"]
+    assert (other["times_with_n_beams"], other["n_beams"]) == (1, 3)
+    assert VISCPM.capabilities.n_beams == MODEL.n_beams == 3
+
+
+def test_a_smaller_copy_answers_as_well(folder, picture, tmp_path):
+    (text,) = folder.glob("VisCPM*.gguf")
+    (mmproj,) = folder.glob("mmproj*.gguf")
+    for path, outtype in ((text, "q8_0"), (mmproj, "q8_0")):
+        done = CliRunner().invoke(command, ["quantize", str(path), outtype, "-o", str(tmp_path), "--json"])
+        assert done.exit_code == 0, done.output
+    assert {path.name for path in tmp_path.glob("*.gguf")} == {
+        "VisCPM-Chat-Q8_0.gguf",
+        "mmproj-VisCPM-Chat-Q8_0.gguf",
+    }
+    with Palo(tmp_path, n_ctx=160, n_threads=1) as palo:
+        assert palo.ask(picture, "这是什么？", max_tokens=4, lang_mode="off").token_ids
