@@ -39,7 +39,7 @@ READING_WORDS_PER_S = 4.0
 POINTS_WORTH_IT = 2.0
 # Points of one evaluation are compared, no others: that of most models.
 _COMPARED: Evaluation = max(
-    (model.evaluation for model in PUBLISHED.values()),
+    (model.evaluation for model in PUBLISHED.values() if not model.variant),
     key=lambda each: sum(model.evaluation == each for model in PUBLISHED.values()),
 )
 # Below this a score is called weak: MobilePALO's in all but English, French and Spanish are, PALO-7B's are not.
@@ -295,7 +295,8 @@ def recommend(
 ) -> Recommendation:
     """Everything that a user needs to choose, and a choice; see `candidates`."""
     found = candidates(speed, available=available, total=total, language=language)
-    others = {name: model for name, model in PUBLISHED.items() if model.evaluation != _COMPARED}
+    # Further checkpoints of a model have its sizes.
+    others = {name: m for name, m in PUBLISHED.items() if m.evaluation != _COMPARED and not m.variant}
     apart = _candidates(others, speed, available=available, total=total, language=language)
     return Recommendation(speed, available, total, language, tuple(found), recommended(found), tuple(apart))
 
