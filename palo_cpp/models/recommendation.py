@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from palo_cpp.families.published import Evaluation, PublishedModel
 from palo_cpp.languages.languages import LANGUAGES
+from palo_cpp.llm.cpm_bee_sizes import n_cells_of
 from palo_cpp.models.memory import memory_of
 from palo_cpp.models.names import PUBLISHED
 from palo_cpp.models.weight_types import MAIN_TYPES, checked_outtype, decoder_bytes, n_products_per_token
@@ -209,7 +210,7 @@ def memory_and_disk(model: PublishedModel, outtype: str) -> tuple[int, int]:
     """
     n_text = sum(decoder_bytes(model.text, checked_outtype(outtype)).values()) + _METADATA_BYTES
     n_disk = n_text + model.vision.n_weights * _MMPROJ_BYTES_PER_WEIGHT
-    memory = memory_of(n_text, model.vision.n_weights, model.text, n_ctx=model.text.n_ctx)
+    memory = memory_of(n_text, model.vision.n_weights, model.text, n_ctx=n_cells_of(model.text.n_ctx, model.n_beams))
     return memory.total, n_disk
 
 
