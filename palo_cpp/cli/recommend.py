@@ -141,11 +141,13 @@ def _other_note(each: Candidate, found: Recommendation) -> str:
         if model.n_beams > 1
         else ""
     )
+    alike = [name for name, other in PUBLISHED.items() if other.variant and other.checkpoint == model.checkpoint]
+    further = f" Further checkpoints of it, as large: {', '.join(alike)}." if alike else ""
     return (
         f"Also: {each.name} ({model.title}) {fits}; as {each.outtype} it {prediction_text(each.prediction, where)}. "
         f"{beams}"
         f"Its {each.score:.1f} of 100 {where} are of another benchmark ({model.evaluation.benchmark}) and cannot be "
-        f"compared with the table's. Terms: {model.licenses[0].name}."
+        f"compared with the table's. Terms: {model.licenses[0].name}.{further}"
     )
 
 

@@ -103,6 +103,10 @@ class Family(Protocol):
         """The language model's sizes; the header was checked."""
         ...
 
+    def context_bytes(self, text: GgufHeader, *, n_ctx: int) -> tuple[int, int] | None:
+        """(Keys and values, buffers to compute with) of a context that is not llama.cpp's; None where it is."""
+        ...
+
     def languages(self, text: GgufHeader) -> tuple[str, ...]:
         """Codes of the languages that the model answers in."""
         ...

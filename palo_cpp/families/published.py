@@ -72,6 +72,8 @@ class PublishedModel:
         scores: points of 100, by language.
         evaluation: how they came about.
         licenses: of the model and of what it was made from, the model first.
+        variant: which of the repository's checkpoints it is; "" is the main one.
+        weights: the file of its weights, as a pattern of names; "" where the names of the repository say it.
         n_beams: paths that its answers are searched on where nobody asks for one.
     """
 
@@ -87,6 +89,8 @@ class PublishedModel:
     evaluation: Evaluation
     licenses: tuple[License, ...]
     n_beams: int = 1
+    variant: str = ""
+    weights: str = ""
 
     def score(self, language: str | None = None) -> float:
         """Points of 100 in a language; None is the average over all of its languages."""

@@ -81,7 +81,7 @@ def carry_from(name: HubName, folder: Path | str, root: Path, progress: Download
     folder = Path(folder)
     chosen, sums = choose_in(folder, name), read_sums(folder)
     _check_header(folder, chosen)
-    target = converted_folder(root, name.repository)
+    target = converted_folder(root, name)
     copies = [_copy_of(folder / path, sums.get(path), target / path) for path in chosen.paths]
     if unlisted := [path for path in chosen.paths if path not in sums]:
         _log.warning("%s has no SHA-256 of %s: nothing could be checked", folder, " and ".join(unlisted))
@@ -130,10 +130,10 @@ def _stem_of(folder: Path, name: HubName, texts: Iterable[str]) -> str:
     The names of published models say which weights are meant, so that nothing else is taken for them.
     """
     stems = sorted({model_stem(text) for text in texts})
-    wanted = _FOR_GGUF.sub("", name.repository.split("/")[1])
+    wanted = _FOR_GGUF.sub("", name.title)
     if same := [stem for stem in stems if stem.casefold() == wanted.casefold()]:
         return same[0]
-    is_free = published_as(name.repository) is None or wanted.casefold() in stems[0].casefold()
+    is_free = published_as(name.repository, name.variant) is None or wanted.casefold() in stems[0].casefold()
     if len(stems) == 1 and is_free:
         return stems[0]
     raise ModelNotFoundError(

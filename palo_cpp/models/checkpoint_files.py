@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 
 _SMALL = (
     "config.json",
@@ -27,6 +28,11 @@ def configuration_files(paths: Iterable[str]) -> list[str]:
     """Small files that say what else is needed."""
     there = set(paths)
     return [path for path in _SMALL if path in there]
+
+
+def variant_files(paths: Iterable[str], pattern: str) -> list[str]:
+    """Weights of one of several checkpoints at the top of the repository, by a pattern of names."""
+    return sorted(path for path in paths if "/" not in path and fnmatchcase(path, pattern))
 
 
 def weight_files(paths: Iterable[str]) -> list[str]:

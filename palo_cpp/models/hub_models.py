@@ -66,7 +66,8 @@ def cached_model(name: HubName, options: HubOptions) -> ModelPaths | None:
     root = cache_folder(options.download_root)
     cached = CachedRepository(root, name.repository)
     commit = cached.commit(options.revision or DEFAULT_REVISION)
-    found = None if commit is None else _model_in(cached.snapshot(commit), name)
+    # The repository's own GGUF files are of its main checkpoint.
+    found = None if commit is None or name.variant else _model_in(cached.snapshot(commit), name)
     return found or converted_model(root, name)
 
 
@@ -78,24 +79,24 @@ def _model_in(folder: Path, name: HubName) -> ModelPaths | None:
     return ModelPaths(folder / chosen.text, folder / chosen.mmproj if chosen.mmproj else None)
 
 
-def converted_folder(root: Path, repository: str) -> Path:
+def converted_folder(root: Path, name: HubName) -> Path:
     """Where the GGUF files lie that were made of a checkpoint: beside the hub's cache, which holds nothing else."""
-    return root.parent / "palo-cpp" / repository.replace("/", "--")
+    return root.parent / "palo-cpp" / name.local.replace("/", "--")
 
 
 def pull_folder(root: Path, name: HubName) -> Path:
     """Where the pull of a checkpoint to a type keeps what is not finished."""
-    folder = converted_folder(root, name.repository)
+    folder = converted_folder(root, name)
     return folder.parent / ".pull" / f"{folder.name}-{name.outtype}"
 
 
 def converted_model(root: Path, name: HubName) -> ModelPaths | None:
     """A model that was made of a checkpoint; None where there is none of that type."""
-    return _model_in(converted_folder(root, name.repository), name)
+    return _model_in(converted_folder(root, name), name)
 
 
 def converted_in(root: Path) -> list[tuple[str, Path]]:
-    """Repositories that were converted, with the folders of their GGUF files."""
+    """What was converted, as `HubName.local`, with the folders of the GGUF files."""
     folders = sorted(path for path in (root.parent / "palo-cpp").glob("*--*") if path.is_dir())
     return [(folder.name.replace("--", "/"), folder) for folder in folders]
 

@@ -18,7 +18,7 @@ from palo_cpp.hub.settings import cache_folder
 from palo_cpp.models.checkpoint_files import weight_files
 from palo_cpp.models.file_choice import ChosenFiles, choose_files, has_gguf, is_mmproj_name, outtype_of, texts_in
 from palo_cpp.models.hub_models import converted_folder, converted_in, files_in
-from palo_cpp.models.names import HubName, published_as
+from palo_cpp.models.names import HubName, local_name, published_as
 from palo_cpp.partial_files import n_bytes_on_disk
 
 CHECKPOINT = "checkpoint"
@@ -90,9 +90,11 @@ def kept_of(name: HubName, download_root: str | Path | None = None) -> list[Kept
     """
     root = cache_folder(download_root)
     cached = CachedRepository(root, name.repository)
-    folders = [*map(cached.snapshot, snapshots_of(cached)), converted_folder(root, name.repository)]
-    found = [model for folder in folders for model in _models_in(cached.name, folder)] + list(_partial(cached))
-    found += [_interrupted(each, folder) for each, folder in interrupted_in(root) if each.repository == cached.name]
+    found = list(_models_in(name.local, converted_folder(root, name)))
+    if not name.variant:  # what the hub's cache has is the main checkpoint's
+        found += [model for commit in snapshots_of(cached) for model in _models_in(name.local, cached.snapshot(commit))]
+        found += _partial(cached)
+    found += [_interrupted(each, folder) for each, folder in interrupted_in(root) if each.local == name.local]
     wanted = [model for model in found if name.outtype in (None, model.outtype)]
     if not wanted:
         raise not_kept(name)
@@ -118,7 +120,7 @@ def interrupted_in(root: Path) -> list[tuple[HubName, Path]]:
     """Conversions of the room `pull` that were interrupted, with the folders of what there is of them."""
     folders = sorted(path for path in (root.parent / "palo-cpp" / ".pull").glob("*--*-*") if path.is_dir())
     parts = ((folder.name.rpartition("-"), folder) for folder in folders)
-    return [(HubName(name.replace("--", "/"), outtype), folder) for (name, _, outtype), folder in parts]
+    return [(local_name(name.replace("--", "/"), outtype), folder) for (name, _, outtype), folder in parts]
 
 
 def _interrupted(name: HubName, folder: Path) -> KeptModel:
@@ -134,7 +136,7 @@ def _models_in(repository: str, folder: Path) -> Iterator[KeptModel]:
         outtype = outtype_of(text)
         chosen = choose_files(repository, paths, outtype) if outtype else ChosenFiles(text, _any_mmproj(paths))
         if chosen.text == text:
-            yield _model(HubName(repository, outtype or None), folder, chosen)
+            yield _model(local_name(repository, outtype or None), folder, chosen)
     if not has_gguf(paths) and (weights := weight_files(paths)) and _is_checkpoint(repository, folder):
         yield _checkpoint(repository, folder, paths, weights)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from palo_cpp.decoding.beam_search import BeamOptions
@@ -128,6 +128,8 @@ def needed_memory(files: ModelFiles, choices: Choices) -> MemoryEstimate:
     precision = choices.options.vision_precision
     n_cells = n_ctx * checked_n_parallel(choices.options.n_parallel)
     estimate = estimate_memory(files.text, files.mmproj, sizes, n_ctx=n_cells, vision_precision=precision)
+    if (context := files.family.context_bytes(files.text, n_ctx=n_ctx)) is not None:
+        estimate = replace(estimate, kv_cache=context[0], compute=context[1])
     return estimate + draft_memory(choices.draft, n_ctx=n_ctx) if choices.draft else estimate
 
 

@@ -29,25 +29,48 @@ class HubName:
     Attributes:
         repository: ORG/NAME.
         outtype: type of the language model's weights, in capitals; None where the user does not say.
+        variant: which of several checkpoints in the repository; "" is the main one.
     """
 
     repository: str
     outtype: str | None = None
+    variant: str = ""
 
     def __str__(self) -> str:
-        return self.repository + (f":{self.outtype}" if self.outtype else "")
+        name = self.repository
+        if self.variant:
+            alike = (known for known, model in PUBLISHED.items() if _is(model, self.repository, self.variant))
+            name = next(alike, self.local)
+        return name + (f":{self.outtype}" if self.outtype else "")
+
+    @property
+    def local(self) -> str:
+        """What its files here are kept under: ORG/NAME, or ORG/NAME/VARIANT."""
+        return self.repository + (f"/{self.variant}" if self.variant else "")
+
+    @property
+    def title(self) -> str:
+        """What files of it are called: NAME, or NAME-VARIANT."""
+        return self.local.partition("/")[2].replace("/", "-")
 
 
 def hub_name(model: str) -> HubName | None:
     """The repository that `7b` or `ORG/NAME[:Q4_K_M]` names; None where a text has neither form."""
     repository, colon, outtype = model.partition(":")
+    variant = ""
     if repository in PUBLISHED:
-        repository = PUBLISHED[repository].checkpoint
+        repository, variant = PUBLISHED[repository].checkpoint, PUBLISHED[repository].variant
     if not is_repository_name(repository) or repository.endswith(".gguf"):
         return None
     if colon and not _OUTTYPE.fullmatch(outtype):
         return None
-    return HubName(repository, outtype.upper() if colon else None)
+    return HubName(repository, outtype.upper() if colon else None, variant)
+
+
+def local_name(local: str, outtype: str | None = None) -> HubName:
+    """The model whose `HubName.local` this is."""
+    organization, name, *variant = local.split("/", 2)
+    return HubName(f"{organization}/{name}", outtype, "".join(variant))
 
 
 def hub_name_or_error(model: str) -> HubName:
@@ -62,6 +85,10 @@ def hub_name_or_error(model: str) -> HubName:
     return name
 
 
-def published_as(repository: str) -> PublishedModel | None:
-    """What is known about a repository."""
-    return next((each for each in PUBLISHED.values() if each.checkpoint == repository), None)
+def published_as(repository: str, variant: str = "") -> PublishedModel | None:
+    """What is known about a repository, or about one of the further checkpoints in it."""
+    return next((each for each in PUBLISHED.values() if _is(each, repository, variant)), None)
+
+
+def _is(model: PublishedModel, repository: str, variant: str) -> bool:
+    return (model.checkpoint, model.variant) == (repository, variant)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from palo_cpp.families.published import Evaluation, PublishedModel
 from palo_cpp.languages.languages import LANGUAGES
+from palo_cpp.llm.cpm_bee_sizes import n_cells_of
 from palo_cpp.models.memory import memory_of
 from palo_cpp.models.names import PUBLISHED
 from palo_cpp.models.weight_types import MAIN_TYPES, checked_outtype, decoder_bytes, n_products_per_token
@@ -39,7 +40,7 @@ READING_WORDS_PER_S = 4.0
 POINTS_WORTH_IT = 2.0
 # Points of one evaluation are compared, no others: that of most models.
 _COMPARED: Evaluation = max(
-    (model.evaluation for model in PUBLISHED.values()),
+    (model.evaluation for model in PUBLISHED.values() if not model.variant),
     key=lambda each: sum(model.evaluation == each for model in PUBLISHED.values()),
 )
 # Below this a score is called weak: MobilePALO's in all but English, French and Spanish are, PALO-7B's are not.
@@ -209,7 +210,7 @@ def memory_and_disk(model: PublishedModel, outtype: str) -> tuple[int, int]:
     """
     n_text = sum(decoder_bytes(model.text, checked_outtype(outtype)).values()) + _METADATA_BYTES
     n_disk = n_text + model.vision.n_weights * _MMPROJ_BYTES_PER_WEIGHT
-    memory = memory_of(n_text, model.vision.n_weights, model.text, n_ctx=model.text.n_ctx)
+    memory = memory_of(n_text, model.vision.n_weights, model.text, n_ctx=n_cells_of(model.text.n_ctx, model.n_beams))
     return memory.total, n_disk
 
 
@@ -295,7 +296,8 @@ def recommend(
 ) -> Recommendation:
     """Everything that a user needs to choose, and a choice; see `candidates`."""
     found = candidates(speed, available=available, total=total, language=language)
-    others = {name: model for name, model in PUBLISHED.items() if model.evaluation != _COMPARED}
+    # Further checkpoints of a model have its sizes.
+    others = {name: m for name, m in PUBLISHED.items() if m.evaluation != _COMPARED and not m.variant}
     apart = _candidates(others, speed, available=available, total=total, language=language)
     return Recommendation(speed, available, total, language, tuple(found), recommended(found), tuple(apart))
 

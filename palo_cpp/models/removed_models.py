@@ -28,10 +28,12 @@ def remove_model(name: HubName, download_root: str | Path | None = None) -> int:
     """
     root = cache_folder(download_root)
     cached = CachedRepository(root, name.repository)
-    links = [link for commit in snapshots_of(cached) for link in _going(cached.snapshot(commit), name.outtype)]
-    folder = converted_folder(root, name.repository)
+    commits = [] if name.variant else snapshots_of(cached)  # those are of the main checkpoint
+    links = [link for commit in commits for link in _going(cached.snapshot(commit), name.outtype)]
+    folder = converted_folder(root, name)
     converted = _going(folder, name.outtype)
     partials = [each for each in partials_in(cached.blobs) if name.outtype in (None, outtype_of(each[0].path))]
+    partials = [] if name.variant else partials
     interrupted = [path for each, path in interrupted_in(root) if _is_meant(each, name)]
     if not links and not converted and not partials and not interrupted:
         raise not_kept(name)
@@ -48,7 +50,7 @@ def remove_model(name: HubName, download_root: str | Path | None = None) -> int:
 
 
 def _is_meant(each: HubName, name: HubName) -> bool:
-    return each.repository == name.repository and name.outtype in (None, each.outtype)
+    return each.local == name.local and name.outtype in (None, each.outtype)
 
 
 def _going(folder: Path, outtype: str | None) -> list[Path]:
@@ -83,7 +85,7 @@ def remove_file(name: HubName, path: Path, download_root: str | Path | None = No
         download_root: folder of the cache; None is the hub's own.
     """
     root = cache_folder(download_root)
-    if path.parent == converted_folder(root, name.repository):
+    if path.parent == converted_folder(root, name):
         _remove_converted(path.parent, [path])
         return
     cached = CachedRepository(root, name.repository)

@@ -65,10 +65,10 @@ def verify_model(name: HubName, download_root: str | Path | None = None) -> Iter
 def _expected(name: HubName, root: Path) -> dict[Path, str | None]:
     """The files, each content once, and the hash that each is to have."""
     cached = CachedRepository(root, name.repository)
-    snapshots = [cached.snapshot(commit) for commit in snapshots_of(cached)]
+    snapshots = [] if name.variant else [cached.snapshot(commit) for commit in snapshots_of(cached)]
     by_content = {content_of(path): path for folder in snapshots for path in _paths_in(folder, name)}
     found = {path: cached.expected_hash(path) for path in by_content.values()}
-    converted = [path for path in _paths_in(converted_folder(root, name.repository), name) if path.name != SUMS]
+    converted = [path for path in _paths_in(converted_folder(root, name), name) if path.name != SUMS]
     sums = read_sums(converted[0].parent) if converted else {}
     return found | {path: sums.get(path.name) for path in converted}
 

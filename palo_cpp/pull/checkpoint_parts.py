@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,19 +80,22 @@ def _json_object(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def outlined_part(repository: Repository, folder: Path, *, with_weights: bool = True) -> Part:
+def outlined_part(
+    repository: Repository, folder: Path, *, with_weights: bool = True, weights: Sequence[str] = ()
+) -> Part:
     """Read small files and headers of a repository.
 
     Args:
         repository: of a checkpoint, an adapter, a base model or a vision tower.
         folder: for the outlines; a folder with the repository's name is made in it.
         with_weights: else its small files only.
+        weights: files of them; where none is given, the names in the repository decide.
 
     Raises:
         DownloadError: the hub refuses or fails.
         ModelFormatError: a file is damaged, or none of a checkpoint.
     """
-    weights = weight_files(repository.files) if with_weights else []
+    weights = list(weights) or (weight_files(repository.files) if with_weights else [])
     paths = (*configuration_files(repository.files), *weights)
     part = Part(repository, folder / repository.cached.folder.name, paths)
     part.folder.mkdir(parents=True, exist_ok=True)

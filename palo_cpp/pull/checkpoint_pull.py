@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 from palo_cpp.errors import DownloadError, ModelNotFoundError
 from palo_cpp.hub.repository import Repository, fetch, open_repository
 from palo_cpp.hub.speed import measured_speed
+from palo_cpp.models.checkpoint_files import variant_files
 from palo_cpp.models.checksums import write_sums
 from palo_cpp.models.file_choice import DEFAULT_OUTTYPE
 from palo_cpp.models.hub_models import ModelPaths, converted_folder, converted_model, pull_folder
-from palo_cpp.models.names import HubName
+from palo_cpp.models.names import HubName, published_as
 from palo_cpp.partial_files import free_bytes, n_bytes_on_disk
 from palo_cpp.pull.checkpoint_parts import Part, outlined_part
 from palo_cpp.pull.checkpoint_shards import CheckpointShards, FetchedFiles, sizes
@@ -49,7 +50,7 @@ def opened_checkpoint(repository: Repository, name: HubName, options: PullOption
     work.mkdir(parents=True, exist_ok=True)
     outlines = Path(tempfile.mkdtemp(prefix="outlines-", dir=work))
     try:
-        yield CheckpointPull(_parts(repository, options, outlines), name, options, work)
+        yield CheckpointPull(_parts(repository, name, options, outlines), name, options, work)
     finally:
         shutil.rmtree(outlines, ignore_errors=True)
         _remove_if_empty(work, work.parent, *made)
@@ -69,11 +70,25 @@ def _remove_if_empty(*folders: Path) -> None:
             folder.rmdir()
 
 
-def _parts(repository: Repository, options: PullOptions, outlines: Path) -> list[Part]:
+def _parts(repository: Repository, name: HubName, options: PullOptions, outlines: Path) -> list[Part]:
     """Checkpoint; base model, under an adapter."""
-    checkpoint = outlined_part(repository, outlines)
+    checkpoint = outlined_part(repository, outlines, weights=_weights_of(repository, name))
     base = checkpoint.config.get("base_model_name_or_path") if checkpoint.is_adapter else None
     return [checkpoint, outlined_part(_further(base, options), outlines)] if base else [checkpoint]
+
+
+def _weights_of(repository: Repository, name: HubName) -> list[str]:
+    """The files of a further checkpoint in a repository; none where the main one is meant."""
+    model = published_as(name.repository, name.variant) if name.variant else None
+    if model is None:
+        return []
+    if not (found := variant_files(repository.files, model.weights)):
+        there = ", ".join(path for path in repository.files if path.endswith((".bin", ".safetensors", ".pt"))) or "none"
+        raise ModelNotFoundError(
+            f"{name}: expected weights named {model.weights} in {name.repository}, got {there}; "
+            "name another model, or download the file and give it to `palo-cpp convert`"
+        )
+    return found[:1]
 
 
 def _further(repository: object, options: PullOptions) -> Repository:
@@ -87,7 +102,7 @@ class DonePull:
     def __init__(self, repository: Repository, name: HubName, paths: ModelPaths) -> None:
         self._paths = paths
         n_bytes = sum(path.stat().st_size for path in (paths.text, paths.mmproj) if path)
-        self.plan = PullPlan(name, (), converted_folder(repository.cached.root, name.repository), 0, 0, n_bytes)
+        self.plan = PullPlan(name, (), converted_folder(repository.cached.root, name), 0, 0, n_bytes)
 
     def run(self, watch: Watch) -> ModelPaths:  # noqa: ARG002  # there is nothing to watch
         """It is here."""
@@ -112,7 +127,7 @@ class CheckpointPull:
         self._parts = parts
         self._tower: Part | None = None
         self._root = parts[0].repository.cached.root
-        self._output = converted_folder(self._root, name.repository)
+        self._output = converted_folder(self._root, name)
         self.plan = self._planned(self._find_tower())
 
     def _find_tower(self) -> Conversion:
@@ -197,7 +212,7 @@ class CheckpointPull:
             self._output,
             companions,
             {"text": str(self._name.outtype).lower(), "mmproj": "f16"},
-            name=None,
+            name=self._name.title if self._name.variant else None,
             dry_run=is_plan,
             progress=watch.convert if watch else None,
             files=shards,

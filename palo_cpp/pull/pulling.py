@@ -30,7 +30,7 @@ def opened_pull(name: HubName, options: PullOptions) -> Iterator[Pull]:
 
     hub = options.hub
     repository = open_repository(name.repository, hub.revision, download_root=hub.download_root, token=hub.token)
-    if has_gguf(repository.files):
+    if has_gguf(repository.files) and not name.variant:
         from palo_cpp.pull.gguf_pull import GgufPull
 
         yield GgufPull(repository, name)

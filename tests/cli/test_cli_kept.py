@@ -226,4 +226,4 @@ def test_a_damaged_list(carried):
     assert "expected lines of a SHA-256 and a name" in run("verify", NANO.repository).stderr
     put_sums(carried, {})
     assert run("rm", NANO.repository).exit_code == 0
-    assert not converted_folder(carried, NANO.repository).exists()
+    assert not converted_folder(carried, NANO).exists()

@@ -151,7 +151,10 @@ def test_a_question_to_a_model_that_is_not_here_offers_it(hub, photo, monkeypatc
 
 def test_names_that_are_none(hub):
     for name in ("9b", "a/b/c", "../x"):
-        assert "model: expected mobile, 7b, 13b, viscpm or ORG/NAME of the hub" in run("pull", name, "--yes").stderr
+        assert (
+            "model: expected mobile, 7b, 13b, viscpm, viscpm-zhplus, viscpm-v1 or ORG/NAME of the hub"
+            in run("pull", name, "--yes").stderr
+        )
     assert hub.requests == []
 
 

@@ -211,3 +211,13 @@ def test_a_path_that_ended_worse_holds_nothing_back():
     take({EOS: 7.0, 3: 5.0, 4: 5.0}, {})  # that of 0 2 ends, too, and better
     assert beams.best.tokens == (0, 2) and (1,) in [path.tokens for path in beams._ended]
     assert not beams.is_finished and beams.settled[:2] == (0, 2)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_best_are_found_without_sorting_all_and_ties_go_by_index(seed):
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(-3, 3, (3, 50)).astype(np.float64)
+    scores[rng.random(scores.shape) < 0.3] = -np.inf
+    for n_beams in (1, 3, 60):
+        wanted = np.argsort(-scores, axis=None, kind="stable")[: 2 * n_beams]
+        assert BeamSearch(BeamOptions(n_beams=n_beams), ENDS, 9)._best(scores) == wanted.tolist()

@@ -152,7 +152,7 @@ def test_a_wrong_hash_on_the_stick(stick, cache):
     with pytest.raises(ModelFormatError, match=f"{MMPROJ}: expected SHA-256 {before[MMPROJ]}, got [0-9a-f]{{64}}; "):
         carry_from(SMALL, stick, cache)
     assert cached_model(SMALL, CACHE_ONLY) is None
-    assert not converted_folder(cache, SMALL.repository).exists(), "bytes were to go"
+    assert not converted_folder(cache, SMALL).exists(), "bytes were to go"
 
 
 def test_a_wrong_hash_replaces_nothing(stick, cache):
@@ -198,7 +198,7 @@ def test_a_file_of_another_model_is_not_overwritten(small, stick):
 
 
 def test_another_conversion_of_that_name_here_stays(stick, cache):
-    here = converted_folder(cache, SMALL.repository)
+    here = converted_folder(cache, SMALL)
     here.mkdir(parents=True)
     for shipped, name in (("PALO-Nano-Q8_0.gguf", TEXT), ("mmproj-PALO-Nano-Q8_0.gguf", MMPROJ)):
         shutil.copy(NANO_FOLDER / shipped, here / name)
@@ -228,7 +228,7 @@ def test_what_is_no_model(cache, tmp_path, stick):
     (stick / MMPROJ).write_bytes(b"GGUF?")
     with pytest.raises(ModelFormatError):
         carry_from(SMALL, stick, cache)
-    assert not converted_folder(cache, SMALL.repository).exists()
+    assert not converted_folder(cache, SMALL).exists()
 
 
 # ---- disks

@@ -71,6 +71,44 @@ def test_commands_know_it_by_its_name(published, picture, hub):
     assert "VisCPM" not in run("ls").stdout
 
 
+def test_further_checkpoints_have_names_of_their_own(published, picture, tmp_path, hub):
+    def run(*arguments):
+        return CliRunner().invoke(command, [*map(str, arguments)])
+
+    for name in ("viscpm-v1:Q8_0", "viscpm:Q8_0"):
+        pulled = run("pull", name, "--yes", "--json")
+        assert pulled.exit_code == 0, pulled.output
+    answers = []
+    for name, seed in (("viscpm", 0), ("viscpm-v1", 1)):
+        checkpoint = write_viscpm_checkpoint(tmp_path / f"seed {seed}" / "VisCPM-Chat", seed=seed)
+        done = convert(checkpoint, tmp_path / name, outtype="q8_0")
+        with Palo(f"{name}:Q8_0", n_ctx=160, n_threads=1, local_files_only=True) as palo:
+            assert palo.files.text.tensors_id("") == read_header(done.model_path).tensors_id("")
+            answers.append(palo.ask(picture, "?", max_tokens=6, lang_mode="off").token_ids)
+            assert palo.name == ("VisCPM-Chat-v1" if seed else "VisCPM-Chat")
+    assert answers[0] != answers[1]
+    listed = run("ls").stdout
+    assert "viscpm-v1:Q8_0" in listed and "openbmb/VisCPM-Chat:Q8_0" in listed
+    for command_name in ("show", "verify"):
+        shown = run(command_name, "viscpm-v1:Q8_0")
+        assert shown.exit_code == 0 and "VisCPM-Chat-v1-Q8_0.gguf" in shown.stdout, shown.output
+        assert "VisCPM-Chat-Q8_0.gguf" not in shown.stdout
+    assert run("pull", "viscpm-v1:Q8_0", "--to", tmp_path / "stick").exit_code == 0
+    assert run("rm", "viscpm-v1:Q8_0").exit_code == 0
+    assert "viscpm-v1" not in run("ls").stdout and "openbmb/VisCPM-Chat:Q8_0" in run("ls").stdout
+    taken = run("pull", "viscpm-v1:Q8_0", "--from", tmp_path / "stick")
+    assert taken.exit_code == 0 and "viscpm-v1:Q8_0" in run("ls").stdout, taken.output
+
+
+def test_a_checkpoint_that_the_repository_lacks_is_one_sentence(published, hub):
+    done = CliRunner().invoke(command, ["pull", "viscpm-zhplus", "--plan"])
+    assert done.exit_code == 1 and done.stdout == ""
+    assert (
+        "viscpm-zhplus:Q4_K_M: expected weights named *zhplus*.bin in openbmb/VisCPM-Chat, got pytorch_model"
+        in done.stderr
+    )
+
+
 CODE = """
 import sys, time
 from palo_cpp.models.names import HubName

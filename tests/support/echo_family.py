@@ -166,6 +166,9 @@ class EchoFamily:
     def sizes(self, text: GgufHeader) -> TextSizes:
         return TextSizes(3, 3, 1, 1, 1, 3, 3, len(WORDS), EchoModel.n_ctx, EchoModel.n_ctx)
 
+    def context_bytes(self, text: GgufHeader, *, n_ctx: int) -> tuple[int, int] | None:
+        return None
+
     def languages(self, text: GgufHeader) -> tuple[str, ...]:
         return text.languages
 

@@ -44,6 +44,10 @@ class PaloFamily:
         """From the keys `llama.*`."""
         return TextSizes.of(text)
 
+    def context_bytes(self, text: GgufHeader, *, n_ctx: int) -> tuple[int, int] | None:  # noqa: ARG002
+        """It is llama.cpp's."""
+        return None
+
     def languages(self, text: GgufHeader) -> tuple[str, ...]:
         """Those that the file names; all ten where it names none."""
         named = tuple(code for code in text.languages if code in LANGUAGES)

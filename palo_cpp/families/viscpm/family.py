@@ -15,6 +15,7 @@ from palo_cpp.families.viscpm.protocol import prompt_segments, prompt_text
 from palo_cpp.families.viscpm.tokenizer import BOS_ID, BeeTokenizer
 from palo_cpp.ggml.gguf_header import GgufHeader
 from palo_cpp.llm.cpm_bee_model import CpmBeeModel
+from palo_cpp.llm.cpm_bee_sizes import estimate_cpm_bee_memory
 from palo_cpp.llm.language_model import LanguageModel
 from palo_cpp.llm.text_sizes import TextSizes
 from palo_cpp.segments import ImageSegment, Segment, Tokenizer, Turn
@@ -25,6 +26,8 @@ ARCHITECTURE = "cpmbee"
 LANGUAGES = ("zh", "en")
 # The published loop takes one step more than its 512 tokens and the end: an answer that never ends has 514.
 MAX_TOKENS = 514
+# Buffers are made for the prompt that is there, and hardly any fills the context: this is a picture and ten turns.
+_N_PROMPT = 1024
 # Keys that everything below needs.
 _SIZES = ("context_length", "embedding_length", "block_count", "feed_forward_length", "attention.head_count")
 
@@ -67,6 +70,12 @@ class VisCpmFamily:
     def sizes(self, text: GgufHeader) -> TextSizes:
         """From the keys `cpmbee.*`."""
         return TextSizes.of(text, ARCHITECTURE)
+
+    def context_bytes(self, text: GgufHeader, *, n_ctx: int) -> tuple[int, int] | None:
+        """One prompt with the paths of its answer, however many questions wait."""
+        n_paths, n_prompt = self.capabilities.n_beams, min(n_ctx, _N_PROMPT)
+        memory = estimate_cpm_bee_memory(text, n_ctx=n_ctx, n_paths=n_paths, n_prompt=n_prompt)
+        return memory.kv_cache, memory.compute
 
     def languages(self, text: GgufHeader) -> tuple[str, ...]:
         """Chinese and English: the vocabulary has no other letters."""

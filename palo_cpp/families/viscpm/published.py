@@ -72,18 +72,17 @@ def beit3_cost(n_embd_text: int) -> VisionCost:
     return VisionCost(n_weights, products + _N_QUERIES * mapping, _N_QUERIES)
 
 
-# Name that users give -> model.
-PUBLISHED = {
-    "viscpm": PublishedModel(
+def _checkpoint(title: str, file: str, variant: str = "", weights: str = "") -> PublishedModel:
+    return PublishedModel(
         family="viscpm",
-        title="VisCPM-Chat",
+        title=title,
         checkpoint=CHECKPOINT,
         vision_tower="",  # it is inside
         text=TEXT,
         vision=beit3_cost(TEXT.n_embd),
         n_prompt_tokens=N_PROMPT_TOKENS,
         tokens_per_word=TOKENS_PER_WORD,
-        scores=SCORES["pytorch_model.bin"],
+        scores=SCORES[file],
         evaluation=EVALUATION,
         licenses=(
             License(CHECKPOINT, *_TERMS),
@@ -91,5 +90,14 @@ PUBLISHED = {
             License("BEiT-3 (microsoft/unilm)", *_MIT),
         ),
         n_beams=3,
+        variant=variant,
+        weights=weights,
     )
+
+
+# Name that users give -> model.
+PUBLISHED = {
+    "viscpm": _checkpoint("VisCPM-Chat", "pytorch_model.bin"),
+    "viscpm-zhplus": _checkpoint("VisCPM-Chat zhplus", "pytorch_model.zhplus.bin", "zhplus", "*zhplus*.bin"),
+    "viscpm-v1": _checkpoint("VisCPM-Chat v1.1", "pytorch_model.v1.bin", "v1", "pytorch_model.v1.bin"),
 }

@@ -23,6 +23,7 @@ from palo_cpp.cli import palo_cpp as command
 from palo_cpp.cli.recommend import as_text
 from palo_cpp.decoding.beam_search import BeamOptions, BeamSearch
 from palo_cpp.decoding.options import DecodingOptions
+from palo_cpp.families.family import LoadOptions
 from palo_cpp.families.registry import VISCPM
 from palo_cpp.families.viscpm.beam_model import BeeBeamModel
 from palo_cpp.families.viscpm.published import PUBLISHED, SCORES
@@ -30,8 +31,9 @@ from palo_cpp.families.viscpm.tokenizer import BOS_ID, EOS_ID, BeeTokenizer
 from palo_cpp.models import names
 from palo_cpp.models.checkpoint_files import configuration_files, weight_files
 from palo_cpp.models.files import find_model
+from palo_cpp.models.loading import Choices, needed_memory
 from palo_cpp.models.names import hub_name, published_as
-from palo_cpp.models.recommendation import MachineSpeed, recommend
+from palo_cpp.models.recommendation import MachineSpeed, predict, recommend
 from palo_cpp.models.weight_types import decoder_bytes
 from palo_cpp.segments import ImageSegment, Turn
 
@@ -223,3 +225,25 @@ def test_a_smaller_copy_answers_as_well(folder, picture, tmp_path):
     }
     with Palo(tmp_path, n_ctx=160, n_threads=1) as palo:
         assert palo.ask(picture, "这是什么？", max_tokens=4, lang_mode="off").token_ids
+
+
+# What it takes of the machine's memory --------------------------------------------------------------------------------
+
+
+def test_memory_is_for_one_prompt_however_many_may_wait(files):
+    """Keys and values of three paths that share a prompt; a server's -np makes no difference."""
+    needed = [
+        needed_memory(files, Choices(LoadOptions(n_ctx=1000, n_parallel=n_parallel))) for n_parallel in (1, 4, 16)
+    ]
+    assert needed[0] == needed[1] == needed[2]
+    cell_bytes = 2 * 2 * 3 * 64  # keys and values, f16, layers, width
+    assert needed[0].kv_cache == (1000 + 2 * 513) * cell_bytes
+    longer = needed_memory(files, Choices(LoadOptions(n_ctx=3513)))
+    assert longer.kv_cache == (3513 + 2 * 513) * cell_bytes and needed[0].compute < longer.compute
+
+
+def test_the_published_model_fits_where_recommend_says_so():
+    needs = predict(MODEL, "q4_0", MachineSpeed("avx2", 2, 2e10, 5e11, {"q4_0": 5e11}, {"q4_0": 2e10}))
+    cells = (3513 + 2 * 513) * 2 * 2 * 48 * 4096
+    weights = sum(decoder_bytes(MODEL.text, "q4_0").values())
+    assert needs.memory_bytes == pytest.approx(weights + cells + MODEL.vision.n_weights * 68 / 64, rel=0.05)
