@@ -338,14 +338,17 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_from_disk(file.content, start, last)
         else:
             self._send_pieces(file, start, last)
-        if last < end:
-            self.close_connection = True
+        self.close_connection |= last < end
 
     def _send_from_disk(self, path: Path, start: int, end: int) -> None:
         with path.open("rb") as source:
             while start < end:
-                n = os.sendfile(self.connection.fileno(), source.fileno(), start, min(end - start, 1 << 20))
-                self.request_.n_bytes += n
+                n_most, n = min(end - start, 1 << 20), 0
+                self.request_.n_bytes += n_most  # before: whoever has read it all may ask at once
+                try:
+                    n = os.sendfile(self.connection.fileno(), source.fileno(), start, n_most)
+                finally:
+                    self.request_.n_bytes -= n_most - n
                 start += n
 
     def _send_pieces(self, file: HubFile, start: int, end: int) -> None:
@@ -357,8 +360,12 @@ class _Handler(BaseHTTPRequestHandler):
                 time.sleep(len(piece) / self.hub.bytes_per_s)
 
     def _send(self, data: bytes) -> None:
-        self.connection.sendall(data)
         self.request_.n_bytes += len(data)
+        try:
+            self.connection.sendall(data)
+        except OSError:
+            self.request_.n_bytes -= len(data)
+            raise
 
 
 def _read(file: HubFile, start: int, end: int) -> bytes:
