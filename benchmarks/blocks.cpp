@@ -76,7 +76,7 @@ void bench_rows(const KernelTable& kernels, const Type& type, int64_t n_in, int6
   std::vector<float> out(640 * n_out);
   std::printf("%-11s %-5s %5lldx%-5lld", kernels.isa, type.name, static_cast<long long>(n_in),
               static_cast<long long>(n_out));
-  for (const int64_t n_rows : {1, 2, 3, 4, 16, 90}) {
+  for (const int64_t n_rows : {1, 2, 3, 4, 6, 8, 16, 90}) {
     k.quantize_rows(rows.data(), x.data(), n_rows, n_in, n_in);
     const double seconds =
         best_s(min_s, [&] { k.multiply(out.data(), rows.data(), panels.data(), n_rows, n_out, n_in, n_out); });

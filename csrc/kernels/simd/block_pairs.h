@@ -20,6 +20,7 @@ PALO_INLINE void multiply_quads(Ints sums[ROWS][PANEL_VECTORS], const uint8_t* x
     for (int64_t r = 0; r < ROWS; ++r) {
       for (int64_t v = 0; v < PANEL_VECTORS; ++v) pairs[r][v] = zero_pairs();
     }
+    PALO_UNROLL
     for (int64_t t = begin; t < begin + STEP; ++t) {
       Ints w[PANEL_VECTORS];
       load_quads(w, piece, g, t, v_begin);
@@ -40,18 +41,24 @@ PALO_INLINE void multiply_quads(Ints sums[ROWS][PANEL_VECTORS], const uint8_t* x
 // multiply_direct_quads likewise.
 template <typename Block, int64_t ROWS>
   requires(Block::MAX_BYTE < 32)
-PALO_INLINE void multiply_direct_quads(Ints sums[ROWS], const uint8_t* x, const uint8_t* block, int64_t g, int64_t s,
-                                       int64_t v, int64_t row_bytes) {
+PALO_INLINE void multiply_direct_quads(Ints sums[ROWS], const RowPointers<ROWS>& x, const uint8_t* block, int64_t g,
+                                       int64_t s, int64_t v) {
   constexpr int64_t N_QUADS = GROUP_QUADS / Block::N_SCALES;
   constexpr int64_t FITTING = 32767 / (2 * 127 * Block::MAX_BYTE), STEP = FITTING < N_QUADS ? FITTING : N_QUADS;
   static_assert(N_QUADS % STEP == 0);
-  for (int64_t r = 0; r < ROWS; ++r) sums[r] = start_of<Block>(x + r * row_bytes, s);
+  for (int64_t r = 0; r < ROWS; ++r) sums[r] = start_of<Block>(x[r], s);
   for (int64_t begin = s * N_QUADS; begin < (s + 1) * N_QUADS; begin += STEP) {
     Pairs pairs[ROWS];
     for (int64_t r = 0; r < ROWS; ++r) pairs[r] = zero_pairs();
-    for (int64_t t = begin; t < begin + STEP; ++t) {
+    const auto add_quads = [&](int64_t t) PALO_INLINE_LAMBDA {
       const Ints w = Block::quad(block, g, t, v);
-      for (int64_t r = 0; r < ROWS; ++r) add_to_pairs(pairs[r], w, load_quad(x + r * row_bytes + 4 * t));
+      for (int64_t r = 0; r < ROWS; ++r) add_to_pairs(pairs[r], w, load_quad(x[r] + 4 * t));
+    };
+    if constexpr (Block::N_GROUPS == 1) {
+      PALO_UNROLL
+      for (int64_t t = begin; t < begin + STEP; ++t) add_quads(t);
+    } else {  // unrolled, eight groups of a K type are slower
+      for (int64_t t = begin; t < begin + STEP; ++t) add_quads(t);
     }
     for (int64_t r = 0; r < ROWS; ++r) add_pairs(sums[r], pairs[r]);
   }

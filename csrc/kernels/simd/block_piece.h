@@ -72,6 +72,7 @@ PALO_INLINE void multiply_quads(Ints sums[ROWS][PANEL_VECTORS], const uint8_t* x
     const Ints start = start_of<Block>(x + r * row_bytes, s);
     for (int64_t v = 0; v < PANEL_VECTORS; ++v) sums[r][v] = start;
   }
+  PALO_UNROLL
   for (int64_t t = s * N_QUADS; t < (s + 1) * N_QUADS; ++t) {
     Ints w[PANEL_VECTORS];
     load_quads(w, piece, g, t, v_begin);
@@ -82,15 +83,30 @@ PALO_INLINE void multiply_quads(Ints sums[ROWS][PANEL_VECTORS], const uint8_t* x
   }
 }
 
+// The same group of ROWS rows. With a pointer each, the compiler addresses all their inputs by constants.
+template <int64_t ROWS>
+struct RowPointers {
+  const uint8_t* rows[ROWS];
+
+  RowPointers(const uint8_t* x, int64_t row_bytes) {
+    for (int64_t r = 0; r < ROWS; ++r) {
+      rows[r] = x + r * row_bytes;
+      if constexpr (ROWS > 2) PALO_LOAD_AGAIN(rows[r]);
+    }
+  }
+  PALO_INLINE const uint8_t* operator[](int64_t r) const { return rows[r]; }
+};
+
 // sums[r] = integer products of ROWS rows with the part of group g that shares scale s, for the 16 outputs of vector v.
 template <typename Block, int64_t ROWS>
-PALO_INLINE void multiply_direct_quads(Ints sums[ROWS], const uint8_t* x, const uint8_t* block, int64_t g, int64_t s,
-                                       int64_t v, int64_t row_bytes) {
+PALO_INLINE void multiply_direct_quads(Ints sums[ROWS], const RowPointers<ROWS>& x, const uint8_t* block, int64_t g,
+                                       int64_t s, int64_t v) {
   constexpr int64_t N_QUADS = GROUP_QUADS / Block::N_SCALES;
-  for (int64_t r = 0; r < ROWS; ++r) sums[r] = start_of<Block>(x + r * row_bytes, s);
+  for (int64_t r = 0; r < ROWS; ++r) sums[r] = start_of<Block>(x[r], s);
+  PALO_UNROLL
   for (int64_t t = s * N_QUADS; t < (s + 1) * N_QUADS; ++t) {
     const Ints w = Block::quad(block, g, t, v);
-    for (int64_t r = 0; r < ROWS; ++r) add_block_quad<Block>(sums[r], w, load_quad(x + r * row_bytes + 4 * t));
+    for (int64_t r = 0; r < ROWS; ++r) add_block_quad<Block>(sums[r], w, load_quad(x[r] + 4 * t));
   }
 }
 

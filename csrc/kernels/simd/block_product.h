@@ -49,18 +49,18 @@ PALO_INLINE void add_run(Floats& acc, Ints sums, Floats scale, const uint8_t* x)
 
 // One group of ROWS rows with the 16 outputs of vector v, straight from the panel's block.
 template <typename Block, int64_t ROWS>
-PALO_INLINE void add_direct_group(Floats acc[ROWS][BLOCK_VECTORS], const uint8_t* x, const uint8_t* block,
-                                  const float* scales, const float* mins, int64_t g, int64_t v, int64_t row_bytes) {
+PALO_INLINE void add_direct_group(Floats acc[ROWS][BLOCK_VECTORS], const RowPointers<ROWS>& x, const uint8_t* block,
+                                  const float* scales, const float* mins, int64_t g, int64_t v) {
   for (int64_t s = 0; s < Block::N_SCALES; ++s) {
     Ints sums[ROWS];
-    multiply_direct_quads<Block, ROWS>(sums, x, block, g, s, v, row_bytes);
+    multiply_direct_quads<Block, ROWS>(sums, x, block, g, s, v);
     const Floats scale = load(scales + ((g * Block::N_SCALES + s) * BLOCK_VECTORS + v) * LANES);
-    for (int64_t r = 0; r < ROWS; ++r) add_run<Block>(acc[r][v], sums[r], scale, x + r * row_bytes);
+    for (int64_t r = 0; r < ROWS; ++r) add_run<Block>(acc[r][v], sums[r], scale, x[r]);
   }
   if constexpr (Block::HAS_MINS) {
     const Floats min = load(mins + (g * BLOCK_VECTORS + v) * LANES);
     for (int64_t r = 0; r < ROWS; ++r) {
-      acc[r][v] = fma(set(read_float(x + r * row_bytes + ROW_START_AT)), min, acc[r][v]);
+      acc[r][v] = fma(set(read_float(x[r] + ROW_START_AT)), min, acc[r][v]);
     }
   }
 }
@@ -110,8 +110,8 @@ void multiply_direct(float* out, const uint8_t* x, const uint8_t* panel, int64_t
     for (int64_t g = 0; g < Block::N_GROUPS; ++g) {
       prefetch_group<Block>(block, g);
       for (int64_t v = 0; v < BLOCK_VECTORS; ++v) {
-        add_direct_group<Block, ROWS>(Block::N_GROUPS == 1 ? totals : parts, groups + g * ROW_GROUP_BYTES<Block>, block,
-                                      scales, mins, g, v, product.row_bytes);
+        const RowPointers<ROWS> rows(groups + g * ROW_GROUP_BYTES<Block>, product.row_bytes);
+        add_direct_group<Block, ROWS>(Block::N_GROUPS == 1 ? totals : parts, rows, block, scales, mins, g, v);
       }
     }
     if constexpr (Block::N_GROUPS > 1) {
@@ -220,13 +220,15 @@ void multiply_piece(float* out, const uint8_t* x, const uint8_t* blocks, const u
   unpack_piece<Block>(piece, blocks, n_blocks);
   const uint8_t* first = x + b_begin * Block::N_GROUPS * ROW_GROUP_BYTES<Block>;
   const int64_t n_groups = n_blocks * Block::N_GROUPS;
-  const int64_t n_tiles = (n_rows + BLOCK_TILE_ROWS - 1) / BLOCK_TILE_ROWS * (BLOCK_VECTORS / PANEL_VECTORS);
+  const int64_t n_row_tiles = (n_rows + BLOCK_TILE_ROWS - 1) / BLOCK_TILE_ROWS;
+  const int64_t tile_rows = (n_rows + n_row_tiles - 1) / n_row_tiles;  // 8 rows: 4 and 4, not 6 and 2
+  const int64_t n_tiles = n_row_tiles * (BLOCK_VECTORS / PANEL_VECTORS);
   const int64_t n_lines = (n_blocks * Block::N_BYTES / 64 + n_tiles - 1) / n_tiles;
   Ahead ahead{next, (n_lines + n_groups - 1) / n_groups};
   for (int64_t v = 0; v < BLOCK_VECTORS && v * LANES < n_cols; v += PANEL_VECTORS) {
-    for (int64_t r = 0; r < n_rows; r += BLOCK_TILE_ROWS, ahead.at += n_lines * 64) {
+    for (int64_t r = 0; r < n_rows; r += tile_rows, ahead.at += n_lines * 64) {
       multiply_unpacked_rows<Block, BLOCK_TILE_ROWS>(
-          n_rows - r < BLOCK_TILE_ROWS ? n_rows - r : BLOCK_TILE_ROWS, out + r * product.ldo + v * LANES,
+          n_rows - r < tile_rows ? n_rows - r : tile_rows, out + r * product.ldo + v * LANES,
           first + r * product.row_bytes, piece, v, n_cols - v * LANES, n_groups, b_begin == 0, ahead, product);
     }
   }

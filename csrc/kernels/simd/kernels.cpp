@@ -19,6 +19,14 @@
 #else
 #define PALO_KEEP_IN_REGISTER(value) static_cast<void>(0)
 #endif
+// What `pointer` points to is loaded where it is used, instead of being kept in more registers than there are.
+#define PALO_LOAD_AGAIN(pointer) asm volatile("" : "+r"(pointer))
+// Unrolls the loop that follows, whose few steps then have constant shifts and addresses.
+#if defined(__GNUC__) && !defined(__clang__)
+#define PALO_UNROLL _Pragma("GCC unroll 16")
+#else
+#define PALO_UNROLL _Pragma("unroll")
+#endif
 // Where 16 registers cannot hold two sets of sums, keeps this one in memory.
 #define PALO_KEEP_IN_MEMORY(value) asm volatile("" : "+m"(value))
 

@@ -178,13 +178,11 @@ PALO_INLINE Ints operator|(Ints a, Ints b) {
   return {_mm256_or_si256(a.low, b.low), _mm256_or_si256(a.high, b.high)};
 }
 PALO_INLINE Ints shift_left(Ints x, int64_t n) {
-  const __m256i count = _mm256_set1_epi32(static_cast<int32_t>(n));
-  return {_mm256_sllv_epi32(x.low, count), _mm256_sllv_epi32(x.high, count)};
+  return {_mm256_slli_epi32(x.low, static_cast<int>(n)), _mm256_slli_epi32(x.high, static_cast<int>(n))};
 }
 // Zeros come in from above.
 PALO_INLINE Ints shift_right(Ints x, int64_t n) {
-  const __m256i count = _mm256_set1_epi32(static_cast<int32_t>(n));
-  return {_mm256_srlv_epi32(x.low, count), _mm256_srlv_epi32(x.high, count)};
+  return {_mm256_srli_epi32(x.low, static_cast<int>(n)), _mm256_srli_epi32(x.high, static_cast<int>(n))};
 }
 // Byte `i` of each lane as a signed number.
 PALO_INLINE Ints signed_byte(Ints x, int64_t i) {
