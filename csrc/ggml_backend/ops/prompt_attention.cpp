@@ -14,7 +14,8 @@ namespace {
 constexpr int64_t N_TASK_QUERIES = 64;
 // Cells that are unpacked together.
 constexpr int64_t N_UNPACKED_CELLS = 128;
-// Products leave out cells before the first one that is seen, in whole blocks: sums have the same bits with and without.
+// Products leave out cells before the first one that is seen, in whole blocks: sums have the same bits with and
+// without.
 constexpr int64_t N_BLOCK_CELLS = 256;
 // Bytes of panels that are in memory at a time: the heads are processed in groups.
 constexpr int64_t GROUP_BYTES = 8 << 20;
@@ -60,7 +61,8 @@ struct HeadGroup {
     const int64_t first = task / (end - begin) * N_UNPACKED_CELLS, head = begin + task % (end - begin);
     const int64_t n = std::min(N_UNPACKED_CELLS, x.n_cells() - first), head_size = x.head_size(), width = panel_width();
     float* values_out = value_panels + (head - begin) * value_size() + first * width;
-    if (!is_seen(first, n, head)) {  // another conversation's: their weights are 0, and 0 times what is there need not be
+    if (!is_seen(first, n,
+                 head)) {  // another conversation's: their weights are 0, and 0 times what is there need not be
       for (int64_t d = 0; d < head_size; d += width) std::fill_n(values_out + d * x.n_cells(), n * width, 0.0f);
       return;
     }

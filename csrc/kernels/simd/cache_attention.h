@@ -39,8 +39,8 @@ PALO_INLINE bool is_block_hidden(const uint8_t* mask, int64_t j) {
   return seen == 0;
 }
 
-// Blocks of LANES cells that are not hidden as a whole, as runs [begin, end) of cells. The other cells of a cache belong
-// to other conversations: with several of them, most do.
+// Blocks of LANES cells that are not hidden as a whole, as runs [begin, end) of cells. The other cells of a cache
+// belong to other conversations: with several of them, most do.
 struct SeenCells {
   const uint8_t* mask;
   int64_t n_cells;
