@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ class _Vocabulary:
     token_table: TokenTable
 
 
-class WholePromptRun:
+class WholePromptRun(ABC):
     """One attempt at an answer; see `answer_run.Generation`. What follows the prompt is chosen by a subclass.
 
     Masks over the vocabulary do not apply: the language is checked on the text alone. An answer that is asked for while
@@ -113,17 +114,17 @@ class WholePromptRun:
         """Tokens of an answer for which the context has room."""
         return self._part.model.n_ctx - self._request.n_prompt
 
+    @abstractmethod
     def _choose(self, logits: NDArray[np.float32]) -> None:
         """Choose what follows, and put text that is certain to stay into `_shown`.
 
         Args:
             logits: [n_paths, n_tokens] f32 after the prompt or the last tokens.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _appended(self) -> tuple[Sequence[int], Sequence[int]]:
         """(path that each continues, its next token), for the model's next step."""
-        raise NotImplementedError
 
     def timings(self) -> Timings:
         """What prefill, encoding and decoding cost until now."""
@@ -143,5 +144,5 @@ class WholePromptRun:
         """It has ended: nobody waits for it any more."""
         self._part.leave(self)
 
-    def learn(self, language: str | None, token_ids: Sequence[int]) -> None:
+    def learn(self, language: str | None, token_ids: Sequence[int]) -> None:  # noqa: B027  # not for subclasses
         """Nothing is guessed."""

@@ -30,7 +30,7 @@ class GrammarVocabulary:
         llama = llama_library()
         parameters = llama.llama_model_default_params()
         parameters.vocab_only = True
-        parameters.use_mmap = False  # the file may go
+        parameters.load_mode = llama.LLAMA_LOAD_MODE_NONE  # not mapped: the file may go
         model = llama.llama_model_load_from_file(str(path).encode(), parameters)
         if not model:
             raise ModelFormatError(f"{path.name}: expected a vocabulary that llama.cpp can read, got none")

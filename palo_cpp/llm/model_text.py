@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from palo_cpp.llm.vocabulary import Vocabulary
 
 
-class ModelText:
+class ModelText(ABC):
     """Text and tokens of an open model; a lock of their own keeps nobody waiting for a step of the context.
 
     Attributes:
@@ -70,5 +71,6 @@ class ModelText:
         self._check_open()
         return self._vocabulary
 
+    @abstractmethod
     def _check_open(self) -> None:
-        raise NotImplementedError
+        """Refuse a closed model."""

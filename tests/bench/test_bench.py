@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from bench_command import bench_command
 from palo_cpp.convert.families.palo.sizes import Projector
 
 from palo_cpp.bench import palo_sizes
@@ -25,7 +25,6 @@ from palo_cpp.bench.table import as_text
 from palo_cpp.bench.worker import peak_rss_bytes
 from palo_cpp.bench.worker_process import WorkerProcess
 from palo_cpp.cli import bench as cli_bench
-from palo_cpp.cli import palo_cpp
 from palo_cpp.errors import ArgumentError, ModelFormatError, ModelNotFoundError
 from palo_cpp.languages.languages import LANGUAGES
 from palo_cpp.models.names import PUBLISHED
@@ -46,19 +45,10 @@ BY_LENGTH = ("prefill_tokens_per_s", "decode_tokens_per_s_by_context", "beam_ste
 KEYS = ["machine", "isa", "n_threads", "model", "palo_cpp", "llama_cpp", "ratio", "fidelity"]
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch, cache):
     monkeypatch.setenv("PALO_CPP_CACHE", str(cache))
     monkeypatch.setitem(bench_sizes.MODELS, "tiny", TINY)
-
-
-def run(*arguments):
-    return CliRunner().invoke(palo_cpp, ["bench", *arguments], prog_name="palo-cpp")
 
 
 # --- figures
@@ -199,8 +189,25 @@ def plan(**changes):
 
 
 def test_both_sides_run_every_stage_on_the_same_files():
-    result = run("tiny", "--synthetic", "--outtype", "f16", "--runs", "2", "--prompt-tokens", "5,9", "--n-gen", "3",
-                 "--context", "4,7", "--backend", "palo", "--threads", "1", "--json")  # fmt: skip
+    result = bench_command(
+        "tiny",
+        "--synthetic",
+        "--outtype",
+        "f16",
+        "--runs",
+        "2",
+        "--prompt-tokens",
+        "5,9",
+        "--n-gen",
+        "3",
+        "--context",
+        "4,7",
+        "--backend",
+        "palo",
+        "--threads",
+        "1",
+        "--json",
+    )
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert list(found)[: len(KEYS)] == KEYS
@@ -264,7 +271,7 @@ def test_words_per_second_and_guesses_stand_below_the_table():
 
 def test_words_per_second_are_told_of_a_model_that_speaks():
     # As long as an answer, several times, and on one thread: other programs disturb it less.
-    result = run("nano", "--only", "decode", "--vs", "none", "--runs", "5", "--n-gen", "48", "--context", "4",
+    result = bench_command("nano", "--only", "decode", "--vs", "none", "--runs", "5", "--n-gen", "48", "--context", "4",
                  "--threads", "1", "--json")  # fmt: skip
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
@@ -276,7 +283,7 @@ def test_words_per_second_are_told_of_a_model_that_speaks():
 
 
 def test_only_what_was_asked_for_is_measured():
-    result = run("tiny", "--synthetic", "--only", "encode", "--vs", "none", "--runs", "1", "--json")
+    result = bench_command("tiny", "--synthetic", "--only", "encode", "--vs", "none", "--runs", "1", "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert found["palo_cpp"]["encode_ms"] > 0 and found["palo_cpp"]["peak_rss_mib"] > 0
@@ -287,7 +294,7 @@ def test_only_what_was_asked_for_is_measured():
 
 
 def test_text_on_stdout_is_a_table():
-    result = run("tiny", "--synthetic", "--only", "encode", "--runs", "1")
+    result = bench_command("tiny", "--synthetic", "--only", "encode", "--runs", "1")
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines()[0].split() == ["palo_cpp", "llama.cpp", "ratio"]
     assert "encode an image, ms" in result.stdout and "load" not in result.stdout
@@ -337,7 +344,7 @@ def test_a_side_that_refuses_a_file_says_so(tmp_path):
     ],
 )
 def test_wrong_usage(arguments, message):
-    result = run(*arguments)
+    result = bench_command(*arguments)
     assert result.exit_code == 2
     assert message in result.stderr and result.stdout == ""
 
@@ -354,7 +361,7 @@ def test_wrong_usage(arguments, message):
     ],
 )
 def test_bad_arguments_are_one_line(arguments, message):
-    result = run(*arguments)
+    result = bench_command(*arguments)
     assert result.exit_code == 1
     assert message in result.stderr and len(result.stderr.splitlines()) == 1
 

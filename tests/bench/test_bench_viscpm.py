@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from click.testing import CliRunner
+from bench_command import bench_command
 from palo_cpp.convert.families.viscpm.tensor_rows import text_specs, vision_specs
 
 from palo_cpp.bench import sizes as bench_sizes
@@ -18,7 +18,6 @@ from palo_cpp.bench.plan import BenchPlan
 from palo_cpp.bench.synthetic import synthetic_mmproj, synthetic_text
 from palo_cpp.bench.table import as_text
 from palo_cpp.bench.viscpm_sizes import VISCPM_MODELS, VisCpmSizes
-from palo_cpp.cli import palo_cpp
 from palo_cpp.errors import ArgumentError
 from palo_cpp.families.viscpm.published import PUBLISHED
 from palo_cpp.ggml.gguf_header import read_header
@@ -34,19 +33,10 @@ TINY = VisCpmSizes(
 )
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch, cache):
     monkeypatch.setenv("PALO_CPP_CACHE", str(cache))
     monkeypatch.setitem(bench_sizes.MODELS, "bee", TINY)
-
-
-def run(*arguments):
-    return CliRunner().invoke(palo_cpp, ["bench", *arguments], prog_name="palo-cpp")
 
 
 # --- files
@@ -90,8 +80,23 @@ def test_the_files_are_a_pair_and_nobody_takes_them_for_a_real_model():
 
 
 def test_every_stage_is_measured_without_llama_cpp():
-    result = run("bee", "--synthetic", "--outtype", "f16", "--runs", "2", "--n-gen", "3", "--prompt-tokens", "20,40",
-                 "--context", "20", "--threads", "1", "--json")  # fmt: skip
+    result = bench_command(
+        "bee",
+        "--synthetic",
+        "--outtype",
+        "f16",
+        "--runs",
+        "2",
+        "--n-gen",
+        "3",
+        "--prompt-tokens",
+        "20,40",
+        "--context",
+        "20",
+        "--threads",
+        "1",
+        "--json",
+    )
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     ours = found["palo_cpp"]

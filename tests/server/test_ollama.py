@@ -44,20 +44,23 @@ def test_generate(server, nano, red_circle):
 
 
 def test_generate_with_system_and_options(server, nano):
+    # Logits move in their last bits with the place of a prompt's cells, and Nano's int8 rows make that some tenths: this
+    # seed's draws are far from where that would change one.
     options = {
         "num_predict": 9,
-        "temperature": 1.5,
-        "seed": 4,
+        "temperature": 0.9,
+        "seed": 9,
         "top_k": 40,
         "top_p": 0.9,
         "stop": ["zzz"],
         "num_ctx": 512,
     }
     body = {"prompt": "What?", "system": "Be brief.", "stream": False, "options": options, "keep_alive": "5m"}
+    greedy = nano.ask(None, "What?", system="Be brief.", max_tokens=9).text
     expected = nano.ask(
-        None, "What?", system="Be brief.", max_tokens=9, temperature=1.5, seed=4, top_k=40, top_p=0.9
+        None, "What?", system="Be brief.", max_tokens=9, temperature=0.9, seed=9, top_k=40, top_p=0.9
     )  # fmt: skip
-    assert server.post("/api/generate", body).json["response"] == expected.text
+    assert server.post("/api/generate", body).json["response"] == expected.text != greedy
 
 
 @pytest.mark.parametrize(

@@ -61,8 +61,8 @@ struct HeadGroup {
     const int64_t first = task / (end - begin) * N_UNPACKED_CELLS, head = begin + task % (end - begin);
     const int64_t n = std::min(N_UNPACKED_CELLS, x.n_cells() - first), head_size = x.head_size(), width = panel_width();
     float* values_out = value_panels + (head - begin) * value_size() + first * width;
-    if (!is_seen(first, n,
-                 head)) {  // another conversation's: their weights are 0, and 0 times what is there need not be
+    if (!is_seen(first, n, head)) {
+      // Another conversation's: their weights are 0, but 0 times what is left there need not be.
       for (int64_t d = 0; d < head_size; d += width) std::fill_n(values_out + d * x.n_cells(), n * width, 0.0f);
       return;
     }
@@ -79,11 +79,11 @@ struct HeadGroup {
     }
   }
 
-  // Whether a query sees one of the cells [first, first + n). Masks of single heads, which no model here has, are not
-  // looked at.
+  // Whether a query sees one of the cells [first, first + n). The last query is asked first: of a prompt alone, it sees
+  // all cells. Masks of single heads, which no model here has, are not looked at.
   bool is_seen(int64_t first, int64_t n, int64_t head) const {
     if (x.mask == nullptr || x.mask->ne[2] != 1) return true;
-    for (int64_t i = 0; i < x.n_queries(); ++i) {
+    for (int64_t i = x.n_queries() - 1; i >= 0; --i) {
       const uint16_t* row = mask_of(i, 0, head / x.n_head_kv()) + first;
       if (!std::all_of(row, row + n, [](uint16_t value) { return value == HALF_MINUS_INFINITY; })) return true;
     }
