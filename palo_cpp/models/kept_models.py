@@ -71,7 +71,7 @@ def kept_models(download_root: str | Path | None = None) -> list[KeptModel]:
     root = cache_folder(download_root)
     found: list[KeptModel] = []
     for cached in repositories_in(root):
-        for commit in snapshots_of(cached):
+        for commit in _snapshots_of(cached):
             found += _models_in(cached.name, cached.snapshot(commit))
         found += _partial(cached)
     for name, folder in converted_in(root):
@@ -90,10 +90,9 @@ def kept_of(name: HubName, download_root: str | Path | None = None) -> list[Kept
     """
     root = cache_folder(download_root)
     cached = CachedRepository(root, name.repository)
-    found = list(_models_in(name.local, converted_folder(root, name)))
-    if not name.variant:  # what the hub's cache has is the main checkpoint's
-        found += [model for commit in snapshots_of(cached) for model in _models_in(name.local, cached.snapshot(commit))]
-        found += _partial(cached)
+    folders = [*hub_folders(cached, name), converted_folder(root, name)]
+    found = [model for folder in folders for model in _models_in(name.local, folder)]
+    found += [] if name.variant else _partial(cached)
     found += [_interrupted(each, folder) for each, folder in interrupted_in(root) if each.local == name.local]
     wanted = [model for model in found if name.outtype in (None, model.outtype)]
     if not wanted:
@@ -106,7 +105,12 @@ def not_kept(name: HubName) -> ModelNotFoundError:
     return ModelNotFoundError(f"model {name}: expected its files in the cache, got none; `palo-cpp ls` lists them")
 
 
-def snapshots_of(cached: CachedRepository) -> list[str]:
+def hub_folders(cached: CachedRepository, name: HubName) -> list[Path]:
+    """Folders of the hub's cache with files of a model: none for a further checkpoint, which is always converted."""
+    return [] if name.variant else [cached.snapshot(commit) for commit in _snapshots_of(cached)]
+
+
+def _snapshots_of(cached: CachedRepository) -> list[str]:
     """The commits that the cache has files of."""
     return sorted(path.name for path in (cached.folder / "snapshots").glob("*") if path.is_dir())
 

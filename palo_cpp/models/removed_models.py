@@ -12,7 +12,7 @@ from palo_cpp.hub.settings import cache_folder
 from palo_cpp.models.checksums import SUMS, forget_sums
 from palo_cpp.models.file_choice import outtype_of, texts_in
 from palo_cpp.models.hub_models import converted_folder
-from palo_cpp.models.kept_models import finished_in, interrupted_in, not_kept, snapshots_of
+from palo_cpp.models.kept_models import finished_in, hub_folders, interrupted_in, not_kept
 from palo_cpp.models.names import HubName
 from palo_cpp.partial_files import n_bytes_on_disk
 
@@ -28,12 +28,11 @@ def remove_model(name: HubName, download_root: str | Path | None = None) -> int:
     """
     root = cache_folder(download_root)
     cached = CachedRepository(root, name.repository)
-    commits = [] if name.variant else snapshots_of(cached)  # those are of the main checkpoint
-    links = [link for commit in commits for link in _going(cached.snapshot(commit), name.outtype)]
+    links = [link for folder in hub_folders(cached, name) for link in _going(folder, name.outtype)]
     folder = converted_folder(root, name)
     converted = _going(folder, name.outtype)
-    partials = [each for each in partials_in(cached.blobs) if name.outtype in (None, outtype_of(each[0].path))]
-    partials = [] if name.variant else partials
+    partly = [] if name.variant else partials_in(cached.blobs)
+    partials = [each for each in partly if name.outtype in (None, outtype_of(each[0].path))]
     interrupted = [path for each, path in interrupted_in(root) if _is_meant(each, name)]
     if not links and not converted and not partials and not interrupted:
         raise not_kept(name)

@@ -14,7 +14,7 @@ from palo_cpp.hub.settings import cache_folder
 from palo_cpp.models.checksums import SUMS, read_sums
 from palo_cpp.models.file_choice import choose_files
 from palo_cpp.models.hub_models import converted_folder
-from palo_cpp.models.kept_models import finished_in, not_kept, snapshots_of
+from palo_cpp.models.kept_models import finished_in, hub_folders, not_kept
 from palo_cpp.models.names import HubName
 
 
@@ -65,8 +65,7 @@ def verify_model(name: HubName, download_root: str | Path | None = None) -> Iter
 def _expected(name: HubName, root: Path) -> dict[Path, str | None]:
     """The files, each content once, and the hash that each is to have."""
     cached = CachedRepository(root, name.repository)
-    snapshots = [] if name.variant else [cached.snapshot(commit) for commit in snapshots_of(cached)]
-    by_content = {content_of(path): path for folder in snapshots for path in _paths_in(folder, name)}
+    by_content = {content_of(path): path for folder in hub_folders(cached, name) for path in _paths_in(folder, name)}
     found = {path: cached.expected_hash(path) for path in by_content.values()}
     converted = [path for path in _paths_in(converted_folder(root, name), name) if path.name != SUMS]
     sums = read_sums(converted[0].parent) if converted else {}

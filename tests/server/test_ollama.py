@@ -44,8 +44,8 @@ def test_generate(server, nano, red_circle):
 
 
 def test_generate_with_system_and_options(server, nano):
-    # Logits move in their last bits with the place of a prompt's cells, and Nano's int8 rows make that some tenths: this
-    # seed's draws are far from where that would change one.
+    # Logits move in their last bits with the place of a prompt's cells, and Nano's int8 rows make that some tenths:
+    # this seed's draws are far from where that would change one.
     options = {
         "num_predict": 9,
         "temperature": 0.9,

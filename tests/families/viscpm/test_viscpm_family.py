@@ -75,6 +75,10 @@ def test_the_defaults_are_the_published_ones():
     assert not VISCPM.capabilities.reuses_prefix and not VISCPM.capabilities.has_byte_tokens
 
 
+def test_published_models_search_as_many_paths_as_the_family():
+    assert {model.n_beams for model in PUBLISHED.values()} == {VISCPM.capabilities.n_beams}
+
+
 def test_the_oldest_turns_leave_and_the_question_stays(model):
     turns = [Turn(f"这是什么？{i}", "一只猫。" * 3, images=(PICTURE,) if i == 0 else ()) for i in range(30)]
     fitted = fit(VISCPM, model, turns, Turn("图中有什么？"), system="", max_tokens=514)
