@@ -6,8 +6,14 @@ from palo_cpp.bench.palo_sizes import PALO_MODELS
 from palo_cpp.bench.random_file import ModelSizes
 from palo_cpp.bench.viscpm_sizes import VISCPM_MODELS
 from palo_cpp.errors import ArgumentError
+from palo_cpp.families.viscpm.published import PUBLISHED as VISCPM
 
-MODELS: dict[str, ModelSizes] = {**PALO_MODELS, **VISCPM_MODELS}
+# Further checkpoints of a model have its shapes.
+MODELS: dict[str, ModelSizes] = {
+    **PALO_MODELS,
+    **VISCPM_MODELS,
+    **{name: VISCPM_MODELS["viscpm"] for name, model in VISCPM.items() if model.variant},
+}
 
 
 def model_sizes(name: str) -> ModelSizes:

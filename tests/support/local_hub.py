@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Condition, Thread
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
@@ -85,6 +85,7 @@ class Request:
     headers: dict[str, str]
     status: int = 0
     n_bytes: int = 0
+    is_over: bool = False
 
 
 @dataclass
@@ -131,7 +132,7 @@ class LocalHub:
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
         self.bytes_per_s = 0.0
-        self._lock = Lock()
+        self._changed = Condition()
         self._servers = [self._serve("endpoint"), self._serve("store")]
 
     def _serve(self, role: str) -> ThreadingHTTPServer:
@@ -166,17 +167,27 @@ class LocalHub:
         return self.repositories[name]
 
     def n_bytes_served(self, where: str = "") -> int:
-        """Bytes of all bodies of files, headers not counted."""
+        """Bytes of all bodies of files, headers not counted, once all requests have ended.
+
+        A client that has read a body, or has gone away, may ask sooner than the thread that sends it has counted.
+        """
+        with self._changed:
+            assert self._changed.wait_for(lambda: all(r.is_over for r in self.requests), timeout=30)
         return sum(r.n_bytes for r in self.requests if where in r.path and "/api/" not in r.path)
 
     def next_fault(self, request: Request) -> Fault | None:
-        with self._lock:
+        with self._changed:
             self.requests.append(request)
             for fault in self.faults:
                 if fault.times > 0 and fault.where in request.path and request.method in fault.methods:
                     fault.times -= 1
                     return fault
         return None
+
+    def end(self, request: Request) -> None:
+        with self._changed:
+            request.is_over = True
+            self._changed.notify_all()
 
     def file_of(self, sha256: str) -> HubFile | None:
         files = (file for repository in self.repositories.values() for file in repository.files.values())
@@ -239,6 +250,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._empty(refusal.status, {**refusal.headers, **self.fault.headers})
         except OSError:  # the client went away, perhaps killed
             self.close_connection = True
+        finally:
+            self.hub.end(self.request_)
 
     # ---- the endpoint
 
@@ -343,12 +356,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_from_disk(self, path: Path, start: int, end: int) -> None:
         with path.open("rb") as source:
             while start < end:
-                n_most, n = min(end - start, 1 << 20), 0
-                self.request_.n_bytes += n_most  # before: whoever has read it all may ask at once
-                try:
-                    n = os.sendfile(self.connection.fileno(), source.fileno(), start, n_most)
-                finally:
-                    self.request_.n_bytes -= n_most - n
+                n = os.sendfile(self.connection.fileno(), source.fileno(), start, min(end - start, 1 << 20))
+                self.request_.n_bytes += n
                 start += n
 
     def _send_pieces(self, file: HubFile, start: int, end: int) -> None:
@@ -360,12 +369,8 @@ class _Handler(BaseHTTPRequestHandler):
                 time.sleep(len(piece) / self.hub.bytes_per_s)
 
     def _send(self, data: bytes) -> None:
+        self.connection.sendall(data)
         self.request_.n_bytes += len(data)
-        try:
-            self.connection.sendall(data)
-        except OSError:
-            self.request_.n_bytes -= len(data)
-            raise
 
 
 def _read(file: HubFile, start: int, end: int) -> bytes:
