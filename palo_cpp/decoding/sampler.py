@@ -21,6 +21,7 @@ class Sampler:
     def __init__(self, options: DecodingOptions) -> None:
         self._chain: Any = None
         self.seed: int | None = None
+        self._top_k = int(options.top_k)
         if options.temperature > 0:
             self.seed = secrets.randbelow(SEED_MAX) if options.seed is None else int(options.seed)
             self._chain = _sampler_chain(options, self.seed)
@@ -54,6 +55,9 @@ class Sampler:
     def _draw(self, logits: NDArray[np.float32], allowed: NDArray[np.bool_] | None) -> int:
         llama = llama_library()
         ids = np.arange(len(logits)) if allowed is None else np.flatnonzero(allowed)
+        if 0 < self._top_k < len(ids):  # llama.cpp's own choice of them takes ten times as long
+            values = logits[ids]
+            ids = ids[values >= np.partition(values, -self._top_k)[-self._top_k]]
         candidates = np.empty(len(ids), dtype=[("id", np.int32), ("logit", np.float32), ("p", np.float32)])
         candidates["id"] = ids
         candidates["logit"] = logits[ids]
