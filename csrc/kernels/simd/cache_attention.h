@@ -70,7 +70,8 @@ struct SeenCells {
 void score_cells(float* scores, const float* query, const CacheRows& keys, const uint8_t* mask, int64_t begin,
                  int64_t end, int64_t head_size) {
   for (int64_t j = begin; j < end; ++j) {
-    if (j + CELLS_AHEAD < end) prefetch_cell(keys, j + CELLS_AHEAD, head_size);
+    const int64_t ahead = j + CELLS_AHEAD;
+    if (ahead < end && !is_hidden(mask, ahead)) prefetch_cell(keys, ahead, head_size);
     if (is_hidden(mask, j)) {
       scores[j] = HIDDEN_SCORE;
       continue;
@@ -147,7 +148,8 @@ void sum_values(float* out, const float* weights, const CacheRows& values, const
   for (int64_t v = 0; v < VECTORS; ++v) sums[v] = set(0.0f);
   seen.for_each_run([&](int64_t begin, int64_t end) PALO_INLINE_LAMBDA {
     for (int64_t j = begin; j < end; ++j) {
-      if (j + CELLS_AHEAD < end) prefetch_cell(values, j + CELLS_AHEAD, VECTORS * LANES);
+      const int64_t ahead = j + CELLS_AHEAD;
+      if (ahead < end && weights[ahead] != 0.0f) prefetch_cell(values, ahead, VECTORS * LANES);
       if (weights[j] == 0.0f) continue;
       const uint8_t* value = values.data + j * values.stride;
       const Floats weight = set(weights[j]);
