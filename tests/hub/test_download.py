@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from hub_pulls import LARGE, NAME, blobs, interrupt, pull
+from hub_repository import HubFile
 from huggingface_hub import constants, hf_hub_download, scan_cache_dir
-from local_hub import Fault, HubFile
+from local_hub import Fault
 
 from palo_cpp.errors import DownloadError
 from palo_cpp.hub import refusals

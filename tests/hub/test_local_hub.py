@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from local_hub import TOKEN, HubFile
+from hub_repository import HubFile
+from local_hub import TOKEN
 
 CLIENT = """
 import sys

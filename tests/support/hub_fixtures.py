@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hub_repository import Repository
 from huggingface_hub import constants
-from local_hub import LocalHub, Repository, local_hub
+from local_hub import LocalHub, local_hub
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ another port, to which the endpoint redirects. `Fault`s make it fail as hubs and
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -20,59 +19,10 @@ from threading import Condition, Thread
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from hub_repository import HubFile, Repository, file_tree, model_info
+
 TOKEN = "hf_of_the_tests"
-_LFS_FROM = 4096  # bytes; smaller files are in git itself
 _PACE_BYTES = 16 * 1024
-
-
-class HubFile:
-    """One file of a repository, in memory or on disk.
-
-    Args:
-        content: its bytes, or where they are.
-        lfs: whether it is in the store of large files; by default its size decides.
-        said_sha256: hash that the hub gives for it, where that is a lie.
-        said_size: the same for its size.
-    """
-
-    def __init__(
-        self, content: bytes | Path, *, lfs: bool | None = None, said_sha256: str = "", said_size: int | None = None
-    ) -> None:
-        self.content = content
-        self.size = content.stat().st_size if isinstance(content, Path) else len(content)
-        self.lfs = self.size >= _LFS_FROM if lfs is None else lfs
-        self.said_size = self.size if said_size is None else said_size
-        self.sha256 = said_sha256 or self._digest(hashlib.sha256())
-        self.blob_id = self._digest(hashlib.sha1(b"blob %d\0" % self.size))
-
-    def _digest(self, hasher: Any) -> str:
-        if isinstance(self.content, bytes):
-            hasher.update(self.content)
-            return str(hasher.hexdigest())
-        with self.content.open("rb") as file:
-            while block := file.read(1 << 20):
-                hasher.update(block)
-        return str(hasher.hexdigest())
-
-    @property
-    def etag(self) -> str:
-        return self.sha256 if self.lfs else self.blob_id
-
-
-@dataclass
-class Repository:
-    """Files by path, and who may read them."""
-
-    files: dict[str, HubFile]
-    gated: bool = False
-    private: bool = False
-    moved_to: str = ""  # the API and `resolve` redirect to that name
-
-    @property
-    def commit(self) -> str:
-        """Changes with the files, as git's does."""
-        text = "".join(f"{path} {file.blob_id}\n" for path, file in sorted(self.files.items()))
-        return hashlib.sha1(text.encode()).hexdigest()
 
 
 @dataclass
@@ -262,7 +212,7 @@ class _Handler(BaseHTTPRequestHandler):
             repository = self._repository(name, f"/api/models/{name}", needs_access=False)
             if repository:
                 self._check_revision(repository, revision or tree)
-                self._json(_tree(repository) if tree else _info(name, repository, parse_qs(url.query)))
+                self._json(file_tree(repository) if tree else model_info(name, repository, parse_qs(url.query)))
         elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             name, revision, file_name = found.groups()
             repository = self._repository(name, f"/{name}", needs_access=True)
@@ -363,7 +313,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_pieces(self, file: HubFile, start: int, end: int) -> None:
         step = _PACE_BYTES if self.hub.bytes_per_s else 1 << 20
         for at in range(start, end, step):
-            piece = _read(file, at, min(at + step, end))
+            piece = file.read(at, min(at + step, end))
             self._send(self.fault.change(piece) if self.fault.change else piece)
             if self.hub.bytes_per_s:
                 time.sleep(len(piece) / self.hub.bytes_per_s)
@@ -371,35 +321,3 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, data: bytes) -> None:
         self.connection.sendall(data)
         self.request_.n_bytes += len(data)
-
-
-def _read(file: HubFile, start: int, end: int) -> bytes:
-    if isinstance(file.content, bytes):
-        return file.content[start:end]
-    with file.content.open("rb") as source:
-        source.seek(start)
-        return source.read(end - start)
-
-
-def _info(name: str, repository: Repository, query: dict[str, list[str]]) -> dict[str, object]:
-    siblings = []
-    for path, file in repository.files.items():
-        entry: dict[str, object] = {"rfilename": path}
-        if query.get("blobs"):
-            entry |= {"size": file.said_size, "blobId": file.blob_id}
-            if file.lfs:
-                entry["lfs"] = {"sha256": file.sha256, "size": file.said_size, "pointerSize": 134}
-        siblings.append(entry)
-    gated = "manual" if repository.gated else False
-    common = {"id": name, "modelId": name, "_id": "0" * 24, "sha": repository.commit, "tags": [], "downloads": 0}
-    return {**common, "private": repository.private, "gated": gated, "disabled": False, "siblings": siblings}
-
-
-def _tree(repository: Repository) -> list[dict[str, object]]:
-    entries: list[dict[str, object]] = []
-    for path, file in sorted(repository.files.items()):
-        entry: dict[str, object] = {"type": "file", "path": path, "size": file.said_size, "oid": file.blob_id}
-        if file.lfs:
-            entry["lfs"] = {"oid": file.sha256, "size": file.said_size, "pointerSize": 134}
-        entries.append(entry)
-    return entries
