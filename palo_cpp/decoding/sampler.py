@@ -14,6 +14,8 @@ from palo_cpp.decoding.options import SEED_MAX, DecodingOptions
 from palo_cpp.errors import ModelFormatError
 from palo_cpp.ggml.llama_library import llama_library
 
+_N_OF_COLUMN = 64  # logits whose maximum is looked at before they are
+
 
 class Sampler:
     """Chooses the next token: the likeliest, or by chance through llama.cpp's own samplers."""
@@ -54,10 +56,7 @@ class Sampler:
 
     def _draw(self, logits: NDArray[np.float32], allowed: NDArray[np.bool_] | None) -> int:
         llama = llama_library()
-        ids = np.arange(len(logits)) if allowed is None else np.flatnonzero(allowed)
-        if 0 < self._top_k < len(ids):  # llama.cpp's own choice of them takes ten times as long
-            values = logits[ids]
-            ids = ids[values >= np.partition(values, -self._top_k)[-self._top_k]]
+        ids = _highest(logits, allowed, self._top_k if self._top_k > 0 else len(logits))
         candidates = np.empty(len(ids), dtype=[("id", np.int32), ("logit", np.float32), ("p", np.float32)])
         candidates["id"] = ids
         candidates["logit"] = logits[ids]
@@ -68,6 +67,26 @@ class Sampler:
         token = int(array.data[array.selected].id)
         llama.llama_sampler_accept(self._chain, token)
         return token
+
+
+def _highest(logits: NDArray[np.float32], allowed: NDArray[np.bool_] | None, n: int) -> NDArray[np.intp]:
+    """Ids of the `n` highest logits that are allowed, and of those equal to the last of them.
+
+    llama.cpp's own choice of them takes ten times as long, a partition of all of them twice as long as this.
+    """
+    values = logits
+    if allowed is not None:
+        values = logits.copy()
+        np.copyto(values, -np.inf, where=~allowed)
+    n_columns = len(values) // _N_OF_COLUMN
+    if n < n_columns:  # n columns have a maximum of at least this, so n values do
+        maxima = values[: n_columns * _N_OF_COLUMN].reshape(_N_OF_COLUMN, n_columns).max(axis=0)
+        ids = np.flatnonzero(values >= np.partition(maxima, -n)[-n])
+    else:
+        ids = np.arange(len(values))
+    if n < len(ids):
+        ids = ids[values[ids] >= np.partition(values[ids], -n)[-n]]
+    return ids if allowed is None else ids[allowed[ids]]
 
 
 def _sampler_chain(options: DecodingOptions, seed: int) -> Any:

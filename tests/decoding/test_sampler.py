@@ -105,3 +105,19 @@ def test_options_out_of_range(options):
 def test_one_stop_string_may_be_given_as_text():
     assert DecodingOptions(stop="END").stop == ("END",)
     assert DecodingOptions(stop=None).stop == ()
+
+
+@pytest.mark.parametrize("n_vocab", [50, 700, 5003])  # fewer than llama.cpp gets, no whole number of columns, many
+@pytest.mark.parametrize("top_k", [1, 7, 40])
+@pytest.mark.parametrize("is_coarse", [False, True])  # many values alike
+def test_top_k_draws_as_if_all_others_were_forbidden(n_vocab, top_k, is_coarse):
+    rng = np.random.default_rng(n_vocab + top_k)
+    options = DecodingOptions(temperature=1.0, top_k=top_k, seed=5)
+    a, b = Sampler(options), Sampler(options)
+    for number in range(40):
+        logits = rng.normal(size=n_vocab).astype(np.float32)
+        logits = np.round(logits * 2) / 2 if is_coarse else logits
+        allowed = rng.random(n_vocab) < 0.3 if number % 2 else np.ones(n_vocab, bool)
+        values = np.where(allowed, logits, -np.inf)
+        kept = values >= np.sort(values)[-min(top_k, allowed.sum())]
+        assert a.pick(logits, allowed if number % 2 else None) == b.pick(logits, kept)
