@@ -71,6 +71,7 @@ EXCEPTIONS = {
     ("bench.bee_text", "llm"): "times the language model alone",
     ("bench.palo_sizes", "convert"): "synthetic models have the sizes and tensors of converted ones",
     ("bench.random_file", "convert"): "the same",
+    ("bench.sizes", "families.viscpm.published"): "names of further checkpoints with the sizes of the first",
     ("bench.synthetic", "convert"): "types of files",
     ("bench.viscpm_sizes", "convert"): "synthetic models have the sizes and tensors of converted ones",
     ("bench.viscpm_sizes", "families.viscpm.tokenizer"): "synthetic models have a vocabulary",
