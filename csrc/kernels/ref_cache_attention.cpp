@@ -35,8 +35,8 @@ void masked_softmax(float* scores, const uint8_t* mask, int64_t n, float scale) 
   for (int64_t j = 0; j < n; ++j) scores[j] = static_cast<float>(scores[j] / sum);
 }
 
-void attend(float* out, float* weights, const float* query, const CacheRows& keys, const CacheRows& values,
-            const uint8_t* mask, int64_t n_cells, int64_t head_size, float scale) {
+void attend_head(float* out, float* weights, const float* query, const CacheRows& keys, const CacheRows& values,
+                 const uint8_t* mask, int64_t n_cells, int64_t head_size, float scale) {
   for (int64_t j = 0; j < n_cells; ++j) {
     weights[j] = static_cast<float>(score(query, keys.data + j * keys.stride, head_size));
   }
@@ -47,6 +47,16 @@ void attend(float* out, float* weights, const float* query, const CacheRows& key
       if (weights[j] != 0.0f) total += weights[j] * read_half(values.data + j * values.stride + 2 * d);
     }
     out[d] = static_cast<float>(total);
+  }
+}
+
+void attend(float* out, float* weights, const float* query, const CacheRows& keys, const CacheRows& values,
+            const uint8_t* mask, int64_t n_cells, const QueryHeads& heads, float scale) {
+  for (int64_t h = 0; h < heads.n_heads; ++h) {
+    const int64_t head_kv = h / heads.n_sharing;
+    attend_head(out + h * heads.head_size, weights, query + h * heads.query_stride,
+                {keys.data + head_kv * keys.head_stride, keys.stride, 0},
+                {values.data + head_kv * values.head_stride, values.stride, 0}, mask, n_cells, heads.head_size, scale);
   }
 }
 

@@ -173,6 +173,8 @@ TEST(backend_writes_rows_of_the_cache_as_ggml) {
 
 struct AttentionCase {
   int64_t head_size, n_head, n_head_kv, n_queries, n_cells, n_streams;
+  int64_t n_others = 0;            // cells before, of other conversations
+  bool has_mask_per_head = false;  // with what CPM-Bee adds to scores
 };
 
 // As llama.cpp builds it: queries permuted from [n_tokens, n_head, head_size], keys and values likewise from the cache.
@@ -184,13 +186,14 @@ ggml_tensor* build_attention(ggml_context* c, const AttentionCase& a) {
   };
   ggml_tensor* keys = cache();
   ggml_tensor* values = cache();
-  ggml_tensor* mask = ggml_new_tensor_4d(c, GGML_TYPE_F16, a.n_cells, a.n_queries, 1, a.n_streams);
+  ggml_tensor* mask =
+      ggml_new_tensor_4d(c, GGML_TYPE_F16, a.n_cells, a.n_queries, a.has_mask_per_head ? a.n_head : 1, a.n_streams);
   ggml_set_name(mask, "mask");
   return ggml_flash_attn_ext(c, query, keys, values, mask, 0.125f, 0.0f, 0.0f);
 }
 
-// A prompt after n_cells - n_queries - 5 cells of its past; of these every seventh is hidden, and the last five are
-// empty.
+// A prompt after n_cells - n_queries - 5 cells of its past; of these every seventh is hidden and those of others, and
+// the last five are empty.
 void fill_attention(ggml_context* c, const AttentionCase& a) {
   fill_randomly(c);
   ggml_tensor* mask = ggml_get_tensor(c, "mask");
@@ -198,14 +201,18 @@ void fill_attention(ggml_context* c, const AttentionCase& a) {
   const ggml_fp16_t hidden = ggml_fp32_to_fp16(-std::numeric_limits<float>::infinity()), seen = ggml_fp32_to_fp16(0.0f);
   for (int64_t i = 0; i < ggml_nelements(mask); ++i) {
     const int64_t cell = i % a.n_cells, query = i / a.n_cells % a.n_queries, past = a.n_cells - a.n_queries - 5;
-    half[i] = cell > past + query || (cell < past && cell % 7 == 3) ? hidden : seen;
+    const bool is_hidden = cell > past + query || cell < a.n_others || (cell < past && cell % 7 == 3);
+    if (is_hidden || !a.has_mask_per_head) half[i] = is_hidden ? hidden : seen;
   }
 }
 
 TEST(backend_attention_equals_ggml) {
-  constexpr AttentionCase CASES[] = {{64, 4, 4, 1, 40, 1},    {128, 8, 2, 1, 300, 1}, {64, 4, 4, 10, 256, 1},
-                                     {64, 4, 4, 3, 64, 2},    {64, 4, 4, 17, 64, 1},  {128, 8, 2, 70, 200, 1},
-                                     {80, 4, 4, 200, 256, 1}, {64, 4, 2, 33, 64, 3},  {128, 2, 1, 129, 700, 1}};
+  constexpr AttentionCase CASES[] = {
+      {64, 4, 4, 1, 40, 1},          {128, 8, 2, 1, 300, 1},        {64, 4, 4, 10, 256, 1},
+      {64, 4, 4, 3, 64, 2},          {64, 4, 4, 17, 64, 1},         {128, 8, 2, 70, 200, 1},
+      {80, 4, 4, 200, 256, 1},       {64, 4, 2, 33, 64, 3},         {128, 2, 1, 129, 700, 1},
+      {64, 4, 4, 8, 900, 1, 600},    {64, 4, 2, 40, 900, 1, 600},   {64, 4, 4, 3, 90, 1, 20, true},
+      {64, 4, 2, 2, 90, 1, 0, true}, {64, 4, 4, 40, 90, 1, 0, true}};
   for (const AttentionCase& a : CASES) {
     check({[&](ggml_context* c) { return build_attention(c, a); }, [&](ggml_context* c) { fill_attention(c, a); }},
           4e-3f);  // observed 1e-3: ggml sums the values in f16

@@ -21,37 +21,68 @@ bool supports(const ggml_tensor& node) {
   const AttentionTensors x(node);
   const int64_t head_size = x.head_size();
   return x.query.type == GGML_TYPE_F32 && x.query.nb[0] == sizeof(float) && x.query.nb[1] % sizeof(float) == 0 &&
-         head_size % 16 == 0 && x.keys.ne[0] == head_size && x.values.ne[0] == head_size && is_half_rows(x.keys) &&
-         is_half_rows(x.values) && x.n_head() % x.n_head_kv() == 0 && x.values.ne[2] == x.n_head_kv() &&
-         x.n_streams() == x.keys.ne[3] && x.n_streams() == x.values.ne[3] &&
-         (x.mask == nullptr || is_half_rows(*x.mask)) && node.src[4] == nullptr && x.max_bias() == 0.0f &&
-         x.softcap() == 0.0f && node.type == GGML_TYPE_F32 && ggml_is_contiguous(&node);
+         x.query.nb[2] % sizeof(float) == 0 && head_size % 16 == 0 && x.keys.ne[0] == head_size &&
+         x.values.ne[0] == head_size && is_half_rows(x.keys) && is_half_rows(x.values) &&
+         x.n_head() % x.n_head_kv() == 0 && x.values.ne[2] == x.n_head_kv() && x.n_streams() == x.keys.ne[3] &&
+         x.n_streams() == x.values.ne[3] && (x.mask == nullptr || is_half_rows(*x.mask)) && node.src[4] == nullptr &&
+         x.max_bias() == 0.0f && x.softcap() == 0.0f && node.type == GGML_TYPE_F32 && ggml_is_contiguous(&node);
 }
 
 bool is_prompt(const AttentionTensors& x) {
   return x.n_queries() > MAX_SINGLE_QUERIES;
 }
 
-int64_t n_single_tasks(const AttentionTensors& x) {
-  return x.n_queries() * x.n_head() * x.n_streams();
+// Heads of the query that a task attends to. All of a cell's are read in the order of memory, so they are shared out
+// only where that many queries would leave threads with nothing to do, or one with much more than the others; and where
+// each head has a mask of its own.
+int64_t n_task_heads(const AttentionTensors& x, int n_threads) {
+  if (x.mask != nullptr && x.mask->ne[2] != 1) return 1;
+  const int64_t n_sharing = x.n_head() / x.n_head_kv();
+  int64_t n = x.n_head_kv();
+  const auto is_even = [&] {
+    const int64_t n_tasks = x.n_queries() * x.n_streams() * (x.n_head_kv() / n);
+    return n_tasks % n_threads == 0 || n_tasks >= 4 * n_threads;
+  };
+  while (n % 2 == 0 && !is_even()) n /= 2;
+  return n * n_sharing;
 }
+
+// Single queries: a task is one query and a group of neighbouring heads.
+struct SingleQueries {
+  AttentionTensors x;
+  int64_t n_heads;
+  float* weights;
+
+  SingleQueries(const AttentionTensors& tensors, int n_threads, float* scratch)
+      : x(tensors), n_heads(n_task_heads(tensors, n_threads)), weights(scratch) {}
+
+  int64_t n_groups() const { return x.n_head() / n_heads; }
+  int64_t n_tasks() const { return n_groups() * x.n_queries() * x.n_streams(); }
+  int64_t n_task_weights() const { return n_heads * attention_weights_stride(x.n_cells()); }
+
+  CacheRows rows_of(const ggml_tensor& cells, int64_t head, int64_t stream) const {
+    return {AttentionTensors::at(cells, 0, x.head_kv_of(head), stream), static_cast<int64_t>(cells.nb[1]),
+            static_cast<int64_t>(cells.nb[2])};
+  }
+
+  void attend(int64_t task) const {
+    const int64_t head = task % n_groups() * n_heads, i = task / n_groups() % x.n_queries(),
+                  stream = task / n_groups() / x.n_queries();
+    const int64_t query_stride = static_cast<int64_t>(x.query.nb[2] / sizeof(float));
+    const QueryHeads heads{n_heads, x.n_head() / x.n_head_kv(), x.head_size(), query_stride};
+    kernels_in_use().cache_attention->attend(x.out_row(i, head, stream), weights + task * n_task_weights(),
+                                             x.query_row(i, head, stream), rows_of(x.keys, head, stream),
+                                             rows_of(x.values, head, stream), x.mask_row(i, head, stream), x.n_cells(),
+                                             heads, x.scale());
+  }
+};
 
 // For single queries: the weights of the cells, for each query of each head.
 int64_t scratch_bytes(const ggml_tensor& node, int n_threads) {
   const AttentionTensors x(node);
   if (is_prompt(x)) return prompt_attention_bytes(x, n_threads);
-  return n_single_tasks(x) * x.n_cells() * static_cast<int64_t>(sizeof(float));
-}
-
-// One head of one query.
-void attend(const AttentionTensors& x, float* weights, int64_t task) {
-  const int64_t head = task % x.n_head(), i = task / x.n_head() % x.n_queries(),
-                stream = task / x.n_head() / x.n_queries(), head_kv = x.head_kv_of(head);
-  kernels_in_use().cache_attention->attend(
-      x.out_row(i, head, stream), weights + task * x.n_cells(), x.query_row(i, head, stream),
-      {AttentionTensors::at(x.keys, 0, head_kv, stream), static_cast<int64_t>(x.keys.nb[1])},
-      {AttentionTensors::at(x.values, 0, head_kv, stream), static_cast<int64_t>(x.values.nb[1])},
-      x.mask_row(i, head, stream), x.n_cells(), x.head_size(), x.scale());
+  const SingleQueries single(x, n_threads, nullptr);
+  return single.n_tasks() * single.n_task_weights() * static_cast<int64_t>(sizeof(float));
 }
 
 int plan_attention(Plan& plan, ggml_tensor* const* nodes, int) {
@@ -59,8 +90,8 @@ int plan_attention(Plan& plan, ggml_tensor* const* nodes, int) {
   if (is_prompt(x)) {
     plan_prompt_attention(plan, x);
   } else {
-    auto* weights = reinterpret_cast<float*>(plan.scratch.data());
-    plan.add({n_single_tasks(x), [x, weights](int64_t task) { attend(x, weights, task); }});
+    const SingleQueries single(x, plan.n_threads, reinterpret_cast<float*>(plan.scratch.data()));
+    plan.add({single.n_tasks(), [single](int64_t task) { single.attend(task); }});
   }
   return 1;
 }
