@@ -121,3 +121,12 @@ def test_top_k_draws_as_if_all_others_were_forbidden(n_vocab, top_k, is_coarse):
         values = np.where(allowed, logits, -np.inf)
         kept = values >= np.sort(values)[-min(top_k, allowed.sum())]
         assert a.pick(logits, allowed if number % 2 else None) == b.pick(logits, kept)
+
+
+def test_candidates_of_an_earlier_token_are_forgotten():
+    sampler = Sampler(DecodingOptions(temperature=1.0, seed=5))
+    logits = np.zeros(1000, np.float32)
+    sampler.pick(logits)
+    few = np.zeros(1000, bool)
+    few[[3, 500]] = True
+    assert {sampler.pick(logits, few) for _ in range(50)} == {3, 500}
