@@ -14,5 +14,7 @@ add_executable(palo_cpp_kernel_benchmark benchmarks/kernels.cpp benchmarks/peaks
 target_link_libraries(palo_cpp_kernel_benchmark PRIVATE palo_kernels palo_peaks)
 add_executable(palo_cpp_encode_stages benchmarks/encode_stages.cpp)
 target_link_libraries(palo_cpp_encode_stages PRIVATE palo_kernels)
+add_executable(palo_cpp_attention_benchmark benchmarks/attention.cpp)
+target_link_libraries(palo_cpp_attention_benchmark PRIVATE palo_kernels)
 add_executable(palo_cpp_block_benchmark benchmarks/blocks.cpp)
 target_link_libraries(palo_cpp_block_benchmark PRIVATE palo_kernels)
