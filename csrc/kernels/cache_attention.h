@@ -26,10 +26,9 @@ struct CacheAttention {
 
   // Attention of one query over n_cells cached cells, for each head of `heads`:
   //   weights = softmax(scale * (query . keys[j]) + mask[j]), out[d] = sum_j weights[j] * values[j][d].
-  // out [n_heads, head_size], query [n_heads, head_size]; weights: work space,
-  // [n_heads, attention_weights_stride(n_cells)]; mask
-  // [n_cells] binary16 or nullptr: minus infinity hides a cell, whose keys and values are not even read. If all cells
-  // are hidden, out is zero. A head's bits do not depend on which others are with it.
+  // out, query [n_heads, head_size]; weights [n_heads, attention_weights_stride(n_cells)], work space; mask [n_cells]
+  // binary16 or nullptr: minus infinity hides a cell, whose keys and values are not even read. If all cells are hidden,
+  // out is zero. A head's bits do not depend on which others are with it.
   void (*attend)(float* out, float* weights, const float* query, const CacheRows& keys, const CacheRows& values,
                  const uint8_t* mask, int64_t n_cells, const QueryHeads& heads, float scale);
 };

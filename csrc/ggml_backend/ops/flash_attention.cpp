@@ -51,10 +51,9 @@ int64_t n_task_heads(const AttentionTensors& x, int n_threads) {
 struct SingleQueries {
   AttentionTensors x;
   int64_t n_heads;
-  float* weights;
 
-  SingleQueries(const AttentionTensors& tensors, int n_threads, float* scratch)
-      : x(tensors), n_heads(n_task_heads(tensors, n_threads)), weights(scratch) {}
+  SingleQueries(const AttentionTensors& tensors, int n_threads)
+      : x(tensors), n_heads(n_task_heads(tensors, n_threads)) {}
 
   int64_t n_groups() const { return x.n_head() / n_heads; }
   int64_t n_tasks() const { return n_groups() * x.n_queries() * x.n_streams(); }
@@ -65,7 +64,8 @@ struct SingleQueries {
             static_cast<int64_t>(cells.nb[2])};
   }
 
-  void attend(int64_t task) const {
+  // `weights`: n_task_weights for each task.
+  void attend(float* weights, int64_t task) const {
     const int64_t head = task % n_groups() * n_heads, i = task / n_groups() % x.n_queries(),
                   stream = task / n_groups() / x.n_queries();
     const int64_t query_stride = static_cast<int64_t>(x.query.nb[2] / sizeof(float));
@@ -81,7 +81,7 @@ struct SingleQueries {
 int64_t scratch_bytes(const ggml_tensor& node, int n_threads) {
   const AttentionTensors x(node);
   if (is_prompt(x)) return prompt_attention_bytes(x, n_threads);
-  const SingleQueries single(x, n_threads, nullptr);
+  const SingleQueries single(x, n_threads);
   return single.n_tasks() * single.n_task_weights() * static_cast<int64_t>(sizeof(float));
 }
 
@@ -90,8 +90,9 @@ int plan_attention(Plan& plan, ggml_tensor* const* nodes, int) {
   if (is_prompt(x)) {
     plan_prompt_attention(plan, x);
   } else {
-    const SingleQueries single(x, plan.n_threads, reinterpret_cast<float*>(plan.scratch.data()));
-    plan.add({single.n_tasks(), [single](int64_t task) { single.attend(task); }});
+    const SingleQueries single(x, plan.n_threads);
+    auto* weights = reinterpret_cast<float*>(plan.scratch.data());
+    plan.add({single.n_tasks(), [single, weights](int64_t task) { single.attend(weights, task); }});
   }
   return 1;
 }
