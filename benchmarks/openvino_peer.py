@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any
 
@@ -21,16 +21,17 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
+from palo_cpp.bench.fidelity import token_cosines
 from palo_cpp.bench.noise import describe_machine
 from palo_cpp.bench.sizes import model_sizes
 from palo_cpp.bench.synthetic import synthetic_mmproj
+from palo_cpp.ggml.gguf_header import read_header
 from palo_cpp.vision.encoder import VisionEncoder
 
 Array = NDArray[np.float32]
 
 # oneDNN's names of our instruction sets.
 _ISAS = {"avx2": "AVX2", "avxvnni": "AVX2_VNNI", "avx512vnni": "AVX512_CORE_VNNI"}
-_SIZE, _PATCH, _WIDTH, _N_HEAD, _N_LAYER, _EPS = 336, 14, 1024, 16, 23, 1e-5
 _N_CALIBRATION = 4  # images
 
 
@@ -38,28 +39,34 @@ class Graph:
     """The vision encoder as OpenVINO's operations.
 
     Args:
-        tensors: of an mmproj file, by name.
+        sizes: of the mmproj file.
+        tensors: its tensors by name.
     """
 
-    def __init__(self, tensors: dict[str, Array]) -> None:
+    def __init__(self, sizes: Mapping[str, Any], tensors: dict[str, Array]) -> None:
         from openvino import opset13
 
         self._op, self._w = opset13, tensors
+        keys = ("image_size", "patch_size", "embedding_length", "attention.head_count", "block_count")
+        self._size, self._patch, self._width, self._n_head, self._n_layer = (
+            int(sizes[f"clip.vision.{key}"]) for key in keys
+        )
+        self._eps = float(sizes["clip.vision.attention.layer_norm_epsilon"])
 
     def model(self) -> Any:
         """The whole of it: pixels [1, 3, 336, 336] to image embeddings [1, 576, n_embd]."""
         import openvino
 
         op, w = self._op, self._w
-        n_patches = (_SIZE // _PATCH) ** 2
-        pixels = op.parameter([1, 3, _SIZE, _SIZE], np.float32, name="pixels")
-        stride, none, one = [_PATCH, _PATCH], [0, 0], [1, 1]
+        n_patches = (self._size // self._patch) ** 2
+        pixels = op.parameter([1, 3, self._size, self._size], np.float32, name="pixels")
+        stride, none, one = [self._patch, self._patch], [0, 0], [1, 1]
         patches = op.convolution(pixels, op.constant(w["v.patch_embd.weight"]), stride, none, none, one)
-        rows = op.transpose(op.reshape(patches, [1, _WIDTH, n_patches], special_zero=False), [0, 2, 1])
-        x = op.concat([op.constant(w["v.class_embd"].reshape(1, 1, _WIDTH)), rows], axis=1)
+        rows = op.transpose(op.reshape(patches, [1, self._width, n_patches], special_zero=False), [0, 2, 1])
+        x = op.concat([op.constant(w["v.class_embd"].reshape(1, 1, self._width)), rows], axis=1)
         x = op.add(x, op.constant(w["v.position_embd.weight"][None]))
         x = self._norm(x, "v.pre_ln")
-        for layer in range(_N_LAYER):
+        for layer in range(self._n_layer):
             x = self._layer(x, f"v.blk.{layer}")
         x = op.slice(x, [1], [n_patches + 1], [1], [1])
         x = self._linear(op.gelu(self._linear(x, "mm.0"), "erf"), "mm.2")
@@ -71,7 +78,7 @@ class Graph:
 
     def _norm(self, x: Any, name: str) -> Any:
         op = self._op
-        normal = op.mvn(x, op.constant(np.array([-1])), True, _EPS, "inside_sqrt")
+        normal = op.mvn(x, op.constant(np.array([-1])), True, self._eps, "inside_sqrt")
         scaled = op.multiply(normal, op.constant(self._w[f"{name}.weight"][None, None]))
         return op.add(scaled, op.constant(self._w[f"{name}.bias"][None, None]))
 
@@ -80,24 +87,25 @@ class Graph:
         normal = self._norm(x, f"{name}.ln1")
         q, k, v = (self._heads(self._linear(normal, f"{name}.attn_{part}")) for part in "qkv")
         attended = op.transpose(op.scaled_dot_product_attention(q, k, v, causal=False), [0, 2, 1, 3])
-        x = op.add(x, self._linear(op.reshape(attended, [1, -1, _WIDTH], special_zero=False), f"{name}.attn_out"))
+        x = op.add(x, self._linear(op.reshape(attended, [1, -1, self._width], special_zero=False), f"{name}.attn_out"))
         up = self._linear(self._norm(x, f"{name}.ln2"), f"{name}.ffn_up")
         active = op.multiply(up, op.sigmoid(op.multiply(up, op.constant(np.float32(1.702)))))
         return op.add(x, self._linear(active, f"{name}.ffn_down"))
 
     def _heads(self, x: Any) -> Any:
         op = self._op
-        return op.transpose(op.reshape(x, [1, -1, _N_HEAD, _WIDTH // _N_HEAD], special_zero=False), [0, 2, 1, 3])
+        return op.transpose(
+            op.reshape(x, [1, -1, self._n_head, self._width // self._n_head], special_zero=False), [0, 2, 1, 3]
+        )
 
 
-def openvino_sides(tensors: dict[str, Array], n_threads: int) -> dict[str, Callable[[Array], Array]]:
-    """OpenVINO's f32 and int8, each from pixels [3, 336, 336] to image embeddings."""
+def openvino_sides(graph: Graph, shape: tuple[int, ...], n_threads: int) -> dict[str, Callable[[Array], Array]]:
+    """OpenVINO's f32 and int8, each from pixels of that shape to image embeddings."""
     import nncf
     import openvino
 
-    model = Graph(tensors).model()
-    images = [np.random.default_rng(100 + i).normal(size=(1, 3, _SIZE, _SIZE)) for i in range(_N_CALIBRATION)]
-    data = nncf.Dataset([image.astype(np.float32) for image in images])
+    model = graph.model()
+    data = nncf.Dataset([noise(100 + i, shape)[None] for i in range(_N_CALIBRATION)])
     quantized = nncf.quantize(
         model, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=_N_CALIBRATION,
         preset=nncf.QuantizationPreset.MIXED,
@@ -105,17 +113,16 @@ def openvino_sides(tensors: dict[str, Array], n_threads: int) -> dict[str, Calla
     settings = {"INFERENCE_NUM_THREADS": n_threads, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
     settings["INFERENCE_PRECISION_HINT"] = "f32"
 
-    def side(graph: Any) -> Callable[[Array], Array]:
-        request = openvino.Core().compile_model(graph, "CPU", settings).create_infer_request()
+    def side(compiled: Any) -> Callable[[Array], Array]:
+        request = openvino.Core().compile_model(compiled, "CPU", settings).create_infer_request()
         return lambda pixels: np.array(request.infer({0: pixels[None]})[0][0])
 
     return {"OpenVINO f32": side(model), "OpenVINO int8": side(quantized)}
 
 
-def smallest_cosine(a: Array, b: Array) -> float:
-    """Of rows [n, n_embd]."""
-    product = (a * b).sum(axis=1, dtype=np.float64)
-    return float((product / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))).min())
+def noise(seed: int, shape: tuple[int, ...]) -> Array:
+    """Pixels as normalized as a photo's."""
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 def main() -> None:
@@ -130,13 +137,14 @@ def main() -> None:
     print(describe_machine(), flush=True)
     path = synthetic_mmproj(model_sizes("7b"), "f16", report=lambda _: None)
     tensors = {each.name: np.array(each.data, np.float32) for each in gguf.GGUFReader(path).tensors}
-    pixels = np.random.default_rng(0).normal(size=(3, _SIZE, _SIZE)).astype(np.float32)
     with (
         VisionEncoder(path, n_threads=options.threads, precision="float") as exact,
         VisionEncoder(path, n_threads=options.threads) as ours,
     ):
         sides = {"palo_cpp float": exact.encode, f"palo_cpp int8 ({ours.isa})": ours.encode}
-        sides |= openvino_sides(tensors, options.threads)
+        shape = (3, ours.info.image_size, ours.info.image_size)
+        pixels = noise(0, shape)
+        sides |= openvino_sides(Graph(read_header(path).metadata, tensors), shape, options.threads)
         expected = exact.encode(pixels)
         times: dict[str, list[float]] = {name: [] for name in sides}
         for _ in range(options.runs):
@@ -146,7 +154,7 @@ def main() -> None:
                 times[name].append(1e3 * (time.perf_counter() - begun))
         print("                             median ms   least ms   smallest cosine")
         for name, encode in sides.items():
-            cosine = smallest_cosine(encode(pixels), expected)
+            cosine = token_cosines(encode(pixels), expected).min()
             print(f"{name:28} {median(times[name]):9.0f}  {min(times[name]):9.0f}   {cosine:.5f}")
 
 
