@@ -91,7 +91,7 @@ def test_a_token_that_was_refused_and_came_nevertheless_begins_anew(model):
 @pytest.fixture(scope="module")
 def real_table() -> Iterator[TokenTable]:
     """The LLaMA vocabulary of 32,000 pieces, where the machine has it."""
-    if not VECTORS:  # a clone has no such folder; the vocabularies made here are tested above in any case
+    if not VECTORS:  # not ours to ship; vocabularies made here are tested above in any case
         pytest.skip("the real LLaMA vocabulary is not here (../shared/data/llama-spm-vocab.gguf)")
     vocabulary, free = load_vocabulary(VECTORS[0].with_name(VECTORS[0].name.replace(".inp.txt", ".gguf")))
     yield vocabulary.token_table

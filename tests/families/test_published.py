@@ -69,7 +69,7 @@ def test_tokens_per_word_are_known_for_the_ten_languages():
 
 @pytest.mark.parametrize("code", LANGUAGES)
 def test_tokens_per_word_are_near_those_of_another_text(code):
-    if not VECTORS:
+    if not VECTORS:  # LLaMA's licence does not let us ship it; development machines have it beside the clone
         pytest.skip("the real LLaMA vocabulary is not here (../shared/data/llama-spm-vocab.gguf)")
     vocabulary, free = load_vocabulary(VECTORS[0].with_name("llama-spm-vocab.gguf"))
     n_tokens = len(vocabulary.tokenize(ARTICLE_1[code], parse_special=False))

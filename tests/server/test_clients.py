@@ -172,7 +172,7 @@ class TestLlm:
     @pytest.fixture
     def llm(self, server, tmp_path):
         if not _has_distribution("llm"):  # a folder of tests has that name, too
-            pytest.skip("llm is not installed")
+            pytest.skip("llm is not installed")  # in the extra `clients`, which only developers need
         said = {"model_id": "palo", "model_name": "PALO-Nano", "api_base": f"{server.url}/v1", "vision": True}
         said["supports_schema"] = True
         other = {**said, "model_id": "other", "model_name": "gpt-5"}
@@ -298,6 +298,7 @@ def node_environment():
 def test_openai_for_node(server, photo, expected):
     env = node_environment()
     if env is None:
+        # npm is no part of a Python environment, and the package is not ours to ship.
         pytest.skip("node or its openai package is not installed (`npm install -g openai`)")
     before = cancelled(server)
     command = ["node", "-e", NODE_SCRIPT, server.url, str(photo), QUESTION, SECOND]

@@ -20,6 +20,7 @@ from running_server import RunningServer
 LONG = {"messages": [{"role": "user", "content": "x"}], "temperature": 100, "seed": 1}
 
 if sys.platform == "win32":
+    # There Ctrl-C is an event of the console, which a child in a test cannot be sent by itself.
     pytest.skip("signals as Ctrl-C sends them", allow_module_level=True)
 
 

@@ -33,7 +33,7 @@ def browser() -> Iterator[Any]:
     """Chromium; it ends with each module, because Playwright's event loop is in the way of other tests' loops."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="the extra `page-tests` is not installed")
     executable = _executable()
-    if executable is None:
+    if executable is None:  # a browser is too large a condition for testing a Python package
         pytest.skip("no Chromium here; Debian's is in the package chromium")
     with sync_api.sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
