@@ -5,6 +5,8 @@
 
 #ifdef PALO_USE_OPENMP
 #include <omp.h>
+
+#include "kernels/spin_wait.h"
 #else
 #include <algorithm>
 #include <mutex>
@@ -43,13 +45,24 @@ class Tasks {
       runs_[i].next = n_tasks * i / n_runs;
       runs_[i].end = n_tasks * (i + 1) / n_runs;
     }
+    n_left_ = static_cast<int>(n_tasks);
   }
+
   void work(const Phase& phase, int worker) {
+    int n_done = 0;
     for (size_t i = 0; i < runs_.size(); ++i) {
       Run& run = runs_[(static_cast<size_t>(worker) + i) % runs_.size()];
       int64_t task = 0;
-      while ((task = run.next.fetch_add(1, std::memory_order_relaxed)) < run.end) phase.body(task);
+      for (; (task = run.next.fetch_add(1, std::memory_order_relaxed)) < run.end; ++n_done) phase.body(task);
     }
+    if (n_done > 0 && n_left_.fetch_sub(n_done) == n_done) n_left_.notify_all();
+  }
+
+  // Returns when all tasks are done, whoever did them: a thread that the system has stopped between two tasks delays
+  // nothing. One that it has stopped within a task may run on this core as soon as this thread sleeps.
+  void wait(int n_spins) const {
+    if (spin_until(n_spins, [this] { return n_left_ == 0; })) return;
+    for (int n = n_left_; n != 0; n = n_left_) n_left_.wait(n);
   }
 
  private:
@@ -58,21 +71,21 @@ class Tasks {
     int64_t end = 0;
   };
   std::vector<Run> runs_;
+  alignas(64) std::atomic<int> n_left_{0};
 };
 
-// One parallel region for all phases: entering one costs more than a barrier. OpenMP may start fewer threads than
+// One parallel region for all phases: entering one costs more than a wait. OpenMP may start fewer threads than
 // requested; the others then do the runs of the missing ones.
 void run_together(const Phase* phases, size_t n_phases, int n_threads) {
   const auto tasks = std::make_unique<Tasks[]>(n_phases);
   for (size_t i = 0; i < n_phases; ++i) tasks[i].cut(phases[i].n_tasks, n_threads);
+  const int n_spins = n_pauses(n_threads);
 #pragma omp parallel num_threads(n_threads)
   {
     worker_of_thread = omp_get_thread_num();
     for (size_t i = 0; i < n_phases; ++i) {
       tasks[i].work(phases[i], worker_of_thread);
-      if (i + 1 < n_phases) {
-#pragma omp barrier
-      }
+      tasks[i].wait(n_spins);
     }
   }
 }

@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/spin_wait.h"
+
 #ifndef _WIN32
 #include <unistd.h>
 #endif
@@ -26,31 +28,6 @@ int64_t process_id() {
 #else
   return getpid();
 #endif
-}
-
-// Hints to the core that this thread only waits: saves power, and leaves the execution units to the other hyperthread.
-void pause_core() {
-#if (defined(__x86_64__) || defined(__i386__)) && (defined(__GNUC__) || defined(__clang__))
-  __builtin_ia32_pause();
-#elif defined(__aarch64__) && (defined(__GNUC__) || defined(__clang__))
-  __asm__ volatile("yield");
-#endif
-}
-
-// Number of pauses before a waiting thread goes to sleep, 50 to 100 us: waking it takes as long, and the waits between
-// the steps of a layer are shorter. With more threads than cores they sleep at once, because another thread needs the
-// core.
-int n_pauses(int n_threads) {
-  return n_threads <= static_cast<int>(std::thread::hardware_concurrency()) ? 2000 : 0;
-}
-
-template <typename Condition>
-bool spin_until(int n_pauses, const Condition& condition) {
-  for (int i = 0; i < n_pauses; ++i) {
-    if (condition()) return true;
-    pause_core();
-  }
-  return condition();
 }
 
 }  // namespace

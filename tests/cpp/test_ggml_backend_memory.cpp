@@ -1,10 +1,12 @@
 // Threads and memory of the ggml backend, below anything that ggml sees.
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "check.h"
@@ -39,6 +41,17 @@ TEST(backend_phases_do_every_task_once_and_in_order) {
       for (const auto& count : done) CHECK(count == 3);
     }
   }
+}
+
+// Longer than a thread waits awake: the others sleep, and are woken.
+TEST(backend_phases_wait_for_a_slow_task) {
+  std::atomic<int> n_done{0}, n_seen{0};
+  const Phase slow = {3, [&](int64_t task) {
+                        if (task == 2) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+                        ++n_done;
+                      }};
+  run_phases({slow, {3, [&](int64_t) { n_seen = n_done.load(); }}}, 3);
+  CHECK(n_seen == 3);
 }
 
 TEST(backend_measures_a_plain_read) {

@@ -1,0 +1,124 @@
+"""Cores that are unequal: how much longer an image, a prompt and tokens take while another program uses one core.
+
+    python benchmarks/unequal_cores.py mobile --synthetic [--threads 2] [--runs 7] [--core 1]
+
+The other program computes without end on one core, held there; the system gives each of the two a share of that core.
+What it took is read from its processor time. Where it took f cores out of n, the cores that are left allow n / (n - f)
+times the time of a machine of one's own: the last column is how much longer than that it took. Runs alone and beside
+the other program alternate. Linux.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from models import whole_model
+
+from palo_cpp.bench.contestant import Setup
+from palo_cpp.bench.noise import describe_machine
+from palo_cpp.bench.palo_side import PaloCpp
+from palo_cpp.bench.sizes import model_sizes
+from palo_cpp.bench.synthetic import synthetic_mmproj
+from palo_cpp.models.files import find_model
+
+_BUSY = "import os, sys\nos.sched_setaffinity(0, {int(sys.argv[1])})\nprint(flush=True)\nwhile True: pass"
+
+
+class OtherProgram:
+    """A process that computes on one core.
+
+    Args:
+        pid: of the process.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+
+    def cpu_s(self) -> float:
+        """Its processor time so far, seconds."""
+        text = Path(f"/proc/{self._pid}/schedstat").read_text(encoding="ascii")
+        return int(text.split()[0]) / 1e9
+
+
+@contextmanager
+def other_program(core: int) -> Iterator[OtherProgram]:
+    """One that is computing."""
+    process = subprocess.Popen([sys.executable, "-c", _BUSY, str(core)], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield OtherProgram(process.pid)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="folder or GGUF file; with --synthetic, a published model's name")
+    parser.add_argument("--synthetic", action="store_true")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--core", type=int, default=1, help="the other program's")
+    options = parser.parse_args()
+    print(describe_machine(), flush=True)
+    side = loaded_side(options.model, options.threads, is_synthetic=options.synthetic)
+    text = side.text
+    works: dict[str, Callable[[], float]] = {
+        "encode": lambda: timed(side.encode),
+        "prefill, 144 tokens": lambda: text.prefill_s(144),
+        "decode, 24 tokens": lambda: text.generate_s(24, 64, 1),
+    }
+    n_cores = len(os.sched_getaffinity(0))
+    print("|  | alone, ms | beside the other, ms | cores it took | times what the rest allows |\n|---|---|---|---|---|")
+    for name, work in works.items():
+        alone, beside, taken = alternating(work, options.runs, options.core)
+        allowed = [n_cores / (n_cores - share) * median(alone) for share in taken]
+        longer = median(time_s / bound for time_s, bound in zip(beside, allowed, strict=True))
+        figures = f"{1e3 * median(alone):.0f} | {1e3 * median(beside):.0f} | {median(taken):.2f} | {longer:.2f}"
+        print(f"| {name} | {figures} |", flush=True)
+
+
+def loaded_side(name: str, n_threads: int, *, is_synthetic: bool) -> PaloCpp:
+    """Our side, with a model and an image."""
+    text = whole_model(name, is_synthetic=is_synthetic)
+    mmproj = synthetic_mmproj(model_sizes(name), "f16") if is_synthetic else find_model(name).mmproj.path
+    side = PaloCpp(Setup(text, mmproj, n_threads=n_threads, n_ctx=1024, backend="palo"))
+    side.prepare()
+    side.load()
+    side.set_image(np.random.default_rng(0).integers(0, 256, (336, 336, 3), dtype=np.uint8))
+    return side
+
+
+def alternating(work: Callable[[], float], n_runs: int, core: int) -> tuple[list[float], list[float], list[float]]:
+    """Seconds alone, seconds beside the other program, and the cores that this one took."""
+    alone, beside, taken = [], [], []
+    work()
+    for _ in range(n_runs):
+        alone.append(work())
+        with other_program(core) as other:
+            begun, cpu = time.perf_counter(), other.cpu_s()
+            beside.append(work())
+            taken.append((other.cpu_s() - cpu) / (time.perf_counter() - begun))
+    return alone, beside, taken
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds."""
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+if __name__ == "__main__":
+    main()
