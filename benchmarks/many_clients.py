@@ -86,12 +86,12 @@ def picture(number: int) -> NDArray[np.uint8]:
     return np.random.default_rng(number).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 
 
-def second_question(palo: Palo, n_gen: int) -> str:
-    """What a second question costs while three others are answered."""
+def second_question(palo: Palo) -> str:
+    """What a second question costs while three others are answered, whose answers outlast it."""
     palo.clear_cache()
     chat = palo.chat(picture(0), lang_mode="off")
     chat.ask("What is this?", max_tokens=8, temperature=1.0, seed=0)
-    streams = [palo.stream(picture(n), "And this?", **options(n, n_gen, lambda: False)) for n in (1, 2, 3)]
+    streams = [palo.stream(picture(n), "And this?", **options(n, 200, lambda: False)) for n in (1, 2, 3)]
     threads = [threading.Thread(target=stream.read) for stream in streams]
     for stream, thread in zip(streams, threads, strict=True):
         next(stream)
@@ -146,7 +146,7 @@ def main() -> None:
                 f"{cpu:7.1f} per CPU second, {cpu / one_cpu:.2f} times"
             )
         print(palo.counters())
-        print(second_question(palo, asked.n_gen))
+        print(second_question(palo))
 
 
 if __name__ == "__main__":
