@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
+from palo_cpp.bench.contestant import Setup
+from palo_cpp.bench.palo_side import PaloCpp
 from palo_cpp.bench.sizes import model_sizes
 from palo_cpp.bench.synthetic import synthetic_mmproj, synthetic_text
+from palo_cpp.ggml.gguf_header import read_header
 from palo_cpp.models.files import find_model
 
 
@@ -19,3 +24,15 @@ def whole_model(name: str, *, is_synthetic: bool) -> Path:
     if is_synthetic:
         synthetic_mmproj(model_sizes(name), "f16", report=print)
     return text_model(name, is_synthetic=is_synthetic)
+
+
+def loaded_side(name: str, n_threads: int, *, is_synthetic: bool) -> PaloCpp:
+    """Our side of `bench`, with such a model and a random image; our kernels whatever the start-up check finds."""
+    text = whole_model(name, is_synthetic=is_synthetic)
+    mmproj = synthetic_mmproj(model_sizes(name), "f16") if is_synthetic else find_model(name).mmproj.path
+    side = PaloCpp(Setup(text, mmproj, n_threads, n_ctx=1024, backend="palo"))
+    side.prepare()
+    side.load()
+    size = int(read_header(mmproj).metadata["clip.vision.image_size"])
+    side.set_image(np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8))
+    return side

@@ -20,15 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-from models import whole_model
+from models import loaded_side
 
-from palo_cpp.bench.contestant import Setup
 from palo_cpp.bench.noise import describe_machine
-from palo_cpp.bench.palo_side import PaloCpp
-from palo_cpp.bench.sizes import model_sizes
-from palo_cpp.bench.synthetic import synthetic_mmproj
-from palo_cpp.models.files import find_model
 
 _BUSY = "import os, sys\nos.sched_setaffinity(0, {int(sys.argv[1])})\nprint(flush=True)\nwhile True: pass"
 
@@ -87,17 +81,6 @@ def main() -> None:
         longer = median(time_s / bound for time_s, bound in zip(beside, allowed, strict=True))
         figures = f"{1e3 * median(alone):.0f} | {1e3 * median(beside):.0f} | {median(taken):.2f} | {longer:.2f}"
         print(f"| {name} | {figures} |", flush=True)
-
-
-def loaded_side(name: str, n_threads: int, *, is_synthetic: bool) -> PaloCpp:
-    """Our side, with a model and an image."""
-    text = whole_model(name, is_synthetic=is_synthetic)
-    mmproj = synthetic_mmproj(model_sizes(name), "f16") if is_synthetic else find_model(name).mmproj.path
-    side = PaloCpp(Setup(text, mmproj, n_threads=n_threads, n_ctx=1024, backend="palo"))
-    side.prepare()
-    side.load()
-    side.set_image(np.random.default_rng(0).integers(0, 256, (336, 336, 3), dtype=np.uint8))
-    return side
 
 
 def alternating(work: Callable[[], float], n_runs: int, core: int) -> tuple[list[float], list[float], list[float]]:

@@ -7,6 +7,7 @@
 #include <omp.h>
 
 #include "kernels/spin_wait.h"
+#include "kernels/task_trace.h"
 #else
 #include <algorithm>
 #include <mutex>
@@ -20,11 +21,6 @@ namespace {
 
 thread_local int worker_of_thread = 0;
 
-void run_serially(const Phase& phase) {
-  worker_of_thread = 0;
-  for (int64_t task = 0; task < phase.n_tasks; ++task) phase.body(task);
-}
-
 }  // namespace
 
 int worker() {
@@ -34,6 +30,11 @@ int worker() {
 #ifdef PALO_USE_OPENMP
 
 namespace {
+
+void run_serially(const Phase& phase) {
+  worker_of_thread = 0;
+  for (int64_t task = 0; task < phase.n_tasks; ++task) phase.body(task);
+}
 
 // The tasks of one phase, split into one run of neighbours per thread: neighbouring tasks read neighbouring weights,
 // and memory is fastest when it is read in order. A thread that has finished its run helps the others.
@@ -90,13 +91,28 @@ void run_together(const Phase* phases, size_t n_phases, int n_threads) {
   }
 }
 
-}  // namespace
-
-void run_phases(const std::vector<Phase>& phases, int n_threads) {
+void run(const std::vector<Phase>& phases, int n_threads) {
   size_t first = 0;
   // Phases that only one thread works on run before the others are woken.
   while (first < phases.size() && (n_threads == 1 || phases[first].n_tasks <= 1)) run_serially(phases[first++]);
   if (first < phases.size()) run_together(phases.data() + first, phases.size() - first, n_threads);
+}
+
+std::vector<Phase> traced(const std::vector<Phase>& phases, TaskTrace* trace) {
+  std::vector<Phase> all;
+  for (const Phase& phase : phases) {
+    all.push_back({phase.n_tasks, [&phase, trace, number = trace->begin_phase()](int64_t task) {
+                     trace->run(number, worker(), [&] { phase.body(task); });
+                   }});
+  }
+  return all;
+}
+
+}  // namespace
+
+void run_phases(const std::vector<Phase>& phases, int n_threads) {
+  TaskTrace* trace = TaskTrace::in_use();
+  run(trace == nullptr ? phases : traced(phases, trace), n_threads);
 }
 
 int default_n_threads() {
@@ -119,16 +135,12 @@ std::shared_ptr<ThreadPool> pool_of(int n_threads) {
 }  // namespace
 
 void run_phases(const std::vector<Phase>& phases, int n_threads) {
-  const std::shared_ptr<ThreadPool> pool = n_threads > 1 ? pool_of(n_threads) : nullptr;
+  const std::shared_ptr<ThreadPool> pool = pool_of(n_threads);
   for (const Phase& phase : phases) {
-    if (pool == nullptr || phase.n_tasks <= 1) {
-      run_serially(phase);
-    } else {
-      pool->parallel_for(phase.n_tasks, [&phase](int64_t task, int worker) {
-        worker_of_thread = worker;
-        phase.body(task);
-      });
-    }
+    pool->parallel_for(phase.n_tasks, [&phase](int64_t task, int worker) {
+      worker_of_thread = worker;
+      phase.body(task);
+    });
   }
 }
 

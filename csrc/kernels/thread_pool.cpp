@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kernels/spin_wait.h"
+#include "kernels/task_trace.h"
 
 #ifndef _WIN32
 #include <unistd.h>
@@ -182,6 +183,14 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::parallel_for(int64_t n_tasks, const Body& body) {
+  if (TaskTrace* trace = TaskTrace::in_use()) {
+    const int64_t phase = trace->begin_phase();
+    return run(n_tasks, [&](int64_t task, int worker) { trace->run(phase, worker, [&] { body(task, worker); }); });
+  }
+  run(n_tasks, body);
+}
+
+void ThreadPool::run(int64_t n_tasks, const Body& body) {
   const bool is_shared = n_tasks > 1 && n_tasks < UINT32_MAX && n_threads_ > 1;
   if (is_shared && !workers_->is_of_other_process()) return workers_->run(n_tasks, body);
   for (int64_t task = 0; task < n_tasks; ++task) body(task, 0);

@@ -29,6 +29,8 @@ class ThreadPool {
  private:
   struct Workers;
 
+  void run(int64_t n_tasks, const std::function<void(int64_t task, int worker)>& body);
+
   const int n_threads_;
   std::unique_ptr<Workers> workers_;
 };

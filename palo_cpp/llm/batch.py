@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,10 @@ class DecodeRows:
     def __len__(self) -> int:
         return len(self.positions)
 
+    def lengths(self) -> Counter[int]:
+        """How many rows each sequence has."""
+        return Counter(self.seq_ids.tolist())
+
     def pieces(self, n_piece: int) -> Iterator[DecodeRows]:
         """Cut into runs of at most `n_piece` rows."""
         for start in range(0, len(self), n_piece):
@@ -40,13 +45,13 @@ class DecodeRows:
         """The same as a `llama_batch`, which points into these arrays: keep them until it is decoded."""
         n = len(self)
         one = (ctypes.c_int32 * n)(*[1] * n)
-        int_pointer = ctypes.POINTER(ctypes.c_int32)
-        sequences = (int_pointer * n)(*[ctypes.cast(self.seq_ids[i:].ctypes.data, int_pointer) for i in range(n)])
+        address = self.seq_ids.ctypes.data
+        addresses = (ctypes.c_void_p * n)(*range(address, address + n * self.seq_ids.itemsize, self.seq_ids.itemsize))
         batch = llama.llama_batch(
             n_tokens=n,
             pos=_pointer(self.positions, ctypes.c_int32),
             n_seq_id=one,
-            seq_id=sequences,
+            seq_id=ctypes.cast(addresses, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
             logits=_pointer(self.wanted, ctypes.c_int8),
         )
         if self.values.ndim == 1:

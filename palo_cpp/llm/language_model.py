@@ -204,7 +204,7 @@ class LanguageModel(ModelText):
     def _decode_rows(self, rows: DecodeRows, n_piece: int) -> NDArray[np.float32]:
         """Decode in pieces; the logits asked for, [n_wanted, n_vocab]. After a failure all is as it was."""
         self._check_fits(len(rows), self.n_free)
-        before = {int(seq_id): self._lengths[seq_id] for seq_id in np.unique(rows.seq_ids)}
+        before = {seq_id: self._lengths[seq_id] for seq_id in rows.lengths()}
         logits = []
         try:
             for piece in rows.pieces(n_piece):
@@ -215,7 +215,7 @@ class LanguageModel(ModelText):
             for seq_id, length in before.items():
                 self.remove(seq_id, length)
             raise
-        return np.concatenate(logits)
+        return logits[0] if len(logits) == 1 else np.concatenate(logits)
 
     def _decode_batch(self, rows: DecodeRows) -> None:
         """Hand one piece to llama.cpp."""
@@ -225,8 +225,8 @@ class LanguageModel(ModelText):
                 f"{self.path.name}: expected llama.cpp to decode {len(rows)} tokens, got status {status}; "
                 "see the log of palo_cpp.llama, free memory or choose a smaller n_ctx"
             )
-        for seq_id, n in zip(*np.unique(rows.seq_ids, return_counts=True), strict=True):
-            self._lengths.append(int(seq_id), int(n))
+        for seq_id, n in rows.lengths().items():
+            self._lengths.append(seq_id, n)
 
     def _logits(self, n_rows: int) -> NDArray[np.float32]:
         data = self._llama.llama_get_logits(self._context)
