@@ -15,10 +15,17 @@ _ROOT = Path("/")
 _MIB = 1 << 20
 # v1 writes a number near 2**63, rounded to pages, where there is no limit.
 _NO_LIMIT = 1 << 60
+# Of the fastest core's speed. Tasks are dealt to whichever core is free, so a slow core helps until the others wait for
+# its last task: by benchmarks/pool_trace.py, four cores gain from four more down to about a sixth of their speed, and
+# what the kernel says of a little core is its speed without vectors.
+_LEAST_SPEED = 0.25
 
 
 def n_physical_cores(root: Path = _ROOT, cpus: frozenset[int] | None = None) -> int:
-    """Physical cores that this process may use: affinity, hyper-threads and the container's quota count.
+    """Physical cores that are worth a thread: affinity, hyper-threads and the container's quota count.
+
+    Of unequal cores, those below a quarter of the fastest one's speed are left out, by what the kernel says of them; on
+    macOS, all but the performance cores.
 
     Args:
         root: where `proc` and `sys` are; another one in tests.
@@ -30,7 +37,7 @@ def n_physical_cores(root: Path = _ROOT, cpus: frozenset[int] | None = None) -> 
     if sys.platform == "darwin" and root == _ROOT:
         return _sysctl("hw.perflevel0.physicalcpu") or _sysctl("hw.physicalcpu") or os.cpu_count() or 1
     allowed = cpus if cpus is not None else _allowed_cpus()
-    n_cores = len({_siblings(root, cpu) for cpu in allowed})
+    n_cores = len({_siblings(root, cpu) for cpu in _fast(root, allowed)})
     quota = cpu_quota(root)
     # Rounded down: a thread that the quota stops holds up all others at the next barrier.
     return max(1, n_cores if quota is None else min(n_cores, int(quota)))
@@ -40,6 +47,16 @@ def _allowed_cpus() -> frozenset[int]:
     if hasattr(os, "sched_getaffinity"):
         return frozenset(os.sched_getaffinity(0))
     return frozenset(range(os.cpu_count() or 1))
+
+
+def _fast(root: Path, cpus: frozenset[int]) -> frozenset[int]:
+    """Without those that are far slower than the fastest."""
+    for reading in ("cpu_capacity", "cpufreq/cpuinfo_max_freq"):
+        speeds = {cpu: _number(_read(root / f"sys/devices/system/cpu/cpu{cpu}/{reading}")) or 0 for cpu in cpus}
+        if all(speeds.values()):
+            least = _LEAST_SPEED * max(speeds.values())
+            return frozenset(cpu for cpu, speed in speeds.items() if speed >= least)
+    return cpus  # nothing is said of them
 
 
 def _siblings(root: Path, cpu: int) -> str:

@@ -52,6 +52,19 @@ def test_quota_of_control_groups_v2(tmp_path, cpu_max, n_cores):
     assert machine.n_physical_cores(root, frozenset(range(8))) == n_cores
 
 
+@pytest.mark.parametrize("reading", ["cpu_capacity", "cpufreq/cpuinfo_max_freq"])
+@pytest.mark.parametrize(("slow", "n_cores"), [(1024, 4), (512, 4), (256, 4), (255, 2), (0, 4)])
+def test_far_slower_cores_are_left_out(tmp_path, reading, slow, n_cores):
+    speeds = {f"sys/devices/system/cpu/cpu{i}/{reading}": f"{(1024, slow)[i % 2]}\n" for i in range(4)}
+    root = write(tmp_path, topology(["0", "1", "2", "3"]) | speeds)
+    assert machine.n_physical_cores(root, frozenset(range(4))) == n_cores
+
+
+def test_slow_cores_alone_are_used(tmp_path):
+    speeds = {f"sys/devices/system/cpu/cpu{i}/cpu_capacity": f"{(1024, 100)[i > 1]}" for i in range(4)}
+    assert machine.n_physical_cores(write(tmp_path, speeds), frozenset({2, 3})) == 2
+
+
 def test_the_tightest_of_nested_groups_counts(tmp_path):
     root = write(
         tmp_path,

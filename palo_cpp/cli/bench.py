@@ -10,7 +10,7 @@ import click
 
 from palo_cpp.cli.answering import to_json
 from palo_cpp.cli.console import Status, is_terminal, warn
-from palo_cpp.cli.options import backend_option, debug_option, draft_option, json_option, option
+from palo_cpp.cli.options import backend_option, debug_option, draft_option, json_option, threads_option
 from palo_cpp.cli.progress import readable_size
 from palo_cpp.errors import ArgumentError, ModelNotFoundError
 
@@ -59,15 +59,7 @@ def _to_counts(_ctx: click.Context, _parameter: click.Parameter, text: str | Non
     show_default="llama.cpp, where it can run the model",
     help="Whom to compare with, on the same files.",
 )
-@option(
-    *("-t", "--threads", "n_threads"),
-    env="THREADS",
-    type=click.IntRange(0, 512),
-    default=0,
-    show_default="the physical cores this process may use",
-    metavar="N",
-    help="How many threads compute.",
-)
+@threads_option
 @click.option("--runs", "n_runs", type=click.IntRange(1), default=5, show_default=True, help="Runs to take medians of.")
 @click.option(
     "--only",

@@ -110,17 +110,20 @@ draft_option = option(
     help="Folder or GGUF file of a smaller model of the same family that guesses ahead, in one answer at a time.",
 )
 
+threads_option = option(
+    *("-t", "--threads", "n_threads"),
+    env="THREADS",
+    type=click.IntRange(0, 512),
+    default=0,
+    show_default="the physical cores this process may use",
+    metavar="N",
+    help="How many threads compute. Work goes to whichever core is free, so a core of half the speed helps; those below "
+    "a quarter are left out by default. With fewer threads, other programs keep cores.",
+)
+
 _MODEL = (
     model_option,
-    option(
-        *("-t", "--threads", "n_threads"),
-        env="THREADS",
-        type=click.IntRange(min=0),
-        default=0,
-        show_default="the physical cores this process may use",
-        metavar="N",
-        help="How many threads compute.",
-    ),
+    threads_option,
     option(
         *("-c", "--ctx-size", "n_ctx"),
         env="CTX_SIZE",

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from palo_cpp.cli.answering import to_json
-from palo_cpp.cli.options import debug_option, json_option, option
+from palo_cpp.cli.options import debug_option, json_option, threads_option
 from palo_cpp.cli.progress import TensorProgress, readable_size
 
 EXAMPLES = """\b
@@ -26,15 +26,7 @@ Examples:
     show_default="beside FILE, named after the type",
     help="The file to write, or the folder to write it into.",
 )
-@option(
-    *("-t", "--threads", "n_threads"),
-    env="THREADS",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default="the physical cores this process may use",
-    metavar="N",
-    help="How many threads compute.",
-)
+@threads_option
 @json_option
 @debug_option
 def command(file: str, outtype: str, output: str | None, n_threads: int, as_json: bool) -> None:

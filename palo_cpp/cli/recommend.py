@@ -10,7 +10,7 @@ import click
 
 from palo_cpp.cli.answering import to_json
 from palo_cpp.cli.console import Status, is_terminal, terminal_width
-from palo_cpp.cli.options import debug_option, json_option, language_option, option
+from palo_cpp.cli.options import debug_option, json_option, language_option, threads_option
 
 if TYPE_CHECKING:
     from palo_cpp.models.recommendation import Candidate, Prediction, Recommendation
@@ -28,15 +28,7 @@ _WIDE = 66  # cells from which two spaces stand between columns
 
 @click.command("recommend", epilog=EXAMPLES)
 @language_option
-@option(
-    *("-t", "--threads", "n_threads"),
-    env="THREADS",
-    type=click.IntRange(0, 512),
-    default=0,
-    show_default="the physical cores this process may use",
-    metavar="N",
-    help="How many threads will compute.",
-)
+@threads_option
 @json_option
 @debug_option
 def command(language: str | None, n_threads: int, as_json: bool) -> None:
