@@ -117,8 +117,8 @@ threads_option = option(
     default=0,
     show_default="the physical cores this process may use",
     metavar="N",
-    help="How many threads compute. Work goes to whichever core is free, so a core of half the speed helps; those below "
-    "a quarter are left out by default. With fewer threads, other programs keep cores.",
+    help="How many threads compute. Work goes to whichever core is free, so a core of half the speed helps; one below "
+    "a quarter is left out by default. With fewer threads, other programs keep cores.",
 )
 
 _MODEL = (
