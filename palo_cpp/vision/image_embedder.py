@@ -18,7 +18,7 @@ from palo_cpp.errors import ArgumentError
 from palo_cpp.segments import ImageEmbeddings, ImageSegment
 from palo_cpp.vision.embedding_cache import EmbeddingCache, embedding_key
 from palo_cpp.vision.encoder import VisionEncoder
-from palo_cpp.vision.image import content_hash_of, normalize, open_image, square_pixels
+from palo_cpp.vision.image import content_hash_of, normalize, open_upright, square_pixels
 from palo_cpp.vision.image_encoder import ImageEncoder
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class ImageEmbedder:
             ImageError: it cannot be read.
         """
         begun_at, info = time.perf_counter(), self._encoder.info
-        image = open_image(source)
+        image = open_upright(source)
         square = square_pixels(image, image_size=info.image_size, mean=info.image_mean, mode=self.mode)
         return self._segment(square, self.mode, image.size, begun_at)
 

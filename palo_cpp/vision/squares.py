@@ -5,35 +5,51 @@ on each other in the first, columns in the second: both can be done in strips, w
 pass per call also fixes their order, rows first. So did Pillow until 12.2, and the training of PALO and VisCPM; from
 12.3 on a single call swaps the passes where that is faster (13.0: tall pictures that shrink, which moves pixels by up
 to 15 levels).
+
+Strips are also resampled side by side, for Pillow lets other threads run meanwhile, and one that fits into a cache is
+resampled faster than it is copied.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
+
+from palo_cpp.machine import n_physical_cores
 
 if TYPE_CHECKING:
     import PIL.Image
 
-# Resampling works on at most so many pixels at once: padding a 20000 x 1000 panorama to a square would need 1.6 GiB.
-_STRIP_PIXELS = 1 << 24
+    from palo_cpp.vision.upright import Box, Upright
+
+# Resampling works on so many pixels at once and thread, 4 MiB: padding a 20000 x 1000 panorama to a square would need
+# 1.6 GiB.
+_STRIP_PIXELS = 1 << 20
+
+_Resampling = Callable[["PIL.Image.Image"], "PIL.Image.Image"]
 
 
-def pad_and_resize(image: PIL.Image.Image, image_size: int, colour: tuple[int, int, int]) -> PIL.Image.Image:
+def pad_and_resize(image: Upright, image_size: int, colour: tuple[int, int, int]) -> PIL.Image.Image:
     """Pad to a centred square and resize it to image_size, without ever holding the square."""
     import PIL.Image
 
     side = max(image.size)
     left, top = ((side - n) // 2 for n in image.size)
+
+    def resize(rows: PIL.Image.Image) -> PIL.Image.Image:
+        if rows.width < side:
+            padded = PIL.Image.new("RGB", (side, rows.height), colour)
+            padded.paste(rows, (left, 0))
+            rows = padded
+        return _resample(rows, (image_size, rows.height))
+
     narrow = PIL.Image.new("RGB", (image_size, side), colour)  # a row of one colour stays so when it is resampled
-    for y, rows in _strips(image, side):
-        padded = PIL.Image.new("RGB", (side, rows.height), colour)
-        padded.paste(rows, (left, 0))
-        narrow.paste(_resample(padded, (image_size, rows.height)), (0, top + y))
-    return _resample(narrow, (image_size, image_size))
+    _by_rows(image, side, resize, narrow, top)
+    return _shorten(narrow, image_size)
 
 
-def resize_and_crop(image: PIL.Image.Image, image_size: int) -> PIL.Image.Image:
+def resize_and_crop(image: Upright, image_size: int) -> PIL.Image.Image:
     """Resize the shorter side to image_size and crop the centre, without ever holding all that is cropped away.
 
     The longer side is truncated (transformers, image_transforms.get_resize_output_image_size), and the crop begins at
@@ -44,34 +60,58 @@ def resize_and_crop(image: PIL.Image.Image, image_size: int) -> PIL.Image.Image:
     shorter = min(image.size)
     width, height = (int(image_size * n / shorter) for n in image.size)
     left, top = (width - image_size) // 2, (height - image_size) // 2
-    narrow = PIL.Image.new("RGB", (image_size, image.height))
-    for y, rows in _strips(image, max(width, image.width)):
-        resized = _resample(rows, (width, rows.height))
-        narrow.paste(resized.crop((left, 0, left + image_size, rows.height)), (0, y))
-    square = PIL.Image.new("RGB", (image_size, image_size))
-    n_columns = max(1, _STRIP_PIXELS // max(height, image.height))
-    for x in range(0, image_size, n_columns):
-        columns = narrow.crop((x, 0, min(x + n_columns, image_size), image.height))
-        resized = _resample(columns, (columns.width, height))
-        square.paste(resized.crop((0, top, columns.width, top + image_size)), (x, 0))
-    return square
+
+    def resize(rows: PIL.Image.Image) -> PIL.Image.Image:
+        return _resample(rows, (width, rows.height)).crop((left, 0, left + image_size, rows.height))
+
+    narrow = PIL.Image.new("RGB", (image_size, image.size[1]))
+    _by_rows(image, max(width, image.size[0]), resize, narrow)
+    return _shorten(narrow, height, top, image_size)
 
 
-def stretch(image: PIL.Image.Image, image_size: int) -> PIL.Image.Image:
+def stretch(image: Upright, image_size: int) -> PIL.Image.Image:
     """Resize to image_size in both directions, whatever the ratio of the sides."""
     import PIL.Image
 
-    narrow = PIL.Image.new("RGB", (image_size, image.height))
-    for y, rows in _strips(image, max(image_size, image.width)):
-        narrow.paste(_resample(rows, (image_size, rows.height)), (0, y))
-    return _resample(narrow, (image_size, image_size))
+    narrow = PIL.Image.new("RGB", (image_size, image.size[1]))
+    _by_rows(image, max(image_size, image.size[0]), lambda rows: _resample(rows, (image_size, rows.height)), narrow)
+    return _shorten(narrow, image_size)
 
 
-def _strips(image: PIL.Image.Image, width: int) -> Iterator[tuple[int, PIL.Image.Image]]:
-    """The image's rows from y on, as many at once as fit into a strip of `width`."""
-    n_rows = max(1, _STRIP_PIXELS // width)
-    for y in range(0, image.height, n_rows):
-        yield y, image.crop((0, y, image.width, min(y + n_rows, image.height)))
+def _by_rows(image: Upright, widest: int, resize: _Resampling, narrow: PIL.Image.Image, top: int = 0) -> None:
+    """The first pass: rows of the image, which are up to `widest` on the way, into those of narrow from `top` on."""
+    n_rows = max(1, _STRIP_PIXELS // widest)
+    width, height = image.size
+    boxes = [(0, y, width, min(y + n_rows, height)) for y in range(0, height, n_rows)]
+    for (_, y, _, _), strip in _resized(image, boxes, resize):
+        narrow.paste(strip, (0, top + y))
+
+
+def _shorten(narrow: PIL.Image.Image, height: int, top: int = 0, n_kept: int | None = None) -> PIL.Image.Image:
+    """The second pass: to `height` rows, of which those from `top` on are kept."""
+    import PIL.Image
+
+    bottom = height if n_kept is None else top + n_kept
+
+    def resize(columns: PIL.Image.Image) -> PIL.Image.Image:
+        return _resample(columns, (columns.width, height)).crop((0, top, columns.width, bottom))
+
+    result = PIL.Image.new("RGB", (narrow.width, bottom - top))
+    n_columns = max(1, _STRIP_PIXELS // max(height, narrow.height))
+    lefts = range(0, narrow.width, n_columns)
+    boxes = [(x, 0, min(x + n_columns, narrow.width), narrow.height) for x in lefts]
+    for (x, _, _, _), strip in _resized(narrow, boxes, resize):
+        result.paste(strip, (x, 0))
+    return result
+
+
+def _resized(
+    image: PIL.Image.Image | Upright, boxes: list[Box], resize: _Resampling
+) -> Iterator[tuple[Box, PIL.Image.Image]]:
+    """Strips of an image, resized."""
+    with ThreadPoolExecutor(n_physical_cores()) as threads:
+        side_by_side = threads.map if len(boxes) > 1 else map
+        yield from zip(boxes, side_by_side(lambda box: resize(image.crop(box)), boxes), strict=True)
 
 
 def _resample(image: PIL.Image.Image, size: tuple[int, int]) -> PIL.Image.Image:

@@ -15,7 +15,7 @@ from pictures import UPRIGHT, encode, picture
 from PIL import features
 
 from palo_cpp.errors import ImageError
-from palo_cpp.vision.image import open_image
+from palo_cpp.vision.image import open_image, open_upright
 
 PICTURE = picture(40, 30)
 WHITE = (255, 255, 255)
@@ -67,6 +67,26 @@ def test_exif_of_a_pil_image() -> None:
     image = PICTURE.copy()
     image.getexif()[0x0112] = 6
     assert np.array_equal(array_of(image), np.rot90(np.asarray(PICTURE), -1))
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_a_part_of_a_turned_image(orientation: int) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    upright = open_upright(encode(PICTURE, "PNG", exif=exif))
+    whole = upright.whole()
+    assert upright.size == whole.size
+    for box in ((0, 0, *whole.size), (3, 5, 17, 11), (whole.width - 1, 2, whole.width, 9)):
+        assert np.array_equal(np.asarray(upright.crop(box)), np.asarray(whole.crop(box)))
+
+
+def test_what_is_returned_is_an_image_of_its_own() -> None:
+    array, image = np.zeros((3, 4, 3), np.uint8), PIL.Image.new("RGB", (4, 3))
+    from_array, from_image = open_image(array), open_image(image)
+    array[:] = 255
+    image.paste((255, 255, 255), (0, 0, 4, 3))
+    for opened in (from_array, from_image):
+        assert opened.getextrema() == ((0, 0),) * 3
 
 
 def test_damaged_exif_is_no_reason_to_refuse() -> None:

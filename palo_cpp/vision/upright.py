@@ -1,0 +1,89 @@
+"""Photos are stored as the camera was held; EXIF says how to turn them.
+
+They are turned strip by strip, where they are resampled: turning all of a photo takes as long as decoding it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+    Box = tuple[int, int, int, int]  # Pillow's: left, top, right, bottom
+
+logger = logging.getLogger("palo_cpp")
+
+_ORIENTATION = 0x0112  # Exif 2.3
+_FLIPPED_X, _FLIPPED_Y, _SWAPPED = 1, 2, 4
+# By orientation: the stored column of an upright pixel counts from the right, its row from the bottom, and upright
+# columns are stored rows.
+_STORED = {
+    2: _FLIPPED_X,
+    3: _FLIPPED_X | _FLIPPED_Y,
+    4: _FLIPPED_Y,
+    5: _SWAPPED,
+    6: _SWAPPED | _FLIPPED_Y,
+    7: _SWAPPED | _FLIPPED_X | _FLIPPED_Y,
+    8: _SWAPPED | _FLIPPED_X,
+}
+
+
+class Upright:
+    """An upright image, of pixels that are stored as they were taken.
+
+    Args:
+        image: as stored, RGB.
+        orientation: 2 to 8 as in EXIF; anything else leaves it as it is.
+
+    Attributes:
+        size: width and height, upright.
+    """
+
+    def __init__(self, image: PIL.Image.Image, orientation: int = 1) -> None:
+        self._image, self._orientation = image, orientation
+        width, height = image.size
+        self.size = (height, width) if _STORED.get(orientation, 0) & _SWAPPED else (width, height)
+
+    def crop(self, box: Box) -> PIL.Image.Image:
+        """A part, upright."""
+        return self._turn(self._image.crop(self._stored_box(box)))
+
+    def whole(self) -> PIL.Image.Image:
+        """All of it."""
+        return self._turn(self._image)
+
+    def _stored_box(self, box: Box) -> Box:
+        left, top, right, bottom = box
+        stored, (width, height) = _STORED.get(self._orientation, 0), self._image.size
+        if stored & _SWAPPED:
+            left, top, right, bottom = top, left, bottom, right
+        if stored & _FLIPPED_X:
+            left, right = width - right, width - left
+        if stored & _FLIPPED_Y:
+            top, bottom = height - bottom, height - top
+        return left, top, right, bottom
+
+    def _turn(self, stored: PIL.Image.Image) -> PIL.Image.Image:
+        from PIL.Image import Transpose
+
+        methods = {
+            2: Transpose.FLIP_LEFT_RIGHT,
+            3: Transpose.ROTATE_180,
+            4: Transpose.FLIP_TOP_BOTTOM,
+            5: Transpose.TRANSPOSE,
+            6: Transpose.ROTATE_270,
+            7: Transpose.TRANSVERSE,
+            8: Transpose.ROTATE_90,
+        }
+        return stored.transpose(methods[self._orientation]) if self._orientation in methods else stored
+
+
+def orientation_of(image: PIL.Image.Image, what: str) -> int:
+    """How EXIF says the image is stored; 1, upright, where it does not say."""
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception as error:  # metadata too damaged to be parsed tell no orientation; the pixels are whole
+        logger.warning("%s: EXIF data are damaged, the image may not be upright: %s", what, error)
+        return 1
