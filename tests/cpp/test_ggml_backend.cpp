@@ -29,7 +29,12 @@ constexpr int THREADS[] = {1, 2, 3, 7};
 // In units of the result's root mean square. Both sides round inputs alike and sum in other orders (observed 2e-6), but
 // to an F16 weight ggml rounds the inputs to f16 too and is the coarser one (observed 0.00098).
 double tolerance(ggml_type type) {
-  return type == GGML_TYPE_F16 ? 0.0015 : 1e-5;
+  if (type != GGML_TYPE_F16) return 1e-5;
+#ifdef __aarch64__
+  return 0.006;  // ggml sums F16 products in 16 bits there, we in 32: 0.004 seen
+#else
+  return 0.0015;
+#endif
 }
 
 using Context = ggml_context_ptr;
