@@ -106,13 +106,14 @@ def open_upright(source: ImageSource) -> Upright:
     if isinstance(source, PIL.Image.Image):
         _check_size(source, "image")
         with _decoding("image"):
-            own = source.copy()
-        return Upright(_to_rgb(own, "image"), orientation_of(source, "image"))
+            orientation, own = orientation_of(source, "image"), source.copy()
+        return Upright(_to_rgb(own, "image"), orientation)
     what, data = read_source(source)
     with _decoding(what):
         image = _open(data, what)
         image.load()
-    return Upright(_to_rgb(image, what), orientation_of(image, what))
+        orientation = orientation_of(image, what)
+    return Upright(_to_rgb(image, what), orientation)
 
 
 def check_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> None:

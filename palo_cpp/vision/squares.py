@@ -109,9 +109,15 @@ def _resized(
     image: PIL.Image.Image | Upright, boxes: list[Box], resize: _Resampling
 ) -> Iterator[tuple[Box, PIL.Image.Image]]:
     """Strips of an image, resized."""
+
+    def strip(box: Box) -> PIL.Image.Image:
+        return resize(image.crop(box))
+
+    if len(boxes) < 2:
+        yield from zip(boxes, map(strip, boxes), strict=True)
+        return
     with ThreadPoolExecutor(n_physical_cores()) as threads:
-        side_by_side = threads.map if len(boxes) > 1 else map
-        yield from zip(boxes, side_by_side(lambda box: resize(image.crop(box)), boxes), strict=True)
+        yield from zip(boxes, threads.map(strip, boxes), strict=True)
 
 
 def _resample(image: PIL.Image.Image, size: tuple[int, int]) -> PIL.Image.Image:

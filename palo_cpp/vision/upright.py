@@ -77,7 +77,11 @@ class Upright:
             7: Transpose.TRANSVERSE,
             8: Transpose.ROTATE_90,
         }
-        return stored.transpose(methods[self._orientation]) if self._orientation in methods else stored
+        if self._orientation not in methods:
+            return stored
+        turned = stored.transpose(methods[self._orientation])
+        turned.info = {}  # EXIF and XMP would have it turned once more by whoever opens it
+        return turned
 
 
 def orientation_of(image: PIL.Image.Image, what: str) -> int:

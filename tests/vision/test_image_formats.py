@@ -70,6 +70,15 @@ def test_exif_of_a_pil_image() -> None:
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_an_image_that_is_opened_twice_is_turned_once(orientation: int, image_format: str) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    once = open_image(encode(PICTURE, image_format, exif=exif))
+    assert np.array_equal(array_of(once), np.asarray(once))
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
 def test_a_part_of_a_turned_image(orientation: int) -> None:
     exif = PIL.Image.Exif()
     exif[0x0112] = orientation
@@ -89,6 +98,7 @@ def test_what_is_returned_is_an_image_of_its_own() -> None:
         assert opened.getextrema() == ((0, 0),) * 3
 
 
+@pytest.mark.filterwarnings("error")  # what Pillow warns of goes into the log
 def test_damaged_exif_is_no_reason_to_refuse() -> None:
     for exif in (b"II*\x00\xff\xff\xff\xff", b"II*\x00\x08\0\0\0\xff\xff\x12\x01", b"XX", b""):
         assert open_image(encode(PICTURE, "JPEG", exif=b"Exif\0\0" + exif)).size == (40, 30)
