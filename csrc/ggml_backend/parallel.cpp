@@ -123,10 +123,13 @@ int default_n_threads() {
 
 namespace {
 
-// The pool for the last requested number of threads; backends of several contexts share it.
+// The pool for the last requested number of threads; backends of several contexts share it. Without further threads
+// there is one of its own.
 std::shared_ptr<ThreadPool> pool_of(int n_threads) {
   static std::mutex mutex;
   static std::shared_ptr<ThreadPool> pool;
+  static const auto alone = std::make_shared<ThreadPool>(1);
+  if (n_threads == 1) return alone;
   const std::lock_guard lock(mutex);
   if (pool == nullptr || pool->n_threads() != n_threads) pool = std::make_shared<ThreadPool>(n_threads);
   return pool;
