@@ -19,11 +19,11 @@ def remove_links(cached: CachedRepository, links: Iterable[Path]) -> None:
     """Remove names of a repository's snapshots, the contents that then have none, and what is empty after that."""
     going = set(links)
     contents = _going(cached, going)
+    for content in contents:  # before the names: a kill in between leaves names, by which the next call finds the rest
+        content.unlink(missing_ok=True)
     for path in going:
         path.unlink(missing_ok=True)
         cached.kept_hash(path).unlink(missing_ok=True)
-    for content in contents:
-        content.unlink(missing_ok=True)
     for top in ("snapshots", "palo-hashes"):
         for folder in sorted((cached.folder / top).rglob("*"), reverse=True):
             with suppress(OSError):  # not empty, or no folder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path, PurePosixPath
 
+import pytest
 from hub_pulls import LARGE, NAME, pull
 from huggingface_hub import constants, hf_hub_download, scan_cache_dir
 
@@ -23,6 +24,26 @@ def test_systems_without_links_keep_the_hashes(hub, cache, repository, content, 
     remove_links(cached, [paths[1]])
     assert not paths[1].exists() and not kept.exists()
     remove_links(cached, paths)
+    assert not cached.folder.exists()
+
+
+@pytest.mark.parametrize("n_unlinked", range(4))
+def test_the_next_removal_finishes_one_that_was_killed(hub, cache, repository, monkeypatch, n_unlinked):
+    path, cached, unlink = pull(LARGE)[0], CachedRepository(cache, NAME), Path.unlink
+    n_left = n_unlinked
+
+    def killed(file: Path, **options: bool) -> None:
+        nonlocal n_left
+        n_left -= 1
+        if n_left < 0:
+            raise KeyboardInterrupt
+        unlink(file, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "unlink", killed)
+        remove_links(cached, [path])
+    assert cached.folder.exists()
+    remove_links(cached, [path])
     assert not cached.folder.exists()
 
 
