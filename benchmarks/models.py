@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -36,3 +37,12 @@ def loaded_side(name: str, n_threads: int, *, is_synthetic: bool) -> PaloCpp:
     size = int(read_header(mmproj).metadata["clip.vision.image_size"])
     side.set_image(np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8))
     return side
+
+
+def model_parser(description: str | None, *, n_threads: int) -> argparse.ArgumentParser:
+    """Arguments of a benchmark of one model: its name, `--synthetic` and `--threads`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="folder or GGUF file; with --synthetic, a published model's name")
+    parser.add_argument("--synthetic", action="store_true")
+    parser.add_argument("--threads", type=int, default=n_threads)
+    return parser

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import time
 from collections.abc import Callable
 from statistics import median
 from types import SimpleNamespace
@@ -20,6 +19,7 @@ import numpy as np
 import PIL.Image
 
 from palo_cpp.bench.noise import describe_machine
+from palo_cpp.bench.timed_text import seconds
 from palo_cpp.vision.embedding_cache import EmbeddingCache
 from palo_cpp.vision.image_embedder import ImageEmbedder
 
@@ -56,12 +56,7 @@ def photo(orientation: int) -> bytes:
 
 def milliseconds(work: Callable[[], object], n_runs: int) -> float:
     """Median of some runs."""
-    times = []
-    for _ in range(n_runs):
-        begun = time.perf_counter()
-        work()
-        times.append(1e3 * (time.perf_counter() - begun))
-    return median(times)
+    return 1e3 * median(seconds(work) for _ in range(n_runs))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ each other down.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import heapq
 import json
@@ -26,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from models import loaded_side
+from models import loaded_side, model_parser
 
 from palo_cpp.bench.noise import describe_machine
 
@@ -90,10 +89,7 @@ def makespan_s(tasks: Sequence[float], speeds: Sequence[float]) -> float:
 
 def main() -> None:
     """Trace a process of its own and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="folder or GGUF file; with --synthetic, a published model's name")
-    parser.add_argument("--synthetic", action="store_true")
-    parser.add_argument("--threads", type=int, default=1)
+    parser = model_parser(__doc__, n_threads=1)
     parser.add_argument("--wait-us", type=float, default=3.0)
     options = parser.parse_args()
     if "PALO_CPP_TRACE" in os.environ:

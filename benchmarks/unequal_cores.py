@@ -10,7 +10,6 @@ the other program alternate. Linux.
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -20,9 +19,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from models import loaded_side
+from models import loaded_side, model_parser
 
 from palo_cpp.bench.noise import describe_machine
+from palo_cpp.bench.timed_text import seconds
 
 _BUSY = "import os, sys\nos.sched_setaffinity(0, {int(sys.argv[1])})\nprint(flush=True)\nwhile True: pass"
 
@@ -58,10 +58,7 @@ def other_program(core: int) -> Iterator[OtherProgram]:
 
 def main() -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="folder or GGUF file; with --synthetic, a published model's name")
-    parser.add_argument("--synthetic", action="store_true")
-    parser.add_argument("--threads", type=int, default=0)
+    parser = model_parser(__doc__, n_threads=0)
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--core", type=int, default=1, help="the other program's")
     options = parser.parse_args()
@@ -69,7 +66,7 @@ def main() -> None:
     side = loaded_side(options.model, options.threads, is_synthetic=options.synthetic)
     text = side.text
     works: dict[str, Callable[[], float]] = {
-        "encode": lambda: timed(side.encode),
+        "encode": lambda: seconds(side.encode),
         "prefill, 144 tokens": lambda: text.prefill_s(144),
         "decode, 24 tokens": lambda: text.generate_s(24, 64, 1),
     }
@@ -94,13 +91,6 @@ def alternating(work: Callable[[], float], n_runs: int, core: int) -> tuple[list
             beside.append(work())
             taken.append((other.cpu_s() - cpu) / (time.perf_counter() - begun))
     return alone, beside, taken
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Seconds."""
-    begun = time.perf_counter()
-    work()
-    return time.perf_counter() - begun
 
 
 if __name__ == "__main__":

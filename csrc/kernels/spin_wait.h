@@ -18,7 +18,8 @@ inline void pause_core() {
 // the steps of a layer are shorter. With more threads than cores they sleep at once, because another thread needs the
 // core.
 inline int n_pauses(int n_threads) {
-  return n_threads <= static_cast<int>(std::thread::hardware_concurrency()) ? 2000 : 0;
+  static const int n_cores = static_cast<int>(std::thread::hardware_concurrency());  // asks the system
+  return n_threads <= n_cores ? 2000 : 0;
 }
 
 template <typename Condition>

@@ -17,16 +17,16 @@ logger = logging.getLogger("palo_cpp")
 
 _ORIENTATION = 0x0112  # Exif 2.3
 _FLIPPED_X, _FLIPPED_Y, _SWAPPED = 1, 2, 4
-# By orientation: the stored column of an upright pixel counts from the right, its row from the bottom, and upright
-# columns are stored rows.
-_STORED = {
-    2: _FLIPPED_X,
-    3: _FLIPPED_X | _FLIPPED_Y,
-    4: _FLIPPED_Y,
-    5: _SWAPPED,
-    6: _SWAPPED | _FLIPPED_Y,
-    7: _SWAPPED | _FLIPPED_X | _FLIPPED_Y,
-    8: _SWAPPED | _FLIPPED_X,
+# By orientation: Pillow's method that turns the stored image upright, and where an upright pixel is stored: its column
+# counts from the right, its row from the bottom, and upright columns are stored rows.
+_TURNS = {
+    2: ("FLIP_LEFT_RIGHT", _FLIPPED_X),
+    3: ("ROTATE_180", _FLIPPED_X | _FLIPPED_Y),
+    4: ("FLIP_TOP_BOTTOM", _FLIPPED_Y),
+    5: ("TRANSPOSE", _SWAPPED),
+    6: ("ROTATE_270", _SWAPPED | _FLIPPED_Y),
+    7: ("TRANSVERSE", _SWAPPED | _FLIPPED_X | _FLIPPED_Y),
+    8: ("ROTATE_90", _SWAPPED | _FLIPPED_X),
 }
 
 
@@ -42,9 +42,10 @@ class Upright:
     """
 
     def __init__(self, image: PIL.Image.Image, orientation: int = 1) -> None:
-        self._image, self._orientation = image, orientation
+        self._image = image
+        self._method, self._stored = _TURNS.get(orientation, ("", 0))
         width, height = image.size
-        self.size = (height, width) if _STORED.get(orientation, 0) & _SWAPPED else (width, height)
+        self.size = (height, width) if self._stored & _SWAPPED else (width, height)
 
     def crop(self, box: Box) -> PIL.Image.Image:
         """A part, upright."""
@@ -56,30 +57,21 @@ class Upright:
 
     def _stored_box(self, box: Box) -> Box:
         left, top, right, bottom = box
-        stored, (width, height) = _STORED.get(self._orientation, 0), self._image.size
-        if stored & _SWAPPED:
+        width, height = self._image.size
+        if self._stored & _SWAPPED:
             left, top, right, bottom = top, left, bottom, right
-        if stored & _FLIPPED_X:
+        if self._stored & _FLIPPED_X:
             left, right = width - right, width - left
-        if stored & _FLIPPED_Y:
+        if self._stored & _FLIPPED_Y:
             top, bottom = height - bottom, height - top
         return left, top, right, bottom
 
     def _turn(self, stored: PIL.Image.Image) -> PIL.Image.Image:
         from PIL.Image import Transpose
 
-        methods = {
-            2: Transpose.FLIP_LEFT_RIGHT,
-            3: Transpose.ROTATE_180,
-            4: Transpose.FLIP_TOP_BOTTOM,
-            5: Transpose.TRANSPOSE,
-            6: Transpose.ROTATE_270,
-            7: Transpose.TRANSVERSE,
-            8: Transpose.ROTATE_90,
-        }
-        if self._orientation not in methods:
+        if not self._method:
             return stored
-        turned = stored.transpose(methods[self._orientation])
+        turned = stored.transpose(Transpose[self._method])
         turned.info = {}  # EXIF and XMP would have it turned once more by whoever opens it
         return turned
 
