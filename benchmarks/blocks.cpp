@@ -169,7 +169,7 @@ class ColdMatrices {
 
 void bench_read(const KernelTable& kernels, const Type& type, int64_t n_in, int64_t n_out, int n_threads) {
   ColdMatrices matrices(palo::block_kernels(kernels, type.type), n_in, n_out, n_threads);
-  constexpr int64_t ROWS[] = {1, 2, 4, 5, 8, 16, 144, 640};
+  constexpr int64_t ROWS[] = {1, 2, 3, 4, 5, 8, 16, 144, 640};
   double read_s = 1e9, best[std::size(ROWS)];
   std::fill(std::begin(best), std::end(best), 1e9);
   const double end = now_s() + 3;

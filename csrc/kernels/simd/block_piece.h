@@ -104,7 +104,8 @@ PALO_INLINE void multiply_direct_quads(Ints sums[ROWS], const RowPointers<ROWS>&
   constexpr int64_t N_QUADS = GROUP_QUADS / Block::N_SCALES;
   for (int64_t r = 0; r < ROWS; ++r) sums[r] = start_of<Block>(x[r], s);
   PALO_UNROLL
-  for (int64_t t = s * N_QUADS; t < (s + 1) * N_QUADS; ++t) {
+  for (int64_t i = 0; i < N_QUADS; ++i) {
+    const int64_t t = s * N_QUADS + i;
     const Ints w = Block::quad(block, g, t, v);
     for (int64_t r = 0; r < ROWS; ++r) add_block_quad<Block>(sums[r], w, load_quad(x[r] + 4 * t));
   }

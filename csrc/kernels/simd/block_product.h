@@ -116,12 +116,17 @@ void multiply_direct(float* out, const uint8_t* x, const uint8_t* panel, int64_t
     Block::scales({scales, mins, factor}, block);
     const uint8_t* groups = x + b * Block::N_GROUPS * ROW_GROUP_BYTES<Block>;
     set_zero<ROWS, BLOCK_VECTORS>(parts);
-    for (int64_t g = 0; g < Block::N_GROUPS; ++g) {
+    const auto add_group = [&](int64_t g) PALO_INLINE_LAMBDA {
       prefetch_group<Block>(block, g);
       for (int64_t v = 0; v < BLOCK_VECTORS; ++v) {
         const RowPointers<ROWS> rows(groups + g * ROW_GROUP_BYTES<Block>, product.row_bytes);
         add_direct_group<Block, ROWS>(Block::N_GROUPS == 1 ? totals : parts, rows, block, scales, mins, g, v);
       }
+    };
+    static_assert(Block::N_GROUPS % Block::PERIOD == 0);
+    for (int64_t g = 0; g < Block::N_GROUPS; g += Block::PERIOD) {
+      PALO_UNROLL  // shifts by constants
+      for (int64_t i = 0; i < Block::PERIOD; ++i) add_group(g + i);
     }
     if constexpr (Block::N_GROUPS > 1) {
       add_block<Block, ROWS, BLOCK_VECTORS>(totals, parts, groups, factor, product.row_bytes);

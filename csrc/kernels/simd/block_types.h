@@ -33,6 +33,7 @@ struct BlockBase {
   static constexpr bool HAS_MINS = false;
   static constexpr bool HAS_FACTOR = false;
   static constexpr bool IS_SIGNED = false;  // bytes for add_signed_quad
+  static constexpr int64_t PERIOD = 1;      // groups until quad() shifts by the same numbers again
 
   // Word i of the block, of 16 outputs.
   PALO_INLINE static Ints word(const uint8_t* block, int64_t i, int64_t v) {
@@ -74,6 +75,7 @@ PALO_INLINE void unpack_k_scales(BlockScales out, const uint8_t* block) {
     const Ints a = Block::word(block, 0, v), b = Block::word(block, 1, v), c = Block::word(block, 2, v);
     const Ints scales[2] = {a & six_bits, (c & nibbles) | (shift_right(a, 2) & two_bits)};
     const Ints mins[2] = {b & six_bits, (shift_right(c, 4) & nibbles) | (shift_right(b, 2) & two_bits)};
+    PALO_UNROLL
     for (int64_t g = 0; g < 8; ++g) {
       const int64_t at = (g * BLOCK_VECTORS + v) * LANES;
       store(out.scales + at, d * to_floats(shift_right(scales[g / 4], g % 4 * 8) & set_ints(63)));
@@ -83,6 +85,7 @@ PALO_INLINE void unpack_k_scales(BlockScales out, const uint8_t* block) {
 }
 
 struct BlockQ4_K : BlockBase<BlockType::Q4_K> {
+  static constexpr int64_t PERIOD = 2;
   static constexpr bool HAS_MINS = true;
 
   PALO_INLINE static Ints quad(const uint8_t* block, int64_t g, int64_t t, int64_t v) {
@@ -109,13 +112,14 @@ struct BlockQ6_K : BlockBase<BlockType::Q6_K> {
   static constexpr int64_t MAX_BYTE = 63;
   static constexpr int32_t OFFSET = 32;
   static constexpr int64_t N_SCALES = 2;
+  static constexpr int64_t PERIOD = 4;
   static constexpr bool HAS_FACTOR = true;
 
   PALO_INLINE static Ints quad(const uint8_t* block, int64_t g, int64_t t, int64_t v) {
     const int64_t half = g / 4, part = g % 4;
     const Ints low = word(block, half * 16 + part % 2 * 8 + t, v), high = word(block, 32 + half * 8 + t, v);
-    return (shift_right(low, part / 2 * 4) & set_ints(LOW_NIBBLES)) |
-           shift_left(shift_right(high, part * 2) & set_ints(0x03030303), 4);
+    const Ints moved = part < 2 ? shift_left(high, 4 - part * 2) : shift_right(high, part * 2 - 4);
+    return (shift_right(low, part / 2 * 4) & set_ints(LOW_NIBBLES)) | (moved & set_ints(0x30303030));
   }
   PALO_INLINE static void scales(BlockScales out, const uint8_t* block) {
     for (int64_t v = 0; v < BLOCK_VECTORS; ++v) {
