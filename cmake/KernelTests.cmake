@@ -5,7 +5,8 @@ foreach(_isa generic generic_wide)
 endforeach()
 
 add_executable(palo_cpp_kernel_tests tests/cpp/main.cpp tests/cpp/test_block_kernels.cpp
-                                     tests/cpp/test_cache_attention.cpp tests/cpp/test_row_kernels.cpp
+                                     tests/cpp/test_cache_attention.cpp tests/cpp/test_pixel_kernels.cpp
+                                     tests/cpp/test_row_kernels.cpp
                                      tests/cpp/test_simd_kernels.cpp tests/cpp/test_simd_q8.cpp)
 target_link_libraries(palo_cpp_kernel_tests PRIVATE palo_kernels palo_kernels_generic
                                                     palo_kernels_generic_wide)

@@ -5,7 +5,7 @@ execute_process(
   OUTPUT_VARIABLE nanobind_ROOT COMMAND_ERROR_IS_FATAL ANY)
 find_package(nanobind CONFIG REQUIRED)
 
-nanobind_add_module(_core NB_STATIC csrc/bindings.cpp csrc/cpm_bee_bindings.cpp)
+nanobind_add_module(_core NB_STATIC csrc/bindings.cpp csrc/cpm_bee_bindings.cpp csrc/pixel_bindings.cpp)
 target_link_libraries(_core PRIVATE palo_core palo_cpm_bee palo_peaks)
 # At run time the libraries are the installed llama-cpp-python's, beside this package; never those of the build.
 if(APPLE)

@@ -13,6 +13,7 @@
 #include "cpm_bee_bindings.h"
 #include "numpy_array.h"
 #include "peaks/multiply_peaks.h"
+#include "pixel_bindings.h"
 #include "raw_tensors.h"
 #include "vision/vision_encoder.h"
 
@@ -182,4 +183,5 @@ NB_MODULE(_core, m) {
         "measurement for the instruction set.");
   palo::bind_vision_encoder(m);
   palo::bind_cpm_bee(m);
+  palo::bind_pixels(m);
 }

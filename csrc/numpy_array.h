@@ -14,12 +14,13 @@ namespace palo {
 using NumpyArray = nanobind::ndarray<nanobind::numpy, float>;
 
 // A new array that owns its memory, with arbitrary values. The caller checks that the product of `shape` fits.
-inline NumpyArray new_array(const std::vector<size_t>& shape) {
-  auto data = std::make_unique_for_overwrite<float[]>(
+template <typename T = float>
+nanobind::ndarray<nanobind::numpy, T> new_array(const std::vector<size_t>& shape) {
+  auto data = std::make_unique_for_overwrite<T[]>(
       std::accumulate(shape.begin(), shape.end(), size_t{1}, std::multiplies<>()));
-  float* values = data.get();
-  nanobind::capsule owner(data.release(), [](void* memory) noexcept { delete[] static_cast<float*>(memory); });
-  return NumpyArray(values, shape.size(), shape.data(), owner);
+  T* values = data.get();
+  nanobind::capsule owner(data.release(), [](void* memory) noexcept { delete[] static_cast<T*>(memory); });
+  return {values, shape.size(), shape.data(), owner};
 }
 
 }  // namespace palo

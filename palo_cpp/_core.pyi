@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 _Floats = NDArray[np.float32]
 _Integers = NDArray[np.int32]
-_Tensor = tuple[int, tuple[int, ...], NDArray[np.uint8]]
+_Bytes = NDArray[np.uint8]
+_Tensor = tuple[int, tuple[int, ...], _Bytes]
 
 class FormatError(ValueError): ...
 
@@ -90,6 +91,9 @@ class CpmBee:
     @property
     def n_used_cells(self) -> int: ...
 
+def resample(
+    pixels: _Bytes, axis: int, starts: _Integers, coefficients: _Integers, base: _Integers
+) -> _Bytes: ...
 def ggml_version() -> str: ...
 def int8_peak(isa: str) -> float: ...
 def available_isas() -> list[str]: ...

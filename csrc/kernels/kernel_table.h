@@ -19,6 +19,7 @@ constexpr int64_t Q8_GROUP = 64;
 
 struct BlockKernels;    // block_kernels.h
 struct CacheAttention;  // cache_attention.h
+struct PixelKernels;    // pixel_kernels.h
 struct RowKernels;      // row_kernels.h
 
 struct KernelTable {
@@ -110,6 +111,9 @@ struct KernelTable {
 
   // Kernels over single rows: see row_kernels.h.
   const RowKernels* rows;
+
+  // Resampling of 8-bit pixels: see pixel_kernels.h.
+  const PixelKernels* pixels;
 
   // Attention over cached keys and values: see cache_attention.h.
   const CacheAttention* cache_attention;

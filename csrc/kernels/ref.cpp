@@ -1,5 +1,5 @@
 // The kernels of the portable instruction set, except the matrix products (ref_linear.cpp, ref_q8.cpp, ref_blocks.cpp),
-// the row kernels and attention: plain loops.
+// the kernels of rows, pixels and attention: plain loops.
 #include "kernels/ref.h"
 
 #include <algorithm>
@@ -175,6 +175,7 @@ const KernelTable& kernel_table() {
       .linear_q8 = linear_q8,
       .blocks = block_kernels(),
       .rows = &row_kernels(),
+      .pixels = &pixel_kernels(),
       .cache_attention = &cache_attention(),
   };
   return table;

@@ -23,6 +23,7 @@ void linear_q8(float* out, const uint8_t* x, const uint8_t* panels, const float*
 
 const BlockKernels* block_kernels();  // [N_BLOCK_TYPES]
 const RowKernels& row_kernels();
+const PixelKernels& pixel_kernels();
 const CacheAttention& cache_attention();
 
 // LayerNorm's statistics of one row.

@@ -201,11 +201,11 @@ def square_pixels(
         _check_size(image, "image")
         image = Upright(image) if image.mode == "RGB" else open_upright(image)
     if mode == "crop":
-        return np.asarray(resize_and_crop(image, image_size))
+        return resize_and_crop(image, image_size)
     if mode == "stretch":
-        return np.asarray(stretch(image, image_size))
+        return stretch(image, image_size)
     red, green, blue = (int(255 * channel) for channel in mean)
-    return np.asarray(pad_and_resize(image, image_size, (red, green, blue)))
+    return pad_and_resize(image, image_size, (red, green, blue))
 
 
 # Decoding ------------------------------------------------------------------------------------------------------------

@@ -189,6 +189,25 @@ PALO_INLINE void store_halves(uint8_t* p, Floats x) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x.all, _MM_FROUND_TO_NEAREST_INT));
 }
 
+// --- Pixels: a lane holds a byte, unsigned. ---
+
+PALO_INLINE Ints operator*(Ints a, Ints b) {
+  return {_mm512_mullo_epi32(a.all, b.all)};
+}
+PALO_INLINE Ints load_bytes(const uint8_t* p) {
+  return {_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+}
+// p[i / 4] in lane i.
+PALO_INLINE Ints load_spread(const int32_t* p) {
+  const __m512i four = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  return {_mm512_permutexvar_epi32(_mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3), four)};
+}
+// Each lane's x >> RESAMPLING_BITS as a byte, 0 or 255 where it is beyond them.
+PALO_INLINE void store_levels(uint8_t* p, Ints x) {
+  const __m512i levels = _mm512_max_epi32(_mm512_srai_epi32(x.all, RESAMPLING_BITS), _mm512_setzero_si512());
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtusepi32_epi8(levels));
+}
+
 // What is added to signed weights to make them the instruction's unsigned operand.
 constexpr int32_t SIGNED_OFFSET = 128;
 PALO_INLINE Ints move_signed(Ints w) {

@@ -205,6 +205,28 @@ PALO_INLINE void store_halves(uint8_t* p, Floats x) {
   for (int i = 0; i < PARTS; ++i) vst1_u8(p + 8 * i, vreinterpret_u8_f16(vcvt_f16_f32(x.part[i])));
 }
 
+// --- Pixels: a lane holds a byte, unsigned. ---
+
+PALO_INLINE Ints operator*(Ints a, Ints b) {
+  return for_int_parts([&](int i) { return vmulq_s32(a.part[i], b.part[i]); });
+}
+PALO_INLINE Ints load_bytes(const uint8_t* p) {
+  const uint8x16_t bytes = vld1q_u8(p);
+  const uint16x8_t low = vmovl_u8(vget_low_u8(bytes)), high = vmovl_high_u8(bytes);
+  return {{vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(low))), vreinterpretq_s32_u32(vmovl_high_u16(low)),
+           vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(high))), vreinterpretq_s32_u32(vmovl_high_u16(high))}};
+}
+// p[i / 4] in lane i.
+PALO_INLINE Ints load_spread(const int32_t* p) {
+  return for_int_parts([&](int i) { return vdupq_n_s32(p[i]); });
+}
+// Each lane's x >> RESAMPLING_BITS as a byte, 0 or 255 where it is beyond them.
+PALO_INLINE void store_levels(uint8_t* p, Ints x) {
+  const auto narrow = [&](int i) { return vqmovn_s32(vshrq_n_s32(x.part[i], RESAMPLING_BITS)); };
+  const int16x8_t low = vcombine_s16(narrow(0), narrow(1)), high = vcombine_s16(narrow(2), narrow(3));
+  vst1q_u8(p, vcombine_u8(vqmovun_s16(low), vqmovun_s16(high)));
+}
+
 constexpr int32_t SIGNED_OFFSET = 0;
 PALO_INLINE Ints move_signed(Ints w) {
   return w;

@@ -8,6 +8,7 @@
 
 #include "kernels/block_kernels.h"
 #include "kernels/kernel_table.h"
+#include "kernels/pixel_kernels.h"
 
 #define PALO_INLINE [[maybe_unused, gnu::always_inline]] inline
 #define PALO_INLINE_LAMBDA __attribute__((always_inline))
@@ -45,6 +46,7 @@ constexpr int64_t LANES = 16;
 #include "kernels/simd/layer_norm.h"
 #include "kernels/simd/linear.h"
 #include "kernels/simd/linear_q8.h"
+#include "kernels/simd/pixels.h"
 #include "kernels/simd/quantize.h"
 #include "kernels/simd/rows.h"
 
@@ -83,6 +85,7 @@ const KernelTable& kernel_table() {
       .linear_q8 = linear_q8,
       .blocks = BLOCK_KERNELS,
       .rows = &ROW_KERNELS,
+      .pixels = &PIXEL_KERNELS,
       .cache_attention = &CACHE_ATTENTION,
   };
   return TABLE;

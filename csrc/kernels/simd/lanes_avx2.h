@@ -201,6 +201,28 @@ PALO_INLINE void store_halves(uint8_t* p, Floats x) {
   _mm_storeu_si128(at + 1, _mm256_cvtps_ph(x.high, _MM_FROUND_TO_NEAREST_INT));
 }
 
+// --- Pixels: a lane holds a byte, unsigned. ---
+
+PALO_INLINE Ints operator*(Ints a, Ints b) {
+  return {_mm256_mullo_epi32(a.low, b.low), _mm256_mullo_epi32(a.high, b.high)};
+}
+PALO_INLINE Ints load_bytes(const uint8_t* p) {
+  return {_mm256_cvtepu8_epi32(_mm_loadu_si64(p)), _mm256_cvtepu8_epi32(_mm_loadu_si64(p + 8))};
+}
+// p[i / 4] in lane i.
+PALO_INLINE Ints load_spread(const int32_t* p) {
+  const __m256i four = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  return {_mm256_permutevar8x32_epi32(four, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1)),
+          _mm256_permutevar8x32_epi32(four, _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3))};
+}
+// Each lane's x >> RESAMPLING_BITS as a byte, 0 or 255 where it is beyond them.
+PALO_INLINE void store_levels(uint8_t* p, Ints x) {
+  const __m256i low = _mm256_srai_epi32(x.low, RESAMPLING_BITS), high = _mm256_srai_epi32(x.high, RESAMPLING_BITS);
+  const __m256i sorted = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xD8);
+  const __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(sorted), _mm256_extracti128_si256(sorted, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+}
+
 using Quad = __m256i;
 
 PALO_INLINE Quad load_quad(const uint8_t* p) {

@@ -171,6 +171,26 @@ PALO_INLINE void store_halves(uint8_t* p, Floats x) {
   }
 }
 
+// --- Pixels: a lane holds a byte, unsigned. ---
+
+PALO_INLINE Ints operator*(Ints a, Ints b) {
+  return for_int_lanes([&](int64_t i) { return a.lane[i] * b.lane[i]; });
+}
+PALO_INLINE Ints load_bytes(const uint8_t* p) {
+  return for_int_lanes([&](int64_t i) { return p[i]; });
+}
+// p[i / 4] in lane i.
+PALO_INLINE Ints load_spread(const int32_t* p) {
+  return for_int_lanes([&](int64_t i) { return p[i / 4]; });
+}
+// Each lane's x >> RESAMPLING_BITS as a byte, 0 or 255 where it is beyond them.
+PALO_INLINE void store_levels(uint8_t* p, Ints x) {
+  for (int64_t i = 0; i < LANES; ++i) {
+    const int32_t level = x.lane[i] >> RESAMPLING_BITS;
+    p[i] = static_cast<uint8_t>(level < 0 ? 0 : level > 255 ? 255 : level);
+  }
+}
+
 struct Quad {
   int8_t value[4];
 };
