@@ -79,14 +79,18 @@ def test_an_image_that_is_opened_twice_is_turned_once(orientation: int, image_fo
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
-def test_a_part_of_a_turned_image(orientation: int) -> None:
+def test_a_part_of_a_turned_image_as_it_is_stored(orientation: int) -> None:
     exif = PIL.Image.Exif()
     exif[0x0112] = orientation
-    upright = open_upright(encode(PICTURE, "PNG", exif=exif))
-    whole = upright.whole()
-    assert upright.size == whole.size
-    for box in ((0, 0, *whole.size), (3, 5, 17, 11), (whole.width - 1, 2, whole.width, 9)):
-        assert np.array_equal(np.asarray(upright.crop(box)), np.asarray(whole.crop(box)))
+    image = open_upright(encode(PICTURE, "PNG", exif=exif))
+    assert image.size == image.whole().size
+    for rows, columns in (((0, 30), (0, 40)), ((5, 11), (3, 17)), ((2, 9), (39, 40))):
+        part = image.stored_pixels(rows, columns)
+        assert np.array_equal(part[..., :3], np.asarray(PICTURE)[slice(*rows), slice(*columns)])
+    stored = image.stored_pixels((0, 30), (0, 40))[..., :3]
+    upright = stored.swapaxes(0, 1) if image.is_swapped else stored
+    steps = [-1 if is_flipped else 1 for is_flipped in image.is_flipped]
+    assert np.array_equal(upright[:: steps[1], :: steps[0]], UPRIGHT[orientation](np.asarray(PICTURE)))
 
 
 def test_what_is_returned_is_an_image_of_its_own() -> None:

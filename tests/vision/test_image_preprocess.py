@@ -13,11 +13,12 @@ import PIL.ImageOps
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures import GOLDEN_CASES, GOLDEN_KEPT, MEAN, STD, encode, picture
+from pictures import GOLDEN_CASES, GOLDEN_KEPT, MEAN, STD, UPRIGHT, encode, picture
 
 from palo_cpp.errors import ArgumentError, ImageError
 from palo_cpp.vision import squares
 from palo_cpp.vision.image import open_image, preprocess, square_pixels
+from palo_cpp.vision.upright import Upright
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 PICTURE = picture(40, 30)
@@ -90,6 +91,18 @@ def test_strips_equal_one_resize(width: int, height: int, image_size: int, mode:
         squares._STRIP_PIXELS = strip
     assert pixels.shape == (image_size, image_size, 3)
     assert np.array_equal(pixels, plain_square(image, image_size, mode))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("size", [(61, 40), (40, 61), (90, 7)])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_a_turned_photo(orientation: int, size: tuple[int, int], mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(squares, "_STRIP_PIXELS", 500)  # many strips
+    stored = picture(*size)
+    pixels = square_pixels(Upright(stored, orientation), image_size=23, mean=MEAN, mode=mode)
+    turned = PIL.Image.fromarray(np.ascontiguousarray(UPRIGHT[orientation](np.asarray(stored))))
+    assert pixels.flags.c_contiguous
+    assert np.array_equal(pixels, plain_square(turned, 23, mode))
 
 
 @pytest.mark.parametrize("size", [(30_000, 1), (1, 5_000)])
