@@ -19,42 +19,46 @@ using Pixels = nb::ndarray<const uint8_t, nb::ndim<3>, nb::c_contig, nb::device:
 using Integers = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using IntegerMatrix = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
-void check(bool is_right, const std::string& what, const std::string& expected, int64_t got) {
-  if (is_right) return;
+[[noreturn]] void fail(const std::string& what, const std::string& expected, int64_t got) {
   throw std::invalid_argument(what + ": expected " + expected + ", got " + std::to_string(got) +
                               "; pass what palo_cpp.vision.resampling computes");
 }
 
-void check_equal(const std::string& what, int64_t expected, size_t got) {
-  check(static_cast<int64_t>(got) == expected, what, std::to_string(expected), static_cast<int64_t>(got));
+void check_equal(const char* what, int64_t expected, size_t got) {
+  if (static_cast<int64_t>(got) != expected) fail(what, std::to_string(expected), static_cast<int64_t>(got));
+}
+
+// The farthest that a sum of output o can get from 0, in whatever order it is built.
+int64_t largest_sum(const Resampling& resampling, int64_t o) {
+  int64_t weight = 0, base = 0;
+  for (int64_t t = 0; t < resampling.n_taps; ++t) {
+    weight += std::abs(int64_t{resampling.coefficients[o * resampling.n_taps + t]});
+  }
+  for (int64_t c = 0; c < PIXEL_BYTES; ++c) {
+    base = std::max(base, std::abs(int64_t{resampling.base[o * PIXEL_BYTES + c]}));
+  }
+  return 255 * weight + base;
 }
 
 // Every pixel that is read is one of n_in, and no sum leaves int32.
 void check_resampling(const Resampling& resampling, int64_t n_in) {
-  check(resampling.n_taps >= 1, "taps", "at least 1", resampling.n_taps);
-  check(resampling.n_taps <= n_in, "taps", "at most " + std::to_string(n_in), resampling.n_taps);
+  if (resampling.n_out < 1) fail("starts", "at least 1", resampling.n_out);
+  if (resampling.n_taps < 1) fail("taps", "at least 1", resampling.n_taps);
+  if (resampling.n_taps > n_in) fail("taps", "at most " + std::to_string(n_in), resampling.n_taps);
   const int64_t last = n_in - resampling.n_taps, largest = std::numeric_limits<int32_t>::max();
   for (int64_t o = 0; o < resampling.n_out; ++o) {
-    const int64_t start = resampling.starts[o];
-    check(start >= 0 && start <= last, "starts", "0 to " + std::to_string(last), start);
-    int64_t weight = 0, base = 0;
-    for (int64_t t = 0; t < resampling.n_taps; ++t) {
-      weight += std::abs(int64_t{resampling.coefficients[o * resampling.n_taps + t]});
-    }
-    for (int64_t c = 0; c < PIXEL_BYTES; ++c) {
-      base = std::max(base, std::abs(int64_t{resampling.base[o * PIXEL_BYTES + c]}));
-    }
-    check(255 * weight + base <= largest, "sums", "at most " + std::to_string(largest), 255 * weight + base);
+    const int64_t start = resampling.starts[o], sum = largest_sum(resampling, o);
+    if (start < 0 || start > last) fail("starts", "0 to " + std::to_string(last), start);
+    if (sum > largest) fail("sums", "at most " + std::to_string(largest), sum);
   }
 }
 
 nb::ndarray<nb::numpy, uint8_t> resample(const Pixels& pixels, int axis, const Integers& starts,
                                          const IntegerMatrix& coefficients, const IntegerMatrix& base) {
-  check(axis == 0 || axis == 1, "axis", "0 or 1", axis);
+  if (axis != 0 && axis != 1) fail("axis", "0 or 1", axis);
   check_equal("bytes of a pixel", PIXEL_BYTES, pixels.shape(2));
   const auto n_out = static_cast<int64_t>(starts.size());
-  check(n_out >= 1, "starts", "at least 1", n_out);
-  check(pixels.size() != 0, "pixels", "at least 1", 0);
+  if (pixels.size() == 0) fail("pixels", "at least 1", 0);
   check_equal("rows of coefficients", n_out, coefficients.shape(0));
   check_equal("rows of base", n_out, base.shape(0));
   check_equal("columns of base", PIXEL_BYTES, base.shape(1));

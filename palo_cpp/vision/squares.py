@@ -74,6 +74,7 @@ def _resize(image: Upright, width: Axis, height: Axis, colour: tuple[int, int, i
         lines[begin - in_columns.begin : end - in_columns.begin] = strip.swapaxes(0, 1) if image.is_swapped else strip
 
     n_lines = max(1, _STRIP_PIXELS // (in_rows.end - in_rows.begin))
+    n_lines -= n_lines % 16 if n_lines > 16 else 0  # kernels take up to 16 at a time
     begins = range(in_columns.begin, in_columns.end, n_lines)
     if len(begins) < 2:
         resample(begins[0])

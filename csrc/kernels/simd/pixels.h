@@ -81,7 +81,7 @@ void resample_along(uint8_t* out, const uint8_t* in, const Resampling& resamplin
   }
 }
 
-// All outputs of the n bytes of each row from byte x on: N vectors, the last of them perhaps in part.
+// All outputs of the n bytes of each row from byte x on: N vectors, or part of one.
 template <int64_t N>
 PALO_INLINE void resample_columns(uint8_t* out, const uint8_t* in, const Resampling& resampling, int64_t row_bytes,
                                   int64_t x, int64_t n) {
@@ -106,7 +106,8 @@ PALO_INLINE void resample_columns(uint8_t* out, const uint8_t* in, const Resampl
   }
 }
 
-// Sixteen pixels wide, as a line of a cache is; the rest in single vectors.
+// Sixteen pixels at a time, which fill a line of the cache; the rest in single vectors, the last of which does some
+// pixels again.
 void resample_across(uint8_t* out, const uint8_t* in, const Resampling& resampling, int64_t n_columns) {
   constexpr int64_t N = 4;
   const int64_t row_bytes = n_columns * PIXEL_BYTES;
@@ -115,7 +116,12 @@ void resample_across(uint8_t* out, const uint8_t* in, const Resampling& resampli
     resample_columns<N>(out, in, resampling, row_bytes, x, N * LANES);
   }
   for (; x + LANES <= row_bytes; x += LANES) resample_columns<1>(out, in, resampling, row_bytes, x, LANES);
-  if (x < row_bytes) resample_columns<1>(out, in, resampling, row_bytes, x, row_bytes - x);
+  if (x == row_bytes) return;
+  if (row_bytes >= LANES) {
+    resample_columns<1>(out, in, resampling, row_bytes, row_bytes - LANES, LANES);
+  } else {
+    resample_columns<1>(out, in, resampling, row_bytes, 0, row_bytes);
+  }
 }
 
 constexpr PixelKernels PIXEL_KERNELS = {.resample_along = resample_along, .resample_across = resample_across};
