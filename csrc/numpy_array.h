@@ -16,8 +16,8 @@ using NumpyArray = nanobind::ndarray<nanobind::numpy, float>;
 // A new array that owns its memory, with arbitrary values. The caller checks that the product of `shape` fits.
 template <typename T = float>
 nanobind::ndarray<nanobind::numpy, T> new_array(const std::vector<size_t>& shape) {
-  auto data = std::make_unique_for_overwrite<T[]>(
-      std::accumulate(shape.begin(), shape.end(), size_t{1}, std::multiplies<>()));
+  auto data =
+      std::make_unique_for_overwrite<T[]>(std::accumulate(shape.begin(), shape.end(), size_t{1}, std::multiplies<>()));
   T* values = data.get();
   nanobind::capsule owner(data.release(), [](void* memory) noexcept { delete[] static_cast<T*>(memory); });
   return {values, shape.size(), shape.data(), owner};

@@ -114,12 +114,10 @@ def _windows(axis: Axis) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 def _centres(axis: Axis, first_out: int, n: int) -> tuple[NDArray[np.float64], float]:
     """Where outputs lie among the pixels of the whole, and how much wider than a pixel the cubic is."""
     scale = axis.n_whole / axis.n_out
-    return (np.arange(first_out, first_out + n) + 0.5) * scale, max(scale, 1.0)
+    return (np.arange(first_out, first_out + n, dtype=np.float64) + 0.5) * scale, max(scale, 1.0)
 
 
-def _weights(
-    axis: Axis, begins: NDArray[np.int64], ends: NDArray[np.int64], first_out: int
-) -> NDArray[np.int64]:
+def _weights(axis: Axis, begins: NDArray[np.int64], ends: NDArray[np.int64], first_out: int) -> NDArray[np.int64]:
     """Rounded weights of the pixels from begins on [n, longest window], zeros from ends on."""
     centres, stretch = _centres(axis, first_out, len(begins))
     pixels = begins[:, np.newaxis] + np.arange((ends - begins).max())

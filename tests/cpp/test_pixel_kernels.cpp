@@ -1,9 +1,8 @@
-// Resampling of 8-bit pixels: every instruction set gives what "ref" gives, from and into buffers of exactly the promised
-// sizes.
-#include "kernels/pixel_kernels.h"
-
+// Resampling of 8-bit pixels: every instruction set gives what "ref" gives, from and into buffers of exactly the
+// promised sizes.
 #include <random>
 
+#include "kernels/pixel_kernels.h"
 #include "simd_cases.h"
 
 namespace {
