@@ -23,7 +23,7 @@ from palo_cpp.vision.resampling import Axis, bicubic
 if TYPE_CHECKING:
     from palo_cpp.vision.upright import Upright
 
-# A strip has so many pixels, 1 MiB.
+# A strip has at most so many pixels, 1 MiB, before and after the first pass.
 _STRIP_PIXELS = 1 << 18
 
 
@@ -73,7 +73,7 @@ def _resize(image: Upright, width: Axis, height: Axis, colour: tuple[int, int, i
         strip = in_rows.apply(image.stored_pixels(*ranges), axis)
         lines[begin - in_columns.begin : end - in_columns.begin] = strip.swapaxes(0, 1) if image.is_swapped else strip
 
-    n_lines = max(1, _STRIP_PIXELS // (in_rows.end - in_rows.begin))
+    n_lines = max(1, _STRIP_PIXELS // max(in_rows.end - in_rows.begin, width.n_kept))
     n_lines -= n_lines % 16 if n_lines > 16 else 0  # kernels take up to 16 at a time
     begins = range(in_columns.begin, in_columns.end, n_lines)
     if len(begins) < 2:
