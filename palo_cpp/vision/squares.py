@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.machine import n_physical_cores
-from palo_cpp.vision.resampling import Axis, bicubic
+from palo_cpp.vision.resampling import Axis, Resampling, bicubic
 
 if TYPE_CHECKING:
     from palo_cpp.vision.upright import Upright
@@ -54,32 +54,39 @@ def stretch(image: Upright, image_size: int) -> NDArray[np.uint8]:
 
 
 def _resize(image: Upright, width: Axis, height: Axis, colour: tuple[int, int, int] = (0, 0, 0)) -> NDArray[np.uint8]:
-    """Both passes, rows first -> uint8 [height.n_kept, width.n_kept, 3].
+    """Both passes -> uint8 [height.n_kept, width.n_kept, 3]."""
+    of_rows = bicubic(width, colour=colour, is_flipped=image.is_flipped[0])
+    of_columns = bicubic(height, colour=colour, is_flipped=image.is_flipped[1])
+    narrow = _resample_rows(image, of_rows, of_columns.begin, of_columns.end)
+    square = of_columns.apply(narrow, 1 if image.is_swapped else 0)
+    return np.ascontiguousarray(image.swap(square)[..., :3])
 
-    A row of the padding's colour alone stays so when it is resampled: the first pass leaves it out, too.
+
+def _resample_rows(image: Upright, of_rows: Resampling, first: int, last: int) -> NDArray[np.uint8]:
+    """The first pass, over the rows from `first` to before `last` as they are stored, in strips.
+
+    Rows of padding are left out: a row of one colour stays so when it is resampled.
+
+    Returns:
+        uint8 [last - first, n_kept, 4], or [n_kept, last - first, 4] where the image is stored so.
     """
-    in_rows = bicubic(width, colour=colour, is_flipped=image.is_flipped[0])
-    in_columns = bicubic(height, colour=colour, is_flipped=image.is_flipped[1])
-    axis = 0 if image.is_swapped else 1  # of the stored pixels: where upright rows lie
-    sizes = [0, 0]
-    sizes[axis], sizes[1 - axis] = width.n_kept, in_columns.end - in_columns.begin
-    narrow = np.empty((*sizes, 4), np.uint8)
-    lines = narrow.swapaxes(0, 1) if image.is_swapped else narrow
+    n_kept = len(of_rows.starts)
+    shape = (n_kept, last - first, 4) if image.is_swapped else (last - first, n_kept, 4)
+    narrow = np.empty(shape, np.uint8)
+    n_at_once = max(1, _STRIP_PIXELS // max(of_rows.end - of_rows.begin, n_kept))
+    n_at_once -= n_at_once % 16 if n_at_once > 16 else 0  # kernels take up to 16 at a time
 
     def resample(begin: int) -> None:
-        end = min(begin + n_lines, in_columns.end)
-        ranges = [(0, 0), (0, 0)]
-        ranges[axis], ranges[1 - axis] = (in_rows.begin, in_rows.end), (begin, end)
-        strip = in_rows.apply(image.stored_pixels(*ranges), axis)
-        lines[begin - in_columns.begin : end - in_columns.begin] = strip.swapaxes(0, 1) if image.is_swapped else strip
+        end = min(begin + n_at_once, last)
+        pixels = image.stored_pixels((begin, end), (of_rows.begin, of_rows.end))
+        strip = of_rows.apply(pixels, 0 if image.is_swapped else 1)
+        image.swap(narrow)[begin - first : end - first] = image.swap(strip)
 
-    n_lines = max(1, _STRIP_PIXELS // max(in_rows.end - in_rows.begin, width.n_kept))
-    n_lines -= n_lines % 16 if n_lines > 16 else 0  # kernels take up to 16 at a time
-    begins = range(in_columns.begin, in_columns.end, n_lines)
-    if len(begins) < 2:
-        resample(begins[0])
-    else:
-        with ThreadPoolExecutor(n_physical_cores()) as threads:
-            list(threads.map(resample, begins))  # raises what one of them raised
-    square = in_columns.apply(narrow, 1 - axis)
-    return np.ascontiguousarray((square.swapaxes(0, 1) if image.is_swapped else square)[..., :3])
+    begins = range(first, last, n_at_once)
+    if len(begins) == 1:
+        resample(first)
+        return narrow
+    with ThreadPoolExecutor(n_physical_cores()) as threads:
+        for _ in threads.map(resample, begins):
+            pass  # raises what one of them raised
+    return narrow

@@ -55,13 +55,23 @@ class Upright:
             self.size, self.is_flipped = self.size[::-1], self.is_flipped[::-1]
 
     def stored_pixels(self, rows: tuple[int, int], columns: tuple[int, int]) -> NDArray[np.uint8]:
-        """A part as it is stored, each range from its first to the one after its last.
+        """A part as it is stored.
+
+        Args:
+            rows: The first upright row and the one after the last, counted as they are stored.
+            columns: Columns likewise.
 
         Returns:
-            uint8 [rows, columns, 4]: red, green, blue and an unused byte, as Pillow stores them: copied, not packed.
+            uint8 [rows, columns, 4], or [columns, rows, 4] where they are swapped: red, green, blue and an unused byte,
+            which are Pillow's own pixels, copied and not packed.
         """
-        part = self._image.crop((columns[0], rows[0], columns[1], rows[1]))
+        (left, right), (top, bottom) = (rows, columns) if self.is_swapped else (columns, rows)
+        part = self._image.crop((left, top, right, bottom))
         return np.frombuffer(part.tobytes("raw", "RGBX"), np.uint8).reshape(part.height, part.width, 4)
+
+    def swap(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Rows for columns where the image is stored so, from stored to upright and back; a view."""
+        return pixels.swapaxes(0, 1) if self.is_swapped else pixels
 
     def whole(self) -> PIL.Image.Image:
         """All of it."""

@@ -84,13 +84,13 @@ def test_a_part_of_a_turned_image_as_it_is_stored(orientation: int) -> None:
     exif[0x0112] = orientation
     image = open_upright(encode(PICTURE, "PNG", exif=exif))
     assert image.size == image.whole().size
-    for rows, columns in (((0, 30), (0, 40)), ((5, 11), (3, 17)), ((2, 9), (39, 40))):
-        part = image.stored_pixels(rows, columns)
-        assert np.array_equal(part[..., :3], np.asarray(PICTURE)[slice(*rows), slice(*columns)])
-    stored = image.stored_pixels((0, 30), (0, 40))[..., :3]
-    upright = stored.swapaxes(0, 1) if image.is_swapped else stored
-    steps = [-1 if is_flipped else 1 for is_flipped in image.is_flipped]
-    assert np.array_equal(upright[:: steps[1], :: steps[0]], UPRIGHT[orientation](np.asarray(PICTURE)))
+    stored = np.asarray(PICTURE).swapaxes(0, 1) if image.is_swapped else np.asarray(PICTURE)
+    height, width = stored.shape[:2]
+    for rows, columns in (((0, height), (0, width)), ((5, 11), (3, 17)), ((2, 9), (width - 1, width))):
+        part = image.swap(image.stored_pixels(rows, columns))
+        assert np.array_equal(part[..., :3], stored[slice(*rows), slice(*columns)])
+    x_step, y_step = (-1 if is_flipped else 1 for is_flipped in image.is_flipped)
+    assert np.array_equal(stored[::y_step, ::x_step], UPRIGHT[orientation](np.asarray(PICTURE)))
 
 
 def test_what_is_returned_is_an_image_of_its_own() -> None:
