@@ -51,6 +51,7 @@ PALO_INLINE void multiply_direct_quads(Ints sums[ROWS], const RowPointers<ROWS>&
     Pairs pairs[ROWS];
     for (int64_t r = 0; r < ROWS; ++r) pairs[r] = zero_pairs();
     const auto add_quads = [&](int64_t t) PALO_INLINE_LAMBDA {
+      prefetch_quad<Block, ROWS>(block, g, t, v);
       const Ints w = Block::quad(block, g, t, v);
       for (int64_t r = 0; r < ROWS; ++r) add_to_pairs(pairs[r], w, load_quad(x[r] + 4 * t));
     };

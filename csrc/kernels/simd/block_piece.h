@@ -2,6 +2,7 @@
 // of a block that is not unpacked, too.
 #pragma once
 
+#include "kernels/simd/block_prefetch.h"
 #include "kernels/simd/block_rows.h"
 
 namespace palo::PALO_SIMD_ISA {
@@ -106,6 +107,7 @@ PALO_INLINE void multiply_direct_quads(Ints sums[ROWS], const RowPointers<ROWS>&
   PALO_UNROLL
   for (int64_t i = 0; i < N_QUADS; ++i) {
     const int64_t t = s * N_QUADS + i;
+    prefetch_quad<Block, ROWS>(block, g, t, v);
     const Ints w = Block::quad(block, g, t, v);
     for (int64_t r = 0; r < ROWS; ++r) add_block_quad<Block>(sums[r], w, load_quad(x[r] + 4 * t));
   }

@@ -27,7 +27,6 @@ constexpr int64_t BLOCK_TILE_ROWS = Q8_ROWS;
 constexpr int64_t BLOCK_PASS_ROWS = 192;  // rows whose piece stays in the second-level cache for all panels
 constexpr int64_t CHUNK_OUTPUTS = 512;    // outputs of a pass that share that piece
 constexpr int64_t CACHED_ROW_BYTES = 256 << 10;
-constexpr int64_t PREFETCH_BYTES = 8192;  // 4 KiB leave Q6_K at 40 instead of 50 GB/s, 16 KiB are no better
 
 // What all tiles of one call share.
 struct BlockProduct {
@@ -74,14 +73,6 @@ PALO_INLINE void add_direct_group(Floats acc[ROWS][BLOCK_VECTORS], const RowPoin
   }
 }
 
-// Prefetches the bytes that are read PREFETCH_BYTES later: a K type takes so many instructions per byte that the
-// processor alone does not look far enough ahead. What is prefetched beyond the last panel is not used.
-template <typename Block>
-PALO_INLINE void prefetch_group(const uint8_t* block, int64_t g) {
-  constexpr int64_t N_LINES = (Block::N_BYTES / 64 + Block::N_GROUPS - 1) / Block::N_GROUPS;
-  for (int64_t i = 0; i < N_LINES; ++i) __builtin_prefetch(block + PREFETCH_BYTES + (g * N_LINES + i) * 64);
-}
-
 // totals = fma(acc, scale of the rows' block [* factor], totals), x being the block's first group; factor, where the
 // type has one, that of the first output of acc.
 template <typename Block, int64_t ROWS, int64_t VECTORS>
@@ -117,7 +108,7 @@ void multiply_direct(float* out, const uint8_t* x, const uint8_t* panel, int64_t
     const uint8_t* groups = x + b * Block::N_GROUPS * ROW_GROUP_BYTES<Block>;
     set_zero<ROWS, BLOCK_VECTORS>(parts);
     const auto add_group = [&](int64_t g) PALO_INLINE_LAMBDA {
-      prefetch_group<Block>(block, g);
+      prefetch_group<Block, ROWS>(block, g);
       for (int64_t v = 0; v < BLOCK_VECTORS; ++v) {
         const RowPointers<ROWS> rows(groups + g * ROW_GROUP_BYTES<Block>, product.row_bytes);
         add_direct_group<Block, ROWS>(Block::N_GROUPS == 1 ? totals : parts, rows, block, scales, mins, g, v);
