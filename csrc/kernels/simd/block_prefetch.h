@@ -10,8 +10,8 @@ namespace {
 constexpr int64_t PREFETCH_BYTES = 8192;  // 4 KiB leave Q6_K at 40 instead of 50 GB/s, 16 KiB are no better
 
 // A single row is so quick that it waits for lines that are asked for a group at once: they are asked for quad by quad.
-// (AVX2, Zen 3, share of a plain read: Q4_K 0.98 instead of 0.81, Q6_K 0.97 instead of 0.79. More rows and blocks of one
-// group gain nothing.)
+// (AVX2, Zen 3, share of a plain read: Q4_K 0.98 instead of 0.81, Q6_K 0.97 instead of 0.79. More rows gain nothing,
+// nor do blocks of one group.)
 #ifdef PALO_HAS_PAIRS
 constexpr bool CAN_PREFETCH_BY_QUADS = true;
 #else  // not measured there

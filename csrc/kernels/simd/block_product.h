@@ -115,8 +115,9 @@ void multiply_direct(float* out, const uint8_t* x, const uint8_t* panel, int64_t
       }
     };
     static_assert(Block::N_GROUPS % Block::PERIOD == 0);
+    // Unrolled, each shifts by constants.
     for (int64_t g = 0; g < Block::N_GROUPS; g += Block::PERIOD) {
-      PALO_UNROLL  // shifts by constants
+      PALO_UNROLL
       for (int64_t i = 0; i < Block::PERIOD; ++i) add_group(g + i);
     }
     if constexpr (Block::N_GROUPS > 1) {
