@@ -11,8 +11,9 @@ import secrets
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from types import FrameType
 
@@ -91,6 +92,13 @@ def partial_files(folder: Path, n_bytes_needed: int, kept: Path | None = None) -
     finally:
         files.remove()
         _remove_if_empty(made)
+
+
+def remove_leftovers(folder: Path, names: Iterable[str]) -> None:
+    """Remove what killed runs left of the future files `names`; no other run may be writing them."""
+    for name in names:
+        for path in folder.glob(f".{escape(name)}.partial-*"):
+            path.unlink(missing_ok=True)
 
 
 def _make_folder(folder: Path) -> list[Path]:

@@ -7,7 +7,6 @@ import logging
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,7 @@ from palo_cpp.models.file_choice import ChosenFiles, choose_files, is_mmproj_nam
 from palo_cpp.models.files import model_files
 from palo_cpp.models.hub_models import ModelPaths, converted_folder
 from palo_cpp.models.names import HubName, published_as
-from palo_cpp.partial_files import PartialFiles, partial_files
+from palo_cpp.partial_files import PartialFiles, partial_files, remove_leftovers
 
 if TYPE_CHECKING:
     from palo_cpp.hub.repository import DownloadCallback
@@ -49,7 +48,7 @@ def carry_to(
     """
     folder = Path(folder)
     sources = [path for path in (paths.text, paths.mmproj) if path is not None]
-    _remove_leftovers(folder, [path.name for path in sources])
+    remove_leftovers(folder, [*(path.name for path in sources), SUMS])
     copies = [_copy_of(path, known_sha256(path), folder / path.name) for path in sources]
     counter, sums = _Counter(progress, copies), read_sums(folder)
     new = [copy for copy in copies if not _is_on_stick(copy, sums, name, counter)]
@@ -89,7 +88,7 @@ def carry_from(name: HubName, folder: Path | str, root: Path, progress: Download
     new = [copy for copy in copies if not _is_there(copy, counter)]
     for copy in new:
         _check_replaceable(copy, name)
-    _remove_leftovers(target, chosen.paths)
+    remove_leftovers(target, [*chosen.paths, SUMS])
     digests, finished = {copy.target.name: copy.expected for copy in copies if copy.expected}, {}
     with partial_files(target, sum(copy.n_bytes for copy in new)) as partial:
         for copy in new:
@@ -250,13 +249,6 @@ def _copied(copy: _Copy, partial: PartialFiles, counter: _Counter) -> tuple[Path
         )
     counter.end(copy)
     return path, digest
-
-
-def _remove_leftovers(folder: Path, names: Iterable[str]) -> None:
-    """Remove what a killed run left of these files."""
-    for name in (*names, SUMS):
-        for path in folder.glob(f".{escape(name)}.partial-*"):
-            path.unlink(missing_ok=True)
 
 
 class _Counter:

@@ -216,6 +216,15 @@ def test_interrupted_and_carried_on(checkpoint_dir, tmp_path, number):
     check_whole(folder)
 
 
+def test_what_a_killed_run_left_goes(package, checkpoint_dir):
+    before = names_in(package)
+    for name in ("SHA256SUMS", "README.md"):
+        (package / f".{name}.partial-0123abcd").write_text("half")
+    assert run(checkpoint_dir, "-o", package).exit_code == 0
+    assert names_in(package) == before
+    check_whole(package)
+
+
 # ---- refused
 
 
