@@ -13,8 +13,6 @@ namespace nb = nanobind;
 namespace palo {
 namespace {
 
-using Integers = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using IntegerMatrix = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using FloatMatrix = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 std::vector<int32_t> to_vector(const Integers& array) {

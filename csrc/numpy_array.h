@@ -1,4 +1,4 @@
-// Results as numpy arrays, for both Python modules.
+// Numpy arrays as arguments and as results, for both Python modules.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -12,6 +12,10 @@
 namespace palo {
 
 using NumpyArray = nanobind::ndarray<nanobind::numpy, float>;
+
+// What functions take, without a copy.
+using Integers = nanobind::ndarray<const int32_t, nanobind::ndim<1>, nanobind::c_contig, nanobind::device::cpu>;
+using IntegerMatrix = nanobind::ndarray<const int32_t, nanobind::ndim<2>, nanobind::c_contig, nanobind::device::cpu>;
 
 // A new array that owns its memory, with arbitrary values. The caller checks that the product of `shape` fits.
 template <typename T = float>

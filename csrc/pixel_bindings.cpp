@@ -16,8 +16,6 @@ namespace palo {
 namespace {
 
 using Pixels = nb::ndarray<const uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
-using Integers = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using IntegerMatrix = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 [[noreturn]] void fail(const std::string& what, const std::string& expected, int64_t got) {
   throw std::invalid_argument(what + ": expected " + expected + ", got " + std::to_string(got) +
