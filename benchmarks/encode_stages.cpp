@@ -218,7 +218,7 @@ void measure(const Compute& compute, Precision precision, int64_t n_layer) {
 
 int main(int argc, char** argv) {
   const int n_threads = argc > 1 ? std::atoi(argv[1]) : 1;
-  const Precision precision = argc > 2 && std::strcmp(argv[2], "float") == 0 ? Precision::FLOAT : Precision::INT8;
+  const Precision precision = argc > 2 && std::strcmp(argv[2], "float") == 0 ? Precision::FLOAT : Precision::INT8_WIDE;
   ThreadPool pool(n_threads);
   Scratch scratch(n_threads);
   const Compute compute{kernels(), pool, scratch};

@@ -8,6 +8,7 @@
 #include <functional>
 #include <new>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "kernels/kernel_table.h"
@@ -17,7 +18,7 @@ namespace {
 
 using palo::best_s;
 using palo::KernelTable;
-using palo::Q8_GROUP;
+using palo::Q8Kernels;
 
 struct Bench {
   const KernelTable& kernels;
@@ -79,27 +80,27 @@ constexpr Shape SHAPES[] = {{1024, 1024, "577x1024x1024"}, {4096, 1024, "577x409
 // Rows in blocks of 48, as the encoder's tasks have them: a block of inputs stays in the second-level cache.
 constexpr int64_t BLOCK = 48;
 
-void bench_linear_q8(const Bench& bench, int64_t n_rows, int64_t n_out, int64_t n_in, const char* shape) {
-  const KernelTable& k = bench.kernels;
-  if (k.linear_q8 == nullptr) return;
-  const int64_t n_groups = divide_up(n_in, Q8_GROUP);
-  const int64_t panel_bytes = n_groups * k.q8_panel_group_bytes, row_bytes = n_groups * k.q8_row_group_bytes;
+void bench_linear_q8(const Bench& bench, const Q8Kernels& k, int64_t n_rows, int64_t n_out, int64_t n_in,
+                     const char* shape) {
+  const int64_t n_groups = divide_up(n_in, k.group);
+  const int64_t panel_bytes = n_groups * k.panel_group_bytes, row_bytes = n_groups * k.row_group_bytes;
   const std::vector<float> w = draw(n_out * n_in), x = draw(n_rows * n_in);
-  Bytes panels(divide_up(n_out, k.q8_panel_width) * panel_bytes), rows(n_rows * row_bytes);
+  Bytes panels(divide_up(n_out, k.panel_width) * panel_bytes), rows(n_rows * row_bytes);
   std::vector<float> out(n_rows * n_out);
   const auto pack = [&](int64_t stride_out, int64_t stride_in) {
-    for (int64_t o = 0; o < n_out; o += k.q8_panel_width) {
-      k.pack_q8_panel(panels.data() + o / k.q8_panel_width * panel_bytes, w.data() + o * stride_out,
-                      std::min(k.q8_panel_width, n_out - o), n_in, stride_out, stride_in);
+    for (int64_t o = 0; o < n_out; o += k.panel_width) {
+      k.pack_panel(panels.data() + o / k.panel_width * panel_bytes, w.data() + o * stride_out,
+                      std::min(k.panel_width, n_out - o), n_in, stride_out, stride_in);
     }
   };
+  const std::string group = " /" + std::to_string(k.group);
   bench.pass("pack_q8 by outputs", shape, 5 * n_out * n_in, [&] { pack(1, n_out); });
   bench.pass("pack_q8 by inputs", shape, 5 * n_out * n_in, [&] { pack(n_in, 1); });
-  bench.pass("quantize_rows", shape, 5 * n_rows * n_in,
+  bench.pass(("quantize_rows" + group).c_str(), shape, 5 * n_rows * n_in,
              [&] { k.quantize_rows(rows.data(), x.data(), n_rows, n_in, n_in); });
-  bench.product("linear_q8", shape, 2.0 * n_rows * n_out * n_in, bench.peak_int8, [&] {
+  bench.product(("linear_q8" + group).c_str(), shape, 2.0 * n_rows * n_out * n_in, bench.peak_int8, [&] {
     for (int64_t r = 0; r < n_rows; r += BLOCK) {
-      k.linear_q8(out.data() + r * n_out, rows.data() + r * row_bytes, panels.data(), nullptr,
+      k.linear(out.data() + r * n_out, rows.data() + r * row_bytes, panels.data(), nullptr,
                   std::min(BLOCK, n_rows - r), n_out, n_in, n_out);
     }
   });
@@ -127,14 +128,14 @@ void bench_rows(const Bench& bench) {
   const KernelTable& k = bench.kernels;
   const std::vector<float> weight = draw(1024), bias = draw(1024);
   std::vector<float> x = draw(577 * 1024), out(577 * 1024), scores = draw(577 * 577);
-  Bytes rows(k.layer_norm_q8 == nullptr ? 1 : 577 * 16 * k.q8_row_group_bytes);
+  Bytes rows(577 * 16 * k.q8.row_group_bytes);
   bench.pass("layer_norm", "577x1024", 8 * 577 * 1024,
              [&] { k.layer_norm(out.data(), x.data(), weight.data(), bias.data(), 577, 1024, 1e-5f); });
-  if (k.layer_norm_q8 != nullptr) {
-    bench.pass("layer_norm_q8", "577x1024", 5 * 577 * 1024,
-               [&] { k.layer_norm_q8(rows.data(), x.data(), weight.data(), bias.data(), 577, 1024, 1e-5f); });
-  }
+  bench.pass("layer_norm_q8", "577x1024", 5 * 577 * 1024,
+             [&] { k.q8_wide.layer_norm(rows.data(), x.data(), weight.data(), bias.data(), 577, 1024, 1e-5f); });
   bench.pass("softmax", "577x577", 8 * 577 * 577, [&] { k.softmax(scores.data(), 577, 577, 577, 0.125f); });
+  bench.pass("softmax_q8", "577x577", 5 * 577 * 577,
+             [&] { k.q8.softmax(rows.data(), scores.data(), 577, 577, 577, 0.125f); });
   bench.pass("add", "577x1024", 12 * 577 * 1024, [&] { k.add(out.data(), out.data(), x.data(), 577 * 1024); });
 }
 
@@ -180,7 +181,10 @@ void bench_isa(const std::string& isa) {
   const Bench bench{palo::kernels_of(isa), palo::peak_f32(isa), palo::peak_int8(isa)};
   std::printf("%s in registers: f32 %.0f GOP/s, int8 %.0f GOP/s\n", isa.c_str(), bench.peak_f32 / 1e9,
               bench.peak_int8 / 1e9);
-  for (const auto& [n_out, n_in, shape] : SHAPES) bench_linear_q8(bench, 577, n_out, n_in, shape);
+  for (const auto& [n_out, n_in, shape] : SHAPES) {
+    bench_linear_q8(bench, bench.kernels.q8, 577, n_out, n_in, shape);
+    if (n_in % palo::Q8_WIDE_GROUP == 0) bench_linear_q8(bench, bench.kernels.q8_wide, 577, n_out, n_in, shape);
+  }
   for (const auto& [n_out, n_in, shape] : SHAPES) bench_linear(bench, 577, n_out, n_in, shape);
   bench_rows(bench);
   bench_elementwise(bench);

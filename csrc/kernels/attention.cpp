@@ -1,12 +1,13 @@
 #include "kernels/attention.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace palo {
 namespace {
 
-// Scores of a block (577 wide: 108 KiB) and one head's keys and values stay in a small second-level cache.
-constexpr int64_t QUERY_ROWS = 48;
+// Query rows of a task, and of a part of it, whose scores (577 wide: 27 KiB) stay in the first-level cache.
+constexpr int64_t QUERY_ROWS = 48, PART_ROWS = 12;
 
 // One image's head: where it lies in qkv and out, and its packed keys and values.
 struct Head {
@@ -37,16 +38,15 @@ struct Attention {
     format.pack_panels(values, qkv + 2 * sizes.n_embd(), sizes.head_size, sizes.n_tokens, 1, ldq());
   }
 
-  // Rows [row, row + n_rows) of a head's result.
+  // Rows [row, row + n_rows) of a head's result, at most PART_ROWS.
   void attend(const Head& head, int64_t row, int64_t n_rows, int worker) const {
     const int64_t n_tokens = sizes.n_tokens, head_size = sizes.head_size;
-    float* scores = compute.scratch.floats(worker, 0, n_rows * n_tokens);
-    uint8_t* queries = compute.scratch.bytes(worker, 1, n_rows * format.row_bytes(head_size));
-    uint8_t* weights = compute.scratch.bytes(worker, 2, n_rows * format.row_bytes(n_tokens));
+    float* scores = compute.scratch.floats(worker, 0, PART_ROWS * n_tokens);
+    uint8_t* queries = compute.scratch.bytes(worker, 1, PART_ROWS * format.row_bytes(head_size));
+    uint8_t* weights = compute.scratch.bytes(worker, 2, PART_ROWS * format.row_bytes(n_tokens));
     format.write_rows(queries, head.qkv + row * ldq(), n_rows, head_size, ldq());
     format.linear(scores, queries, head.keys, nullptr, n_rows, n_tokens, head_size, n_tokens);
-    compute.kernels.softmax(scores, n_rows, n_tokens, n_tokens, 1.0f / std::sqrt(static_cast<float>(head_size)));
-    format.write_rows(weights, scores, n_rows, n_tokens, n_tokens);
+    format.softmax_rows(weights, scores, n_rows, n_tokens, 1.0f / std::sqrt(static_cast<float>(head_size)));
     format.linear(head.out + row * sizes.n_embd(), weights, head.values, nullptr, n_rows, head_size, n_tokens,
                   sizes.n_embd());
   }
@@ -56,7 +56,9 @@ struct Attention {
 
 void attention(const Compute& compute, Precision precision, float* out, const float* qkv, PackedHeads& packed,
                const AttentionSizes& sizes) {
-  const Attention attention{compute, Format(compute.kernels, precision), sizes};
+  // A head is as wide as a narrow group.
+  const Precision of_heads = precision == Precision::FLOAT ? Precision::FLOAT : Precision::INT8;
+  const Attention attention{compute, Format(compute.kernels, of_heads), sizes};
   const int64_t n_heads = sizes.n_images * sizes.n_head;
   packed.keys.at_least(n_heads * attention.key_bytes());
   packed.values.at_least(n_heads * attention.value_bytes());
@@ -67,7 +69,10 @@ void attention(const Compute& compute, Precision precision, float* out, const fl
   const RowBlocks blocks({n_heads, sizes.n_queries, 0}, QUERY_ROWS);
   compute.pool.parallel_for(blocks.size(), [&](int64_t task, int worker) {
     const RowBlocks::Block block = blocks[task];
-    attention.attend(attention.head(out, qkv, packed, block.image), block.row, block.n_rows, worker);
+    const Head head = attention.head(out, qkv, packed, block.image);
+    for (int64_t r = 0; r < block.n_rows; r += PART_ROWS) {
+      attention.attend(head, block.row + r, std::min(PART_ROWS, block.n_rows - r), worker);
+    }
   });
 }
 

@@ -18,7 +18,7 @@ const float* floats(const uint8_t* bytes) {
 
 int64_t Format::panel_bytes(int64_t n_in) const {
   const int64_t float_bytes = kernels_.panel_width * static_cast<int64_t>(sizeof(float));
-  return n_groups(n_in) * (is_int8_ ? kernels_.q8_panel_group_bytes : float_bytes);
+  return n_groups(n_in) * (q8_ != nullptr ? q8_->panel_group_bytes : float_bytes);
 }
 
 int64_t Format::panels_bytes(int64_t n_out, int64_t n_in) const {
@@ -26,7 +26,7 @@ int64_t Format::panels_bytes(int64_t n_out, int64_t n_in) const {
 }
 
 void Format::write_rows(uint8_t* rows, const float* x, int64_t n_rows, int64_t n_in, int64_t ldx) const {
-  if (is_int8_) return kernels_.quantize_rows(rows, x, n_rows, n_in, ldx);
+  if (q8_ != nullptr) return q8_->quantize_rows(rows, x, n_rows, n_in, ldx);
   for (int64_t r = 0; r < n_rows; ++r) std::copy_n(x + r * ldx, n_in, floats(rows) + r * n_in);
 }
 
@@ -36,9 +36,15 @@ void Format::write_columns(uint8_t* rows, int64_t n_in, int64_t col, const float
   for (int64_t r = 0; r < n_rows; ++r) write_rows(out + r * row_bytes(n_in), x + r * ldx, 1, n_cols, ldx);
 }
 
+void Format::softmax_rows(uint8_t* rows, float* x, int64_t n_rows, int64_t n_cols, float scale) const {
+  if (q8_ != nullptr) return q8_->softmax(rows, x, n_rows, n_cols, n_cols, scale);
+  kernels_.softmax(x, n_rows, n_cols, n_cols, scale);
+  write_rows(rows, x, n_rows, n_cols, n_cols);
+}
+
 void Format::layer_norm_rows(uint8_t* rows, const float* x, const float* weight, const float* bias, int64_t n_rows,
                              int64_t n_cols, float eps) const {
-  if (is_int8_) return kernels_.layer_norm_q8(rows, x, weight, bias, n_rows, n_cols, eps);
+  if (q8_ != nullptr) return q8_->layer_norm(rows, x, weight, bias, n_rows, n_cols, eps);
   kernels_.layer_norm(floats(rows), x, weight, bias, n_rows, n_cols, eps);
 }
 
@@ -47,8 +53,8 @@ void Format::pack_panels(uint8_t* panels, const float* w, int64_t n_out, int64_t
   for (int64_t o = 0; o < n_out; o += panel_width()) {
     uint8_t* panel = panels + o / panel_width() * panel_bytes(n_in);
     const int64_t n = std::min(panel_width(), n_out - o);
-    if (is_int8_) {
-      kernels_.pack_q8_panel(panel, w + o * stride_out, n, n_in, stride_out, stride_in);
+    if (q8_ != nullptr) {
+      q8_->pack_panel(panel, w + o * stride_out, n, n_in, stride_out, stride_in);
     } else {
       kernels_.pack_panel(floats(panel), w + o * stride_out, n, n_in, stride_out, stride_in);
     }
@@ -57,7 +63,7 @@ void Format::pack_panels(uint8_t* panels, const float* w, int64_t n_out, int64_t
 
 void Format::linear(float* out, const uint8_t* rows, const uint8_t* panels, const float* bias, int64_t n_rows,
                     int64_t n_out, int64_t n_in, int64_t ldo) const {
-  if (is_int8_) return kernels_.linear_q8(out, rows, panels, bias, n_rows, n_out, n_in, ldo);
+  if (q8_ != nullptr) return q8_->linear(out, rows, panels, bias, n_rows, n_out, n_in, ldo);
   kernels_.linear(out, floats(rows), floats(panels), bias, n_rows, n_out, n_in, ldo, n_in);
 }
 

@@ -5,18 +5,23 @@
 
 namespace palo {
 
-enum class Precision { FLOAT, INT8 };
+// INT8_WIDE: int8 with Q8_WIDE_GROUP inputs per scale, which the loader chooses for weights that allow it.
+enum class Precision { FLOAT, INT8, INT8_WIDE };
 
 // Layout and kernels of one precision on one instruction set. Only it can interpret the bytes of its rows and panels.
 class Format {
  public:
-  Format(const KernelTable& kernels, Precision precision) : kernels_(kernels), is_int8_(precision == Precision::INT8) {}
+  Format(const KernelTable& kernels, Precision precision)
+      : kernels_(kernels),
+        q8_(precision == Precision::INT8        ? &kernels.q8
+            : precision == Precision::INT8_WIDE ? &kernels.q8_wide
+                                                : nullptr) {}
 
   // Rows are written in multiples of this many columns: a piece of a row starts at a multiple of it.
-  int64_t group() const { return is_int8_ ? Q8_GROUP : 1; }
+  int64_t group() const { return q8_ != nullptr ? q8_->group : 1; }
   int64_t row_bytes(int64_t n_in) const { return n_groups(n_in) * row_group_bytes(); }
 
-  int64_t panel_width() const { return is_int8_ ? kernels_.q8_panel_width : kernels_.panel_width; }
+  int64_t panel_width() const { return q8_ != nullptr ? q8_->panel_width : kernels_.panel_width; }
   // Bytes from one panel to the next.
   int64_t panel_bytes(int64_t n_in) const;
   int64_t panels_bytes(int64_t n_out, int64_t n_in) const;
@@ -27,6 +32,8 @@ class Format {
   // unless the columns are the last.
   void write_columns(uint8_t* rows, int64_t n_in, int64_t col, const float* x, int64_t n_rows, int64_t n_cols,
                      int64_t ldx) const;
+  // rows = softmax(scale * x), x [n_rows, n_cols] dense, which may be overwritten.
+  void softmax_rows(uint8_t* rows, float* x, int64_t n_rows, int64_t n_cols, float scale) const;
   // rows = layer_norm(x), x [n_rows, n_cols] dense.
   void layer_norm_rows(uint8_t* rows, const float* x, const float* weight, const float* bias, int64_t n_rows,
                        int64_t n_cols, float eps) const;
@@ -42,11 +49,11 @@ class Format {
  private:
   int64_t n_groups(int64_t n_in) const { return (n_in + group() - 1) / group(); }
   int64_t row_group_bytes() const {
-    return is_int8_ ? kernels_.q8_row_group_bytes : static_cast<int64_t>(sizeof(float));
+    return q8_ != nullptr ? q8_->row_group_bytes : static_cast<int64_t>(sizeof(float));
   }
 
   const KernelTable& kernels_;
-  bool is_int8_;
+  const Q8Kernels* q8_;  // nullptr: float
 };
 
 }  // namespace palo

@@ -13,14 +13,53 @@
 
 namespace palo {
 
-// Inputs that share one scale in the int8 path: the usual width of an attention head, and few enough that an outlier
-// channel costs few others their resolution.
-constexpr int64_t Q8_GROUP = 64;
-
 struct BlockKernels;    // block_kernels.h
 struct CacheAttention;  // cache_attention.h
 struct PixelKernels;    // pixel_kernels.h
 struct RowKernels;      // row_kernels.h
+
+// Inputs that share one scale in the int8 path. Narrow: the usual width of an attention head, and few enough that an
+// outlier channel costs few others their resolution. Wide: half as many scales to multiply by, for weights whose inputs
+// are of similar size.
+constexpr int64_t Q8_GROUP = 64, Q8_WIDE_GROUP = 128;
+
+// The int8 path.
+//
+// Weights and activations are int8 in [-127, 127] with one f32 scale per `group` inputs: scale = absmax / 127 and q =
+// round_to_even(x * (127 / absmax)), both 0 for a group of zeros. n_groups = ceil(n_in / group); missing inputs of the
+// last group count as zeros. Sums of a group are exact int32; groups are added in order, each as acc = fma(float(sum),
+// scale_x * scale_w, acc) from acc = 0, the bias last: equal bit for bit on every instruction set. (A group whose absmax
+// is below 2^-120 counts as zeros: 127 / absmax would overflow.) Each instruction set has its own layout of panels and
+// rows: only kernels of one Q8Kernels can be combined.
+struct Q8Kernels {
+  int64_t group;              // inputs per scale
+  int64_t panel_width;        // outputs per panel
+  int64_t panel_group_bytes;  // a panel takes n_groups * panel_group_bytes, aligned to 64
+  int64_t row_group_bytes;    // a quantized row takes n_groups * row_group_bytes, group g at byte g * that: a row may be
+                              // quantized in pieces of whole groups
+
+  // Quantizes and packs n_out (at most panel_width) rows of w [n_out, n_in] f32, element (o, i) at
+  // w[o * stride_out + i * stride_in], one of the strides being 1; missing rows become zeros.
+  void (*pack_panel)(uint8_t* panel, const float* w, int64_t n_out, int64_t n_in, int64_t stride_out,
+                     int64_t stride_in);
+
+  // out [n_rows, n_groups * row_group_bytes] = quantized x [n_rows, n_in] ld ldx.
+  void (*quantize_rows)(uint8_t* out, const float* x, int64_t n_rows, int64_t n_in, int64_t ldx);
+
+  // quantize_rows(layer_norm(x)) in one pass over x [n_rows, n_cols] dense.
+  void (*layer_norm)(uint8_t* out, const float* x, const float* weight, const float* bias, int64_t n_rows,
+                     int64_t n_cols, float eps);
+
+  // Rows whose values are softmax(scale * x), x [n_rows, n_cols] ld ldx: exp(scale * (x[r, c] - max)) is quantized, with
+  // a relative error of 1e-4 beside the 1 / 254 that rounding costs a group's largest, and the scales are divided by
+  // the row's sum.
+  void (*softmax)(uint8_t* out, const float* x, int64_t n_rows, int64_t n_cols, int64_t ldx, float scale);
+
+  // out[r, o] = bias[o] + sum_i x[r, i] * w[o, i], x as quantize_rows, panels as pack_panel wrote them.
+  // out [n_rows, n_out] ld ldo; bias [n_out] or nullptr.
+  void (*linear)(float* out, const uint8_t* x, const uint8_t* panels, const float* bias, int64_t n_rows, int64_t n_out,
+                 int64_t n_in, int64_t ldo);
+};
 
 struct KernelTable {
   const char* isa;
@@ -75,36 +114,8 @@ struct KernelTable {
   // of a convolution weight [*, 3, p, p]. out [grid, 3 p p]; pixels [3, size, size]; p = patch_size, size = grid * p.
   void (*patch_row)(float* out, const float* pixels, int64_t py, int64_t grid, int64_t patch_size);
 
-  // --- The int8 path ---
-  //
-  // Weights and activations are int8 in [-127, 127] with one f32 scale per Q8_GROUP inputs: scale = absmax / 127 and q
-  // = round_to_even(x * (127 / absmax)), both 0 for a group of zeros. n_groups = ceil(n_in / Q8_GROUP); missing inputs
-  // of the last group count as zeros. Sums of a group are exact int32; groups are added in order, each as acc =
-  // fma(float(sum), scale_x * scale_w, acc) from acc = 0, the bias last: equal bit for bit on every instruction set. (A
-  // group whose absmax is below 2^-120 counts as zeros: 127 / absmax would overflow.) Each instruction set has its own
-  // layout of panels and rows: only kernels of one table can be combined.
-
-  int64_t q8_panel_width;        // outputs per panel
-  int64_t q8_panel_group_bytes;  // a panel takes n_groups * q8_panel_group_bytes, aligned to 64
-  int64_t q8_row_group_bytes;    // a quantized row takes n_groups * q8_row_group_bytes, group g at byte g * that: a row
-                                 // may be quantized in pieces of whole groups
-
-  // Quantizes and packs n_out (at most q8_panel_width) rows of w [n_out, n_in] f32, element (o, i) at
-  // w[o * stride_out + i * stride_in], one of the strides being 1; missing rows become zeros.
-  void (*pack_q8_panel)(uint8_t* panel, const float* w, int64_t n_out, int64_t n_in, int64_t stride_out,
-                        int64_t stride_in);
-
-  // out [n_rows, n_groups * q8_row_group_bytes] = quantized x [n_rows, n_in] ld ldx.
-  void (*quantize_rows)(uint8_t* out, const float* x, int64_t n_rows, int64_t n_in, int64_t ldx);
-
-  // quantize_rows(layer_norm(x)) in one pass over x [n_rows, n_cols] dense.
-  void (*layer_norm_q8)(uint8_t* out, const float* x, const float* weight, const float* bias, int64_t n_rows,
-                        int64_t n_cols, float eps);
-
-  // out[r, o] = bias[o] + sum_i x[r, i] * w[o, i], x as quantize_rows, panels as pack_q8_panel wrote them.
-  // out [n_rows, n_out] ld ldo; bias [n_out] or nullptr.
-  void (*linear_q8)(float* out, const uint8_t* x, const uint8_t* panels, const float* bias, int64_t n_rows,
-                    int64_t n_out, int64_t n_in, int64_t ldo);
+  // The int8 path with Q8_GROUP and with Q8_WIDE_GROUP inputs per scale.
+  Q8Kernels q8, q8_wide;
 
   // Products with GGUF's block types, [N_BLOCK_TYPES]: see block_kernels.h.
   const BlockKernels* blocks;

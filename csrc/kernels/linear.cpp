@@ -17,10 +17,10 @@ constexpr int64_t NORM_ROWS = 16;
 // Rows of an image that are searched for outliers.
 constexpr int64_t N_SAMPLE_ROWS = 32;
 
-// Columns of a task: whole panels of both precisions, and whole groups of the format that the result may be written in.
-int64_t columns_of_task(const KernelTable& kernels, const Linear& w) {
+// Columns of a task: whole panels of both precisions, and whole groups of the format that the result is written in.
+int64_t columns_of_task(const KernelTable& kernels, const Linear& w, int64_t out_group) {
   const Format format = w.format(kernels);
-  const int64_t step = std::lcm(std::lcm(format.panel_width(), kernels.panel_width), Q8_GROUP);
+  const int64_t step = std::lcm(std::lcm(format.panel_width(), kernels.panel_width), out_group);
   const int64_t step_bytes = step / format.panel_width() * format.panel_bytes(w.n_in);
   return step * std::max<int64_t>(1, LINEAR_WEIGHT_BYTES / step_bytes);
 }
@@ -33,8 +33,8 @@ struct Tile {
 // The tiles of [rows, w.n_out]: a block of columns with all rows, then the next.
 class Tiles {
  public:
-  Tiles(const KernelTable& kernels, const Linear& w, const ImageRows& rows)
-      : blocks_(rows, LINEAR_ROWS), n_out_(w.n_out), n_cols_(columns_of_task(kernels, w)) {}
+  Tiles(const KernelTable& kernels, const Linear& w, const ImageRows& rows, int64_t out_group = 1)
+      : blocks_(rows, LINEAR_ROWS), n_out_(w.n_out), n_cols_(columns_of_task(kernels, w, out_group)) {}
 
   int64_t size() const { return (n_out_ + n_cols_ - 1) / n_cols_ * blocks_.size(); }
   Tile operator[](int64_t i) const {
@@ -66,8 +66,8 @@ class Product {
       : compute_(compute), x_(x), w_(w), outlier_panels_(static_cast<size_t>(n_images)) {
     for (int64_t image = 0; image < n_images; ++image) {
       if (x.outliers(image).n == 0) continue;
-      unpack_outlier_weights(compute, outlier_panels_[static_cast<size_t>(image)], w.panels.data(), w.n_out, w.n_in,
-                             x.outliers(image));
+      unpack_outlier_weights(compute, outlier_panels_[static_cast<size_t>(image)], w.format(compute.kernels),
+                             w.panels.data(), w.n_out, w.n_in, x.outliers(image));
     }
   }
 
@@ -116,7 +116,7 @@ void set_outliers(const Compute& compute, const std::vector<Source>& sources) {
   std::vector<std::vector<Outliers>> found;
   std::vector<int64_t> n_tasks;
   for (const Source& source : sources) {
-    n_tasks.push_back(source.next.precision == Precision::INT8 ? source.rows.n_images : 0);
+    n_tasks.push_back(source.next.precision != Precision::FLOAT ? source.rows.n_images : 0);
     found.emplace_back(static_cast<size_t>(n_tasks.back()));
   }
   for_parts(compute, n_tasks, [&](size_t part, int64_t image, int worker) {
@@ -212,7 +212,7 @@ void linear(const Compute& compute, Rows& out, const Linear& next, const Rows& x
   out.shape_for(compute.kernels, next, rows.end());
   const Format format = next.format(compute.kernels);
   const Product product(compute, x, w, rows.n_images);
-  const Tiles tiles(compute.kernels, w, rows);
+  const Tiles tiles(compute.kernels, w, rows, format.group());
   compute.pool.parallel_for(tiles.size(), [&](int64_t task, int worker) {
     const Tile tile = tiles[task];
     float* result = compute.scratch.floats(worker, 0, tile.n_rows * tile.n_cols);

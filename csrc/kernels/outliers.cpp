@@ -46,10 +46,10 @@ void take_outliers(float* values, float* x, int64_t n_rows, int64_t n_cols, cons
 
 // Multiplies rows that hold a single 1 with the int8 panels, so that nothing outside the kernels depends on their
 // layout.
-void unpack_outlier_weights(const Compute& compute, Buffer& panels, const uint8_t* q8_panels, int64_t n_out,
-                            int64_t n_in, const Outliers& outliers) {
+void unpack_outlier_weights(const Compute& compute, Buffer& panels, const Format& q8, const uint8_t* q8_panels,
+                            int64_t n_out, int64_t n_in, const Outliers& outliers) {
   const KernelTable& kernels = compute.kernels;
-  const Format q8(kernels, Precision::INT8), f32(kernels, Precision::FLOAT);
+  const Format f32(kernels, Precision::FLOAT);
   std::vector<float> ones(static_cast<size_t>(outliers.n * n_in), 0.0f);
   for (int64_t i = 0; i < outliers.n; ++i) {
     ones[static_cast<size_t>(i * n_in + outliers.channels[static_cast<size_t>(i)])] = 1.0f;

@@ -1,4 +1,4 @@
-// Outlier channels: columns of an int8 product's input that are many times larger than the rest. Each would cost the 63
+// Outlier channels: columns of an int8 product's input that are many times larger than the rest. Each would cost the
 // others of its group their resolution, so they are taken out of the int8 product and added in f32.
 //
 // The residual stream of a transformer has a few of them at every token (arXiv 2208.07339). They are determined for
@@ -26,8 +26,8 @@ Outliers find_outliers(const float* sample, int64_t n_rows, int64_t n_cols);
 // Moves them from x [n_rows, n_cols] to values [n_rows, MAX_OUTLIERS] and leaves zeros.
 void take_outliers(float* values, float* x, int64_t n_rows, int64_t n_cols, const Outliers& outliers);
 
-// panels [outliers.n, n_out], f32: the weights of these inputs as the int8 panels hold them.
-void unpack_outlier_weights(const Compute& compute, Buffer& panels, const uint8_t* q8_panels, int64_t n_out,
-                            int64_t n_in, const Outliers& outliers);
+// panels [outliers.n, n_out], f32: the weights of these inputs as the int8 panels, of format q8, hold them.
+void unpack_outlier_weights(const Compute& compute, Buffer& panels, const Format& q8, const uint8_t* q8_panels,
+                            int64_t n_out, int64_t n_in, const Outliers& outliers);
 
 }  // namespace palo

@@ -6,21 +6,13 @@
 namespace palo::ref {
 
 inline constexpr int64_t PANEL_WIDTH = 8;
-inline constexpr int64_t Q8_PANEL_WIDTH = 16;
-inline constexpr int64_t Q8_PANEL_GROUP_BYTES = Q8_PANEL_WIDTH * (Q8_GROUP + 4);
-inline constexpr int64_t Q8_ROW_GROUP_BYTES = Q8_GROUP + 4;
 
 void pack_panel(float* panel, const float* w, int64_t n_out, int64_t n_in, int64_t stride_out, int64_t stride_in);
 void linear(float* out, const float* x, const float* panels, const float* bias, int64_t n_rows, int64_t n_out,
             int64_t n_in, int64_t ldo, int64_t ldx);
 
-void pack_q8_panel(uint8_t* panel, const float* w, int64_t n_out, int64_t n_in, int64_t stride_out, int64_t stride_in);
-void quantize_rows(uint8_t* out, const float* x, int64_t n_rows, int64_t n_in, int64_t ldx);
-void layer_norm_q8(uint8_t* out, const float* x, const float* weight, const float* bias, int64_t n_rows, int64_t n_cols,
-                   float eps);
-void linear_q8(float* out, const uint8_t* x, const uint8_t* panels, const float* bias, int64_t n_rows, int64_t n_out,
-               int64_t n_in, int64_t ldo);
-
+template <int64_t GROUP>  // Q8_GROUP or Q8_WIDE_GROUP
+Q8Kernels q8_kernels();
 const BlockKernels* block_kernels();  // [N_BLOCK_TYPES]
 const RowKernels& row_kernels();
 const PixelKernels& pixel_kernels();

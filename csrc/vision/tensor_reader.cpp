@@ -15,6 +15,7 @@
 
 #include "vision/balance.h"
 #include "vision/config.h"
+#include "vision/wide_groups.h"
 
 namespace palo {
 namespace {
@@ -54,6 +55,9 @@ void f16_to_f32(float* out, const std::byte* p, int64_t n) {
     out[i] = std::bit_cast<float>(std::bit_cast<uint32_t>(value) | infinite | sign);
   }
 }
+
+// Rows that stand for all where weights are measured.
+constexpr int64_t N_SAMPLE_ROWS = 64;
 
 // The exponent of infinity and NaN is all ones, and adding one to it carries into the sign bit.
 bool is_finite(const float* values, int64_t n) {
@@ -181,7 +185,7 @@ std::vector<RowDecoder> TensorReader::decoders(const std::vector<std::string>& p
 Linear TensorReader::stacked_linear(const std::vector<std::string>& prefixes, int64_t n_out, int64_t n_in,
                                     bool has_bias, const float* column_scales) const {
   const std::vector<RowDecoder> sources = decoders(prefixes, n_out, n_in);
-  Linear result{.precision = precision_,
+  Linear result{.precision = precision_of(sources, n_out, n_in, column_scales),
                 .n_out = n_out * static_cast<int64_t>(prefixes.size()),
                 .n_in = n_in,
                 .panels = {},
@@ -215,8 +219,25 @@ void TensorReader::pack(Linear& linear, const std::vector<RowDecoder>& decoders,
   });
 }
 
+Precision TensorReader::precision_of(const std::vector<RowDecoder>& decoders, int64_t n_out, int64_t n_in,
+                                     const float* column_scales) const {
+  // An odd number of narrow groups would leave half a wide one empty.
+  if (precision_ != Precision::INT8 || (n_in + Q8_GROUP - 1) / Q8_GROUP % 2 != 0) return precision_;
+  const int64_t n_rows = std::min(N_SAMPLE_ROWS, n_out);
+  std::vector<std::byte> blocks;
+  Buffer row(n_in);
+  WideGroups groups;
+  for (const RowDecoder& decoder : decoders) {
+    for (int64_t r = 0; r < n_rows; ++r) {
+      decoder.decode(row.data(), r * n_out / n_rows, blocks);
+      if (column_scales != nullptr) compute_.kernels.scale_columns(row.data(), column_scales, 1, n_in);
+      groups.add_row(row.data(), n_in);
+    }
+  }
+  return groups.are_allowed() ? Precision::INT8_WIDE : Precision::INT8;
+}
+
 Buffer TensorReader::column_sizes(const std::vector<RowDecoder>& decoders, int64_t n_out, int64_t n_in) const {
-  constexpr int64_t N_SAMPLE_ROWS = 64;
   const int64_t n_rows = std::min(N_SAMPLE_ROWS, n_out);
   std::vector<double> sums(static_cast<size_t>(n_in), 0.0);
   std::vector<std::byte> blocks;

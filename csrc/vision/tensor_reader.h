@@ -66,6 +66,9 @@ class TensorReader {
   Linear stacked_linear(const std::vector<std::string>& prefixes, int64_t n_out, int64_t n_in, bool has_bias,
                         const float* column_scales) const;
   void pack(Linear& linear, const std::vector<RowDecoder>& decoders, const float* column_scales) const;
+  // The group of int8 weights that these allow.
+  Precision precision_of(const std::vector<RowDecoder>& decoders, int64_t n_out, int64_t n_in,
+                         const float* column_scales) const;
   // Root mean square of each column, over some of the rows.
   Buffer column_sizes(const std::vector<RowDecoder>& decoders, int64_t n_out, int64_t n_in) const;
   Buffer stacked_values(const std::vector<std::string>& prefixes, int64_t n) const;

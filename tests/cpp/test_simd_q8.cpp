@@ -1,6 +1,7 @@
 // The int8 path of every instruction set against the plain loop that kernel_table.h describes, bit for bit.
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "simd_cases.h"
 
@@ -8,21 +9,24 @@ namespace {
 
 using namespace simd_cases;
 using palo::Q8_GROUP;
+using palo::Q8_WIDE_GROUP;
+using palo::Q8Kernels;
 
-constexpr int64_t INPUTS[] = {1, 15, 16, 17, 63, 64, 65, 128, 200, 16 * Q8_GROUP + 1, 2100};
-constexpr int64_t OUTPUTS[] = {1, 15, 16, 17, 31, 32, 33, 40};
-constexpr int64_t MAX_OUTPUTS = 40;
+constexpr int64_t INPUTS[] = {1, 15, 16, 17, 63, 64, 65, 128, 192, 200, 16 * Q8_GROUP + 1, 2100};
+constexpr int64_t OUTPUTS[] = {1, 15, 16, 17, 31, 32, 33, 40, 64, 65, 70, 90};
+constexpr int64_t MAX_OUTPUTS = 90;
 constexpr int64_t MAX_ROWS = 13;
+constexpr int64_t GROUPS[] = {Q8_GROUP, Q8_WIDE_GROUP};
 
 struct QuantizedRow {
   std::vector<int8_t> q;
   std::vector<float> scales;
 };
 
-QuantizedRow quantize(const float* x, int64_t n) {
+QuantizedRow quantize(const float* x, int64_t n, int64_t group) {
   QuantizedRow row;
-  for (int64_t begin = 0; begin < n; begin += Q8_GROUP) {
-    const int64_t end = std::min(n, begin + Q8_GROUP);
+  for (int64_t begin = 0; begin < n; begin += group) {
+    const int64_t end = std::min(n, begin + group);
     float absmax = 0.0f;
     for (int64_t i = begin; i < end; ++i) absmax = std::max(absmax, std::abs(x[i]));
     const bool is_zero = absmax < 0x1p-120f;
@@ -33,12 +37,12 @@ QuantizedRow quantize(const float* x, int64_t n) {
   return row;
 }
 
-float dot(const QuantizedRow& x, const QuantizedRow& w) {
+float dot(const QuantizedRow& x, const QuantizedRow& w, int64_t group) {
   float sum = 0.0f;
   for (size_t g = 0; g < x.scales.size(); ++g) {
     int32_t products = 0;
-    const size_t end = std::min(x.q.size(), (g + 1) * Q8_GROUP);
-    for (size_t i = g * Q8_GROUP; i < end; ++i) products += x.q[i] * w.q[i];
+    const size_t end = std::min(x.q.size(), (g + 1) * group);
+    for (size_t i = g * group; i < end; ++i) products += x.q[i] * w.q[i];
     sum = std::fma(static_cast<float>(products), x.scales[g] * w.scales[g], sum);
   }
   return sum;
@@ -46,51 +50,55 @@ float dot(const QuantizedRow& x, const QuantizedRow& w) {
 
 // x [MAX_ROWS, n_in], w [MAX_OUTPUTS, n_in], and their product by plain loops.
 struct Case {
-  Case(int64_t n, Values of_x, Values of_w)
-      : n_in(n), x(draw(MAX_ROWS * n, 1, of_x)), w(draw(MAX_OUTPUTS * n, 2, of_w)) {
+  Case(int64_t n, int64_t group, Values of_x, Values of_w)
+      : n_in(n), group(group), x(draw(MAX_ROWS * n, 1, of_x)), w(draw(MAX_OUTPUTS * n, 2, of_w)) {
     bias = draw(MAX_OUTPUTS, 3);
     std::vector<QuantizedRow> weights;
-    for (int64_t o = 0; o < MAX_OUTPUTS; ++o) weights.push_back(quantize(&w[o * n], n));
+    for (int64_t o = 0; o < MAX_OUTPUTS; ++o) weights.push_back(quantize(&w[o * n], n, group));
     for (int64_t r = 0; r < MAX_ROWS; ++r) {
-      const QuantizedRow row = quantize(&x[r * n], n);
-      for (const QuantizedRow& weight : weights) product.push_back(dot(row, weight));
+      const QuantizedRow row = quantize(&x[r * n], n, group);
+      for (const QuantizedRow& weight : weights) product.push_back(dot(row, weight, group));
     }
   }
-  int64_t n_in;
+  int64_t n_in, group;
   std::vector<float> x, w, bias, product;
 };
 
-int64_t n_groups(int64_t n_in) {
-  return (n_in + Q8_GROUP - 1) / Q8_GROUP;
+const Q8Kernels& kernels_of(const KernelTable& table, int64_t group) {
+  return group == Q8_GROUP ? table.q8 : table.q8_wide;
+}
+
+int64_t n_groups(int64_t n_in, int64_t group) {
+  return (n_in + group - 1) / group;
 }
 
 // The first n_out weights of a case as panels, from a copy of exactly their size, outputs or inputs side by side.
 struct Panels {
-  Panels(const KernelTable& kernels, const Case& c, int64_t n, bool is_transposed)
-      : n_out(n), bytes((n + kernels.q8_panel_width - 1) / kernels.q8_panel_width * bytes_of_one(kernels, c.n_in)) {
-    const int64_t width = kernels.q8_panel_width, stride_out = is_transposed ? 1 : c.n_in;
+  Panels(const Q8Kernels& kernels, const Case& c, int64_t n, bool is_transposed)
+      : n_out(n), bytes((n + kernels.panel_width - 1) / kernels.panel_width * bytes_of_one(kernels, c.n_in)) {
+    const int64_t width = kernels.panel_width, stride_out = is_transposed ? 1 : c.n_in;
     std::vector<float> w(c.w.begin(), c.w.begin() + n_out * c.n_in);
     for (int64_t i = 0; is_transposed && i < n_out * c.n_in; ++i) w[i] = c.w[i % n_out * c.n_in + i / n_out];
     for (int64_t o = 0; o < n_out; o += width) {
-      kernels.pack_q8_panel(bytes.data() + o / width * bytes_of_one(kernels, c.n_in), w.data() + o * stride_out,
+      kernels.pack_panel(bytes.data() + o / width * bytes_of_one(kernels, c.n_in), w.data() + o * stride_out,
                             std::min(width, n_out - o), c.n_in, stride_out, is_transposed ? n_out : 1);
     }
   }
-  static int64_t bytes_of_one(const KernelTable& kernels, int64_t n_in) {
-    return n_groups(n_in) * kernels.q8_panel_group_bytes;
+  static int64_t bytes_of_one(const Q8Kernels& kernels, int64_t n_in) {
+    return n_groups(n_in, kernels.group) * kernels.panel_group_bytes;
   }
   int64_t n_out;
   Bytes bytes;
 };
 
 // n_rows x n_out of the product, and one float more per row that must stay as it is.
-void check(const KernelTable& kernels, const Case& c, Panels& panels, int64_t n_rows, bool has_bias) {
+void check(const Q8Kernels& kernels, const Case& c, Panels& panels, int64_t n_rows, bool has_bias) {
   const int64_t n_out = panels.n_out, ldo = n_out + 1;
-  Bytes rows(n_rows * n_groups(c.n_in) * kernels.q8_row_group_bytes);
+  Bytes rows(n_rows * n_groups(c.n_in, c.group) * kernels.row_group_bytes);
   const std::vector<float> x(c.x.begin(), c.x.begin() + n_rows * c.n_in);
   kernels.quantize_rows(rows.data(), x.data(), n_rows, c.n_in, c.n_in);
   std::vector<float> out(n_rows * ldo, -777.0f);
-  kernels.linear_q8(out.data(), rows.data(), panels.bytes.data(), has_bias ? c.bias.data() : nullptr, n_rows, n_out,
+  kernels.linear(out.data(), rows.data(), panels.bytes.data(), has_bias ? c.bias.data() : nullptr, n_rows, n_out,
                     c.n_in, ldo);
   for (int64_t r = 0; r < n_rows; ++r) {
     for (int64_t o = 0; o < n_out; ++o) {
@@ -102,56 +110,128 @@ void check(const KernelTable& kernels, const Case& c, Panels& panels, int64_t n_
 }
 
 void check_shapes(const Case& c) {
-  for (const KernelTable* kernels : simd_tables()) {
-    Panels panels(*kernels, c, MAX_OUTPUTS, false);
-    for (int64_t n_rows = 1; n_rows <= MAX_ROWS; ++n_rows) check(*kernels, c, panels, n_rows, n_rows % 2 == 0);
+  for (const KernelTable* table : simd_tables()) {
+    const Q8Kernels& kernels = kernels_of(*table, c.group);
+    Panels panels(kernels, c, MAX_OUTPUTS, false);
+    for (int64_t n_rows = 1; n_rows <= MAX_ROWS; ++n_rows) check(kernels, c, panels, n_rows, n_rows % 2 == 0);
     for (const int64_t n_out : OUTPUTS) {
-      Panels by_outputs(*kernels, c, n_out, false), by_inputs(*kernels, c, n_out, true);
-      check(*kernels, c, by_outputs, 2, n_out % 2 == 0);
-      check(*kernels, c, by_inputs, 2, n_out % 2 == 1);
+      Panels by_outputs(kernels, c, n_out, false), by_inputs(kernels, c, n_out, true);
+      check(kernels, c, by_outputs, 2, n_out % 2 == 0);
+      check(kernels, c, by_inputs, 2, n_out % 2 == 1);
     }
   }
 }
 
 TEST(linear_q8_equals_the_plain_loop) {
-  for (const int64_t n_in : INPUTS) {
-    for (const Values kind : ALL_VALUES) check_shapes(Case(n_in, kind, kind));
+  for (const int64_t group : GROUPS) {
+    for (const int64_t n_in : INPUTS) {
+      for (const Values kind : ALL_VALUES) check_shapes(Case(n_in, group, kind, kind));
+    }
   }
 }
 
 // If both operands are small every product is zero, even if one of them is handled wrongly.
 TEST(linear_q8_of_one_small_operand_equals_the_plain_loop) {
-  for (const int64_t n_in : {1, 65}) {
-    for (const Values kind : {Values::DENORMAL, Values::TINY, Values::ZEROS}) {
-      check_shapes(Case(n_in, kind, Values::HUGE_ONES));
-      check_shapes(Case(n_in, Values::HUGE_ONES, kind));
+  for (const int64_t group : GROUPS) {
+    for (const int64_t n_in : {1, 65}) {
+      for (const Values kind : {Values::DENORMAL, Values::TINY, Values::ZEROS}) {
+        check_shapes(Case(n_in, group, kind, Values::HUGE_ONES));
+        check_shapes(Case(n_in, group, Values::HUGE_ONES, kind));
+      }
     }
   }
 }
 
 TEST(rows_can_be_quantized_in_pieces) {
-  for (const KernelTable* kernels : simd_tables()) {
-    const std::vector<float> x = draw(200, 1);
-    const int64_t n_bytes = kernels->q8_row_group_bytes;
-    Bytes whole(4 * n_bytes), pieces(4 * n_bytes);
-    kernels->quantize_rows(whole.data(), x.data(), 1, 200, 200);
-    kernels->quantize_rows(pieces.data(), x.data(), 1, 128, 200);
-    kernels->quantize_rows(pieces.data() + 2 * n_bytes, x.data() + 128, 1, 72, 200);
-    CHECK(std::memcmp(whole.data(), pieces.data(), 4 * n_bytes) == 0);
+  for (const KernelTable* table : simd_tables()) {
+    for (const int64_t group : GROUPS) {
+      const Q8Kernels& kernels = kernels_of(*table, group);
+      const std::vector<float> x = draw(200, 1);
+      const int64_t n_bytes = n_groups(200, group) * kernels.row_group_bytes;
+      Bytes whole(n_bytes), pieces(n_bytes);
+      kernels.quantize_rows(whole.data(), x.data(), 1, 200, 200);
+      kernels.quantize_rows(pieces.data(), x.data(), 1, 128, 200);
+      kernels.quantize_rows(pieces.data() + 128 / group * kernels.row_group_bytes, x.data() + 128, 1, 72, 200);
+      CHECK(std::memcmp(whole.data(), pieces.data(), n_bytes) == 0);
+    }
   }
 }
 
 TEST(layer_norm_q8_is_layer_norm_then_quantize_rows) {
-  for (const KernelTable* kernels : simd_tables()) {
-    for (const int64_t n_cols : INPUTS) {
-      const int64_t n_bytes = 3 * n_groups(n_cols) * kernels->q8_row_group_bytes;
-      const std::vector<float> x = draw(3 * n_cols, 1), weight = draw(n_cols, 2), bias = draw(n_cols, 3);
-      std::vector<float> normed(3 * n_cols);
-      Bytes expected(n_bytes), got(n_bytes);
-      kernels->layer_norm(normed.data(), x.data(), weight.data(), bias.data(), 3, n_cols, 1e-5f);
-      kernels->quantize_rows(expected.data(), normed.data(), 3, n_cols, n_cols);
-      kernels->layer_norm_q8(got.data(), x.data(), weight.data(), bias.data(), 3, n_cols, 1e-5f);
-      CHECK(std::memcmp(expected.data(), got.data(), n_bytes) == 0);
+  for (const KernelTable* table : simd_tables()) {
+    for (const int64_t group : GROUPS) {
+      const Q8Kernels& kernels = kernels_of(*table, group);
+      for (const int64_t n_cols : INPUTS) {
+        const int64_t n_bytes = 3 * n_groups(n_cols, group) * kernels.row_group_bytes;
+        const std::vector<float> x = draw(3 * n_cols, 1), weight = draw(n_cols, 2), bias = draw(n_cols, 3);
+        std::vector<float> normed(3 * n_cols);
+        Bytes expected(n_bytes), got(n_bytes);
+        table->layer_norm(normed.data(), x.data(), weight.data(), bias.data(), 3, n_cols, 1e-5f);
+        kernels.quantize_rows(expected.data(), normed.data(), 3, n_cols, n_cols);
+        kernels.layer_norm(got.data(), x.data(), weight.data(), bias.data(), 3, n_cols, 1e-5f);
+        CHECK(std::memcmp(expected.data(), got.data(), n_bytes) == 0);
+      }
+    }
+  }
+}
+
+// The values of quantized rows [n_rows, n_cols]: their product with the identity, whose groups are single ones.
+std::vector<float> values_of(const Q8Kernels& kernels, Bytes& rows, int64_t n_rows, int64_t n_cols) {
+  const int64_t panel_bytes = n_groups(n_cols, kernels.group) * kernels.panel_group_bytes;
+  std::vector<float> identity(n_cols * n_cols, 0.0f), values(n_rows * n_cols);
+  for (int64_t i = 0; i < n_cols; ++i) identity[i * n_cols + i] = 127.0f;
+  Bytes panels((n_cols + kernels.panel_width - 1) / kernels.panel_width * panel_bytes);
+  for (int64_t o = 0; o < n_cols; o += kernels.panel_width) {
+    kernels.pack_panel(panels.data() + o / kernels.panel_width * panel_bytes, identity.data() + o * n_cols,
+                       std::min(kernels.panel_width, n_cols - o), n_cols, n_cols, 1);
+  }
+  kernels.linear(values.data(), rows.data(), panels.data(), nullptr, n_rows, n_cols, n_cols, n_cols);
+  for (float& value : values) value /= 127.0f;
+  return values;
+}
+
+// The softmax of one row, in double.
+std::vector<double> softmax_of(const float* x, int64_t n, double scale) {
+  const double largest = *std::max_element(x, x + n);
+  std::vector<double> result;
+  for (int64_t c = 0; c < n; ++c) result.push_back(std::exp(scale * (x[c] - largest)));
+  const double sum = std::reduce(result.begin(), result.end());
+  for (double& value : result) value /= sum;
+  return result;
+}
+
+// The columns of a row by groups: within half a step of the group's largest.
+void check_softmax(const std::vector<float>& got, int64_t r, const std::vector<double>& expected, int64_t group) {
+  const auto n = static_cast<int64_t>(expected.size());
+  for (int64_t begin = 0; begin < n; begin += group) {
+    const int64_t end = std::min(n, begin + group);
+    const double largest = *std::max_element(expected.begin() + begin, expected.begin() + end);
+    for (int64_t c = begin; c < end; ++c) {
+      CHECK(std::abs(got[r * n + c] - expected[c]) <= largest * (0.5 / 127 + 4e-4));
+    }
+  }
+}
+
+TEST(softmax_q8_is_softmax_within_half_a_step_and_equal_on_every_isa) {
+  constexpr int64_t N_ROWS = 3;
+  constexpr float SCALE = 2.5f;
+  for (const int64_t group : GROUPS) {
+    for (const int64_t n_cols : {1, 15, 17, 63, 64, 65, 129, 200, 577}) {
+      std::vector<float> x = draw(N_ROWS * (n_cols + 1), 1), of_first;
+      x[0] = 3e4f;  // a row of one large score
+      std::vector<const KernelTable*> tables = simd_tables();
+      tables.push_back(&palo::ref::kernel_table());
+      for (const KernelTable* table : tables) {
+        const Q8Kernels& kernels = kernels_of(*table, group);
+        Bytes rows(N_ROWS * n_groups(n_cols, group) * kernels.row_group_bytes);
+        kernels.softmax(rows.data(), x.data(), N_ROWS, n_cols, n_cols + 1, SCALE);
+        const std::vector<float> got = values_of(kernels, rows, N_ROWS, n_cols);
+        for (int64_t r = 0; r < N_ROWS; ++r) {
+          check_softmax(got, r, softmax_of(&x[r * (n_cols + 1)], n_cols, SCALE), group);
+        }
+        if (of_first.empty()) of_first = got;
+        if (table != tables.back()) CHECK(are_equal_bits(got.data(), of_first.data(), N_ROWS * n_cols));
+      }
     }
   }
 }

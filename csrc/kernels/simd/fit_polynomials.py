@@ -1,4 +1,4 @@
-"""Coefficients of math.h's polynomials: weighted minimax fits (Lawson's iteration) in float64.
+"""Coefficients of the polynomials in math.h and softmax_q8.h: weighted minimax fits (Lawson's iteration) in float64.
 
 Run: python csrc/kernels/simd/fit_polynomials.py
 """
@@ -39,11 +39,14 @@ def chebyshev_points(low: float, high: float) -> np.ndarray:
 
 
 def main() -> None:
-    """Print both sets of coefficients with their errors."""
+    """Print the sets of coefficients with their errors."""
     r = chebyshev_points(-math.log(2) / 2, math.log(2) / 2)
     r = r[np.abs(r) > 1e-3]  # the fitted function is 0/0 at 0
     c, error = fit(r, (np.exp(r) - 1 - r) / r**2, r**2 / np.exp(r), 4)
     print("EXP_COEFFICIENTS", [float(np.float32(v)) for v in c], f"relative error of exp {error:.1e}")
+    f = chebyshev_points(-0.5, 0.5)
+    c, error = fit(f, 2**f, 2**-f, 3)
+    print("EXP2_COEFFICIENTS", [float(np.float32(v)) for v in c], f"relative error {error:.1e}")
     a = chebyshev_points(0, 5.5)
     tail = np.array([math.erfc(v / math.sqrt(2)) / 2 for v in a])
     c, error = fit(a, -np.log(tail), tail, 8)

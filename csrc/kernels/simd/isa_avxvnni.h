@@ -10,6 +10,7 @@ constexpr int64_t LINEAR_ROWS = 6;  // 6 x 2 sums, 2 weights, 1 input: 15 of 16 
 constexpr int64_t PANEL_VECTORS = 1;
 
 constexpr int64_t Q8_ROWS = 6;
+constexpr int64_t Q8_VECTORS = PANEL_VECTORS;
 constexpr int64_t Q8_STEP = 4;
 constexpr int64_t Q8_INPUT_BYTES = 1;
 // Weights are stored as q + 128, the instruction's unsigned operand; a row stores the correction for it.

@@ -10,6 +10,7 @@ constexpr int64_t LINEAR_ROWS = 6;
 constexpr int64_t PANEL_VECTORS = 2;
 
 constexpr int64_t Q8_ROWS = 6;
+constexpr int64_t Q8_VECTORS = PANEL_VECTORS;
 constexpr int64_t Q8_STEP = 4;
 constexpr int64_t Q8_INPUT_BYTES = 1;
 constexpr int32_t Q8_WEIGHT_OFFSET = 128;

@@ -129,6 +129,7 @@ constexpr int64_t LINEAR_ROWS = 4;  // 4 x 4 sums, 4 weights and inputs: well wi
 constexpr int64_t PANEL_VECTORS = 1;
 
 constexpr int64_t Q8_ROWS = 4;
+constexpr int64_t Q8_VECTORS = PANEL_VECTORS;
 constexpr int64_t Q8_STEP = 4;  // inputs per dot product of a lane
 constexpr int64_t Q8_INPUT_BYTES = 1;
 constexpr int32_t Q8_WEIGHT_OFFSET = 0;

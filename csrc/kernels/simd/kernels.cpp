@@ -49,11 +49,30 @@ constexpr int64_t LANES = 16;
 #include "kernels/simd/pixels.h"
 #include "kernels/simd/quantize.h"
 #include "kernels/simd/rows.h"
+#include "kernels/simd/softmax_q8.h"
 
 #define PALO_NAME_OF(isa) #isa
 #define PALO_ISA_NAME(isa) PALO_NAME_OF(isa)
 
 namespace palo::PALO_SIMD_ISA {
+namespace {
+
+template <int64_t GROUP>
+constexpr Q8Kernels q8_kernels() {
+  return {
+      .group = GROUP,
+      .panel_width = Q8_WIDTH,
+      .panel_group_bytes = Q8Layout<GROUP>::PANEL_GROUP_BYTES,
+      .row_group_bytes = Q8Layout<GROUP>::ROW_GROUP_BYTES,
+      .pack_panel = pack_q8_panel<GROUP>,
+      .quantize_rows = quantize_rows<GROUP>,
+      .layer_norm = layer_norm_q8<GROUP>,
+      .softmax = softmax_q8<GROUP>,
+      .linear = linear_q8<GROUP>,
+  };
+}
+
+}  // namespace
 
 const KernelTable& kernel_table();
 
@@ -76,13 +95,8 @@ const KernelTable& kernel_table() {
       .column_means = column_means,
       .scale_columns = scale_columns,
       .patch_row = patch_row,
-      .q8_panel_width = Q8_WIDTH,
-      .q8_panel_group_bytes = Q8_PANEL_GROUP_BYTES,
-      .q8_row_group_bytes = Q8_ROW_GROUP_BYTES,
-      .pack_q8_panel = pack_q8_panel,
-      .quantize_rows = quantize_rows,
-      .layer_norm_q8 = layer_norm_q8,
-      .linear_q8 = linear_q8,
+      .q8 = q8_kernels<Q8_GROUP>(),
+      .q8_wide = q8_kernels<Q8_WIDE_GROUP>(),
       .blocks = BLOCK_KERNELS,
       .rows = &ROW_KERNELS,
       .pixels = &PIXEL_KERNELS,

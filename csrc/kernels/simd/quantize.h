@@ -1,9 +1,9 @@
-// Activations and weights to int8, one scale per Q8_GROUP inputs (kernel_table.h: "The int8 path").
+// Activations and weights to int8, one scale per GROUP inputs (kernel_table.h: Q8Kernels).
 //
-// A group of a quantized row: [Q8_GROUP] inputs of Q8_INPUT_BYTES, f32 scale and, where weights have an offset, the
-// int32 that the group's sums start from: -offset * (sum of the inputs). Groups are contiguous, so that pieces of a row
-// can be quantized separately. A group of a panel: [Q8_GROUP / Q8_STEP][Q8_WIDTH][Q8_STEP] weights as bytes, [Q8_WIDTH]
-// f32 scales.
+// A group of a quantized row: [GROUP] inputs of Q8_INPUT_BYTES, f32 scale and, where weights have an offset, the int32
+// that the group's sums start from: -offset * (sum of the inputs). Groups are contiguous, so that pieces of a row can be
+// quantized separately. A group of a panel: [GROUP / Q8_STEP][Q8_WIDTH][Q8_STEP] weights as bytes, [Q8_WIDTH] f32
+// scales.
 #pragma once
 
 #include "kernels/kernel_table.h"
@@ -11,38 +11,55 @@
 namespace palo::PALO_SIMD_ISA {
 namespace {
 
-constexpr int64_t Q8_WIDTH = PANEL_VECTORS * LANES;
-constexpr int64_t Q8_WEIGHT_BYTES = Q8_GROUP * Q8_WIDTH;
-constexpr int64_t Q8_PANEL_GROUP_BYTES = Q8_WEIGHT_BYTES + Q8_WIDTH * int64_t{sizeof(float)};
+constexpr int64_t Q8_WIDTH = Q8_VECTORS * LANES;
 constexpr bool HAS_OFFSET = Q8_WEIGHT_OFFSET != 0;
-constexpr int64_t Q8_SCALE_AT = Q8_GROUP * Q8_INPUT_BYTES;
-constexpr int64_t Q8_START_AT = Q8_SCALE_AT + 4;
-constexpr int64_t Q8_ROW_GROUP_BYTES = HAS_OFFSET ? Q8_START_AT + 4 : Q8_START_AT;
-constexpr int64_t GROUP_VECTORS = Q8_GROUP / LANES;
-static_assert(Q8_PANEL_GROUP_BYTES % 64 == 0);
+
+template <int64_t GROUP>
+struct Q8Layout {
+  static constexpr int64_t VECTORS = GROUP / LANES;
+  static constexpr int64_t SCALE_AT = GROUP * Q8_INPUT_BYTES;
+  static constexpr int64_t START_AT = SCALE_AT + 4;
+  static constexpr int64_t ROW_GROUP_BYTES = HAS_OFFSET ? START_AT + 4 : START_AT;
+  static constexpr int64_t WEIGHT_BYTES = GROUP * Q8_WIDTH;
+  static constexpr int64_t PANEL_GROUP_BYTES = WEIGHT_BYTES + Q8_WIDTH * int64_t{sizeof(float)};
+  static_assert(PANEL_GROUP_BYTES % 64 == 0);
+  static int64_t n_groups(int64_t n_in) { return (n_in + GROUP - 1) / GROUP; }
+};
+
+// What is loaded at once of a row: a group is one or two chunks.
+constexpr int64_t CHUNK = 64;
+constexpr int64_t CHUNK_VECTORS = CHUNK / LANES;
 
 // 127 / absmax overflows below 3.8e-37: there a group counts as zeros.
 constexpr float Q8_SMALLEST = 0x1p-120f;
 
-PALO_INLINE int64_t q8_groups(int64_t n_in) {
-  return (n_in + Q8_GROUP - 1) / Q8_GROUP;
+PALO_INLINE float read_float(const uint8_t* p) {
+  float x;
+  __builtin_memcpy(&x, p, sizeof(x));
+  return x;
 }
 
-// Up to 64 values from p on, zeros after the first n.
-PALO_INLINE void load_group(Floats x[GROUP_VECTORS], const float* p, int64_t n) {
-  if (n >= Q8_GROUP) {
-    for (int64_t v = 0; v < GROUP_VECTORS; ++v) x[v] = load(p + v * LANES);
+// Up to 64 values from p on, zeros after the first n (none for n <= 0).
+PALO_INLINE void load_chunk(Floats x[CHUNK_VECTORS], const float* p, int64_t n) {
+  if (n >= CHUNK) {
+    for (int64_t v = 0; v < CHUNK_VECTORS; ++v) x[v] = load(p + v * LANES);
     return;
   }
-  for (int64_t v = 0; v < GROUP_VECTORS; ++v) {
+  for (int64_t v = 0; v < CHUNK_VECTORS; ++v) {
     const int64_t left = n - v * LANES;
     x[v] = left >= LANES ? load(p + v * LANES) : left > 0 ? load_first(p + v * LANES, left) : set(0.0f);
   }
 }
 
+// A whole group of them.
+template <int64_t GROUP>
+PALO_INLINE void load_group(Floats x[GROUP / LANES], const float* p, int64_t n) {
+  for (int64_t c = 0; c < GROUP; c += CHUNK) load_chunk(x + c / LANES, p + c, n - c);
+}
+
 // Writes the first n values to p.
-PALO_INLINE void store_group(float* p, const Floats x[GROUP_VECTORS], int64_t n) {
-  for (int64_t v = 0; v < GROUP_VECTORS; ++v) {
+PALO_INLINE void store_chunk(float* p, const Floats x[CHUNK_VECTORS], int64_t n) {
+  for (int64_t v = 0; v < CHUNK_VECTORS; ++v) {
     const int64_t left = n - v * LANES;
     if (left >= LANES) {
       store(p + v * LANES, x[v]);
@@ -52,61 +69,72 @@ PALO_INLINE void store_group(float* p, const Floats x[GROUP_VECTORS], int64_t n)
   }
 }
 
-PALO_INLINE float absmax_of(const Floats x[GROUP_VECTORS]) {
-  static_assert(GROUP_VECTORS == 4);
-  return max_of_lanes(max(max(absolute(x[0]), absolute(x[1])), max(absolute(x[2]), absolute(x[3]))));
+template <int64_t GROUP>
+PALO_INLINE float absmax_of(const Floats x[GROUP / LANES]) {
+  static_assert(GROUP % CHUNK == 0 && CHUNK_VECTORS == 4);
+  Floats largest = set(0.0f);
+  for (int64_t v = 0; v < GROUP / LANES; v += CHUNK_VECTORS) {
+    const Floats four =
+        max(max(absolute(x[v]), absolute(x[v + 1])), max(absolute(x[v + 2]), absolute(x[v + 3])));
+    largest = v == 0 ? four : max(largest, four);
+  }
+  return max_of_lanes(largest);
 }
 
-PALO_INLINE void quantize_group(uint8_t* group, const Floats x[GROUP_VECTORS]) {
-  const float absmax = absmax_of(x);
+template <int64_t GROUP>
+PALO_INLINE void quantize_group(uint8_t* group, const Floats x[GROUP / LANES]) {
+  using Layout = Q8Layout<GROUP>;
+  const float absmax = absmax_of<GROUP>(x);
   const bool is_zero = absmax < Q8_SMALLEST;
   const Floats inverse = set(is_zero ? 0.0f : 127.0f / absmax);
   const float scale = is_zero ? 0.0f : absmax / 127.0f;
   Ints sum = set_ints(0);
-  for (int64_t v = 0; v < GROUP_VECTORS; ++v) {
+  for (int64_t v = 0; v < Layout::VECTORS; ++v) {
     const Ints q = round_to_ints(x[v] * inverse);
     store_q8_inputs(group + v * LANES * Q8_INPUT_BYTES, q);
     if constexpr (HAS_OFFSET) sum = sum + q;
   }
-  __builtin_memcpy(group + Q8_SCALE_AT, &scale, sizeof(scale));
+  __builtin_memcpy(group + Layout::SCALE_AT, &scale, sizeof(scale));
   if constexpr (HAS_OFFSET) {
     const int32_t start = -Q8_WEIGHT_OFFSET * sum_of_lanes(sum);
-    __builtin_memcpy(group + Q8_START_AT, &start, sizeof(start));
+    __builtin_memcpy(group + Layout::START_AT, &start, sizeof(start));
   }
 }
 
+template <int64_t GROUP>
 void quantize_rows(uint8_t* out, const float* x, int64_t n_rows, int64_t n_in, int64_t ldx) {
-  const int64_t n_groups = q8_groups(n_in);
   for (int64_t r = 0; r < n_rows; ++r) {
-    for (int64_t g = 0; g < n_groups; ++g) {
-      Floats values[GROUP_VECTORS];
-      load_group(values, x + r * ldx + g * Q8_GROUP, n_in - g * Q8_GROUP);
-      quantize_group(out + (r * n_groups + g) * Q8_ROW_GROUP_BYTES, values);
+    for (int64_t i = 0; i < n_in; i += GROUP, out += Q8Layout<GROUP>::ROW_GROUP_BYTES) {
+      Floats values[GROUP / LANES];
+      load_group<GROUP>(values, x + r * ldx + i, n_in - i);
+      quantize_group<GROUP>(out, values);
     }
   }
 }
 
 // One output's group of inputs, contiguous in memory: its steps go Q8_WIDTH * Q8_STEP bytes apart.
+template <int64_t GROUP>
 PALO_INLINE void pack_output(uint8_t* panel, const float* w, int64_t output, int64_t n) {
-  Floats values[GROUP_VECTORS];
-  load_group(values, w, n);
-  const float absmax = absmax_of(values);
+  Floats values[GROUP / LANES];
+  load_group<GROUP>(values, w, n);
+  const float absmax = absmax_of<GROUP>(values);
   const bool is_zero = absmax < Q8_SMALLEST;
   const Floats inverse = set(is_zero ? 0.0f : 127.0f / absmax);
   const float scale = is_zero ? 0.0f : absmax / 127.0f;
-  uint8_t bytes[Q8_GROUP];
-  for (int64_t v = 0; v < GROUP_VECTORS; ++v) {
+  uint8_t bytes[GROUP];
+  for (int64_t v = 0; v < GROUP / LANES; ++v) {
     store_bytes(bytes + v * LANES, round_to_ints(values[v] * inverse) + set_ints(Q8_WEIGHT_OFFSET));
   }
-  for (int64_t k = 0; k < Q8_GROUP; k += Q8_STEP) {
+  for (int64_t k = 0; k < GROUP; k += Q8_STEP) {
     __builtin_memcpy(panel + k * Q8_WIDTH + output * Q8_STEP, bytes + k, Q8_STEP);
   }
-  __builtin_memcpy(panel + Q8_WEIGHT_BYTES + output * 4, &scale, 4);
+  __builtin_memcpy(panel + Q8Layout<GROUP>::WEIGHT_BYTES + output * 4, &scale, 4);
 }
 
 // LANES outputs, contiguous in memory, of which n exist; inputs are `stride` apart, and n_in of them exist.
+template <int64_t GROUP>
 PALO_INLINE void pack_lanes(uint8_t* panel, const float* w, int64_t output, int64_t n, int64_t n_in, int64_t stride) {
-  const int64_t n_inputs = n_in < Q8_GROUP ? n_in : Q8_GROUP;
+  const int64_t n_inputs = n_in < GROUP ? n_in : GROUP;
   Floats absmax = set(0.0f);
   for (int64_t k = 0; k < n_inputs; ++k) {
     const float* p = w + k * stride;
@@ -116,7 +144,7 @@ PALO_INLINE void pack_lanes(uint8_t* panel, const float* w, int64_t output, int6
   const Floats not_zero = absmax - set(Q8_SMALLEST);
   const Floats inverse = where_negative(not_zero, set(0.0f), set(127.0f) / absmax);
   const Floats scale = where_negative(not_zero, set(0.0f), absmax / set(127.0f));
-  for (int64_t k = 0; k < Q8_GROUP; k += Q8_STEP) {
+  for (int64_t k = 0; k < GROUP; k += Q8_STEP) {
     Ints q[Q8_STEP];
     for (int64_t i = 0; i < Q8_STEP; ++i) {
       const float* p = w + (k + i) * stride;
@@ -127,21 +155,20 @@ PALO_INLINE void pack_lanes(uint8_t* panel, const float* w, int64_t output, int6
   }
   float scales[LANES];
   store(scales, scale);
-  __builtin_memcpy(panel + Q8_WEIGHT_BYTES + output * 4, scales, sizeof(scales));
+  __builtin_memcpy(panel + Q8Layout<GROUP>::WEIGHT_BYTES + output * 4, scales, sizeof(scales));
 }
 
+template <int64_t GROUP>
 void pack_q8_panel(uint8_t* panel, const float* w, int64_t n_out, int64_t n_in, int64_t stride_out, int64_t stride_in) {
-  const int64_t n_groups = q8_groups(n_in);
-  for (int64_t g = 0; g < n_groups; ++g) {
-    uint8_t* group = panel + g * Q8_PANEL_GROUP_BYTES;
-    const float* first = w + g * Q8_GROUP * stride_in;
-    const int64_t n_left = n_in - g * Q8_GROUP;
+  for (int64_t i = 0; i < n_in; i += GROUP, panel += Q8Layout<GROUP>::PANEL_GROUP_BYTES) {
+    const float* first = w + i * stride_in;
+    const int64_t n_left = n_in - i;
     if (stride_in == 1) {
-      for (int64_t o = 0; o < Q8_WIDTH; ++o) pack_output(group, first + o * stride_out, o, o < n_out ? n_left : 0);
+      for (int64_t o = 0; o < Q8_WIDTH; ++o) pack_output<GROUP>(panel, first + o * stride_out, o, o < n_out ? n_left : 0);
     } else {
       for (int64_t o = 0; o < Q8_WIDTH; o += LANES) {
         const int64_t n = n_out - o < LANES ? n_out - o : LANES;
-        pack_lanes(group, first + o, o, n, n > 0 ? n_left : 0, stride_in);
+        pack_lanes<GROUP>(panel, first + o, o, n, n > 0 ? n_left : 0, stride_in);
       }
     }
   }
