@@ -90,7 +90,7 @@ void bench_linear_q8(const Bench& bench, const Q8Kernels& k, int64_t n_rows, int
   const auto pack = [&](int64_t stride_out, int64_t stride_in) {
     for (int64_t o = 0; o < n_out; o += k.panel_width) {
       k.pack_panel(panels.data() + o / k.panel_width * panel_bytes, w.data() + o * stride_out,
-                      std::min(k.panel_width, n_out - o), n_in, stride_out, stride_in);
+                   std::min(k.panel_width, n_out - o), n_in, stride_out, stride_in);
     }
   };
   const std::string group = " /" + std::to_string(k.group);
@@ -100,8 +100,8 @@ void bench_linear_q8(const Bench& bench, const Q8Kernels& k, int64_t n_rows, int
              [&] { k.quantize_rows(rows.data(), x.data(), n_rows, n_in, n_in); });
   bench.product(("linear_q8" + group).c_str(), shape, 2.0 * n_rows * n_out * n_in, bench.peak_int8, [&] {
     for (int64_t r = 0; r < n_rows; r += BLOCK) {
-      k.linear(out.data() + r * n_out, rows.data() + r * row_bytes, panels.data(), nullptr,
-                  std::min(BLOCK, n_rows - r), n_out, n_in, n_out);
+      k.linear(out.data() + r * n_out, rows.data() + r * row_bytes, panels.data(), nullptr, std::min(BLOCK, n_rows - r),
+               n_out, n_in, n_out);
     }
   });
 }

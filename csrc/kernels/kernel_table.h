@@ -28,15 +28,15 @@ constexpr int64_t Q8_GROUP = 64, Q8_WIDE_GROUP = 128;
 // Weights and activations are int8 in [-127, 127] with one f32 scale per `group` inputs: scale = absmax / 127 and q =
 // round_to_even(x * (127 / absmax)), both 0 for a group of zeros. n_groups = ceil(n_in / group); missing inputs of the
 // last group count as zeros. Sums of a group are exact int32; groups are added in order, each as acc = fma(float(sum),
-// scale_x * scale_w, acc) from acc = 0, the bias last: equal bit for bit on every instruction set. (A group whose absmax
-// is below 2^-120 counts as zeros: 127 / absmax would overflow.) Each instruction set has its own layout of panels and
-// rows: only kernels of one Q8Kernels can be combined.
+// scale_x * scale_w, acc) from acc = 0, the bias last: equal bit for bit on every instruction set. (A group whose
+// absmax is below 2^-120 counts as zeros: 127 / absmax would overflow.) Each instruction set has its own layout of
+// panels and rows: only kernels of one Q8Kernels can be combined.
 struct Q8Kernels {
   int64_t group;              // inputs per scale
   int64_t panel_width;        // outputs per panel
   int64_t panel_group_bytes;  // a panel takes n_groups * panel_group_bytes, aligned to 64
-  int64_t row_group_bytes;    // a quantized row takes n_groups * row_group_bytes, group g at byte g * that: a row may be
-                              // quantized in pieces of whole groups
+  int64_t row_group_bytes;  // a quantized row takes n_groups * row_group_bytes, group g at byte g * that: a row may be
+                            // quantized in pieces of whole groups
 
   // Quantizes and packs n_out (at most panel_width) rows of w [n_out, n_in] f32, element (o, i) at
   // w[o * stride_out + i * stride_in], one of the strides being 1; missing rows become zeros.
@@ -50,9 +50,9 @@ struct Q8Kernels {
   void (*layer_norm)(uint8_t* out, const float* x, const float* weight, const float* bias, int64_t n_rows,
                      int64_t n_cols, float eps);
 
-  // Rows whose values are softmax(scale * x), x [n_rows, n_cols] ld ldx: exp(scale * (x[r, c] - max)) is quantized, with
-  // a relative error of 1e-4 beside the 1 / 254 that rounding costs a group's largest, and the scales are divided by
-  // the row's sum.
+  // Rows whose values are softmax(scale * x), x [n_rows, n_cols] ld ldx: exp(scale * (x[r, c] - max)) is quantized,
+  // with a relative error of 1e-4 beside the 1 / 254 that rounding costs a group's largest, and the scales are divided
+  // by the row's sum.
   void (*softmax)(uint8_t* out, const float* x, int64_t n_rows, int64_t n_cols, int64_t ldx, float scale);
 
   // out[r, o] = bias[o] + sum_i x[r, i] * w[o, i], x as quantize_rows, panels as pack_panel wrote them.

@@ -81,7 +81,7 @@ struct Panels {
     for (int64_t i = 0; is_transposed && i < n_out * c.n_in; ++i) w[i] = c.w[i % n_out * c.n_in + i / n_out];
     for (int64_t o = 0; o < n_out; o += width) {
       kernels.pack_panel(bytes.data() + o / width * bytes_of_one(kernels, c.n_in), w.data() + o * stride_out,
-                            std::min(width, n_out - o), c.n_in, stride_out, is_transposed ? n_out : 1);
+                         std::min(width, n_out - o), c.n_in, stride_out, is_transposed ? n_out : 1);
     }
   }
   static int64_t bytes_of_one(const Q8Kernels& kernels, int64_t n_in) {
@@ -99,7 +99,7 @@ void check(const Q8Kernels& kernels, const Case& c, Panels& panels, int64_t n_ro
   kernels.quantize_rows(rows.data(), x.data(), n_rows, c.n_in, c.n_in);
   std::vector<float> out(n_rows * ldo, -777.0f);
   kernels.linear(out.data(), rows.data(), panels.bytes.data(), has_bias ? c.bias.data() : nullptr, n_rows, n_out,
-                    c.n_in, ldo);
+                 c.n_in, ldo);
   for (int64_t r = 0; r < n_rows; ++r) {
     for (int64_t o = 0; o < n_out; ++o) {
       const float sum = c.product[r * MAX_OUTPUTS + o], expected = has_bias ? sum + c.bias[o] : sum;

@@ -117,8 +117,8 @@ PALO_INLINE void store_bytes(uint8_t* p, Ints x) {
 constexpr int64_t LINEAR_ROWS = 6;
 constexpr int64_t PANEL_VECTORS = 2;
 
-// 6 x 4 integer sums, 4 weights, 1 input: 29 of 32 registers. The float sums stay in memory: with both in registers, 6 x
-// 2, loads take more of the time.
+// 6 x 4 integer sums, 4 weights, 1 input: 29 of 32 registers. The float sums stay in memory: with both in registers, 6
+// x 2, loads take more of the time.
 constexpr int64_t Q8_ROWS = 6;
 constexpr int64_t Q8_VECTORS = 4;
 constexpr int64_t Q8_STEP = 4;  // inputs per dot product of a lane
@@ -143,8 +143,15 @@ PALO_INLINE void add_dot(Ints& sums, Q8Weights w, Q8Input x) {
   sums.all = _mm512_dpbusd_epi32(sums.all, w.all, x);
   PALO_KEEP_IN_REGISTER(sums.all);
 }
-PALO_INLINE void store_q8_inputs(uint8_t* p, Ints q) {
-  store_bytes(p, q);
+#define PALO_HAS_Q8_CHUNKS
+// The bytes of four vectors; returns their sums, four bytes to a lane.
+PALO_INLINE Ints store_q8_chunk(uint8_t* p, const Ints q[4]) {
+  const __m512i first = _mm512_packs_epi32(q[0].all, q[1].all), second = _mm512_packs_epi32(q[2].all, q[3].all);
+  // Vectors were packed within 128 bits.
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __m512i bytes = _mm512_permutexvar_epi32(order, _mm512_packs_epi16(first, second));
+  _mm512_storeu_si512(p, bytes);
+  return {_mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1), bytes)};
 }
 // 16 quads of the lowest bytes of four vectors.
 PALO_INLINE void store_q8_weights(uint8_t* p, const Ints q[Q8_STEP]) {

@@ -6,8 +6,8 @@
 namespace palo::PALO_SIMD_ISA {
 namespace {
 
-// Inputs that are multiplied before the next tile of rows: the panel's part, 17 KiB per 16 outputs, stays in cache while
-// all rows are multiplied. Sums are kept in `out` meanwhile, which is exact, so no result depends on this number.
+// Inputs that are multiplied before the next tile of rows: the panel's part, 17 KiB per 16 outputs, stays in cache
+// while all rows are multiplied. Sums are kept in `out` meanwhile, which is exact, so no result depends on this number.
 constexpr int64_t Q8_BLOCK = 1024;
 
 // Steps of the unrolled loop. The last group of a row runs only as many as it has inputs.
@@ -25,8 +25,8 @@ PALO_INLINE int32_t read_int(const uint8_t* p) {
   return x;
 }
 
-// sums[r][v] = integer dot products of a group of ROWS rows, row_bytes apart, with a panel's group of weights, the first
-// n_in inputs of each.
+// sums[r][v] = integer dot products of a group of ROWS rows, row_bytes apart, with a panel's group of weights, the
+// first n_in inputs of each.
 template <int64_t GROUP, int64_t ROWS, int64_t VECTORS>
 PALO_INLINE void multiply_group(Ints sums[ROWS][VECTORS], const uint8_t* x, const uint8_t* weights, int64_t n_in,
                                 int64_t row_bytes) {
@@ -61,8 +61,8 @@ PALO_INLINE void add_group(Floats totals[ROWS][VECTORS], const Ints sums[ROWS][V
   }
 }
 
-// Inputs [begin, end) of ROWS rows x the first VECTORS vectors of one panel, n_cols of whose outputs exist; out continues
-// where begin > 0.
+// Inputs [begin, end) of ROWS rows x the first VECTORS vectors of one panel, n_cols of whose outputs exist; out
+// continues where begin > 0.
 template <int64_t GROUP, int64_t ROWS, int64_t VECTORS>
 void multiply_q8_tile(float* out, const uint8_t* x, const uint8_t* panel, const float* bias, int64_t n_cols,
                       int64_t begin, int64_t end, const Q8Product& product) {

@@ -1,8 +1,8 @@
 // Activations and weights to int8, one scale per GROUP inputs (kernel_table.h: Q8Kernels).
 //
 // A group of a quantized row: [GROUP] inputs of Q8_INPUT_BYTES, f32 scale and, where weights have an offset, the int32
-// that the group's sums start from: -offset * (sum of the inputs). Groups are contiguous, so that pieces of a row can be
-// quantized separately. A group of a panel: [GROUP / Q8_STEP][Q8_WIDTH][Q8_STEP] weights as bytes, [Q8_WIDTH] f32
+// that the group's sums start from: -offset * (sum of the inputs). Groups are contiguous, so that pieces of a row can
+// be quantized separately. A group of a panel: [GROUP / Q8_STEP][Q8_WIDTH][Q8_STEP] weights as bytes, [Q8_WIDTH] f32
 // scales.
 #pragma once
 
@@ -69,36 +69,58 @@ PALO_INLINE void store_chunk(float* p, const Floats x[CHUNK_VECTORS], int64_t n)
   }
 }
 
+// The largest of all, none of which is negative.
 template <int64_t GROUP>
-PALO_INLINE float absmax_of(const Floats x[GROUP / LANES]) {
+PALO_INLINE float largest_of(const Floats x[GROUP / LANES]) {
   static_assert(GROUP % CHUNK == 0 && CHUNK_VECTORS == 4);
-  Floats largest = set(0.0f);
-  for (int64_t v = 0; v < GROUP / LANES; v += CHUNK_VECTORS) {
-    const Floats four =
-        max(max(absolute(x[v]), absolute(x[v + 1])), max(absolute(x[v + 2]), absolute(x[v + 3])));
-    largest = v == 0 ? four : max(largest, four);
+  Floats largest = max(max(x[0], x[1]), max(x[2], x[3]));
+  for (int64_t v = CHUNK_VECTORS; v < GROUP / LANES; v += CHUNK_VECTORS) {
+    largest = max(largest, max(max(x[v], x[v + 1]), max(x[v + 2], x[v + 3])));
   }
   return max_of_lanes(largest);
 }
 
 template <int64_t GROUP>
-PALO_INLINE void quantize_group(uint8_t* group, const Floats x[GROUP / LANES]) {
+PALO_INLINE float absmax_of(const Floats x[GROUP / LANES]) {
+  Floats sizes[GROUP / LANES];
+  for (int64_t v = 0; v < GROUP / LANES; ++v) sizes[v] = absolute(x[v]);
+  return largest_of<GROUP>(sizes);
+}
+
+#ifndef PALO_HAS_Q8_CHUNKS
+// Writes a chunk's inputs; the sum of the result's lanes is theirs (where weights have an offset).
+PALO_INLINE Ints store_q8_chunk(uint8_t* p, const Ints q[CHUNK_VECTORS]) {
+  Ints sum = set_ints(0);
+  for (int64_t v = 0; v < CHUNK_VECTORS; ++v) {
+    store_q8_inputs(p + v * LANES * Q8_INPUT_BYTES, q[v]);
+    if constexpr (HAS_OFFSET) sum = sum + q[v];
+  }
+  return sum;
+}
+#endif
+
+template <int64_t GROUP>
+PALO_INLINE void quantize_group(uint8_t* group, const Floats x[GROUP / LANES], float absmax) {
   using Layout = Q8Layout<GROUP>;
-  const float absmax = absmax_of<GROUP>(x);
   const bool is_zero = absmax < Q8_SMALLEST;
   const Floats inverse = set(is_zero ? 0.0f : 127.0f / absmax);
   const float scale = is_zero ? 0.0f : absmax / 127.0f;
   Ints sum = set_ints(0);
-  for (int64_t v = 0; v < Layout::VECTORS; ++v) {
-    const Ints q = round_to_ints(x[v] * inverse);
-    store_q8_inputs(group + v * LANES * Q8_INPUT_BYTES, q);
-    if constexpr (HAS_OFFSET) sum = sum + q;
+  for (int64_t c = 0; c < GROUP; c += CHUNK) {
+    Ints q[CHUNK_VECTORS];
+    for (int64_t v = 0; v < CHUNK_VECTORS; ++v) q[v] = round_to_ints(x[c / LANES + v] * inverse);
+    sum = sum + store_q8_chunk(group + c * Q8_INPUT_BYTES, q);
   }
   __builtin_memcpy(group + Layout::SCALE_AT, &scale, sizeof(scale));
   if constexpr (HAS_OFFSET) {
     const int32_t start = -Q8_WEIGHT_OFFSET * sum_of_lanes(sum);
     __builtin_memcpy(group + Layout::START_AT, &start, sizeof(start));
   }
+}
+
+template <int64_t GROUP>
+PALO_INLINE void quantize_group(uint8_t* group, const Floats x[GROUP / LANES]) {
+  quantize_group<GROUP>(group, x, absmax_of<GROUP>(x));
 }
 
 template <int64_t GROUP>
@@ -164,7 +186,8 @@ void pack_q8_panel(uint8_t* panel, const float* w, int64_t n_out, int64_t n_in, 
     const float* first = w + i * stride_in;
     const int64_t n_left = n_in - i;
     if (stride_in == 1) {
-      for (int64_t o = 0; o < Q8_WIDTH; ++o) pack_output<GROUP>(panel, first + o * stride_out, o, o < n_out ? n_left : 0);
+      for (int64_t o = 0; o < Q8_WIDTH; ++o)
+        pack_output<GROUP>(panel, first + o * stride_out, o, o < n_out ? n_left : 0);
     } else {
       for (int64_t o = 0; o < Q8_WIDTH; o += LANES) {
         const int64_t n = n_out - o < LANES ? n_out - o : LANES;
