@@ -41,12 +41,13 @@ PALO_INLINE void multiply_quads(Ints sums[ROWS][PANEL_VECTORS], const uint8_t* x
 // multiply_direct_quads likewise.
 template <typename Block, int64_t ROWS>
   requires(Block::MAX_BYTE < 32)
-PALO_INLINE void multiply_direct_quads(Ints sums[ROWS], const RowPointers<ROWS>& x, const uint8_t* block, int64_t g,
-                                       int64_t s, int64_t v) {
+PALO_INLINE void multiply_direct_quads(Ints sums[ROWS][DIRECT_VECTORS], const RowPointers<ROWS>& x,
+                                       const uint8_t* block, int64_t g, int64_t s, int64_t v) {
+  static_assert(DIRECT_VECTORS == 1);
   constexpr int64_t N_QUADS = GROUP_QUADS / Block::N_SCALES;
   constexpr int64_t FITTING = 32767 / (2 * 127 * Block::MAX_BYTE), STEP = FITTING < N_QUADS ? FITTING : N_QUADS;
   static_assert(N_QUADS % STEP == 0);
-  for (int64_t r = 0; r < ROWS; ++r) sums[r] = start_of<Block>(x[r], s);
+  for (int64_t r = 0; r < ROWS; ++r) sums[r][0] = start_of<Block>(x[r], s);
   for (int64_t begin = s * N_QUADS; begin < (s + 1) * N_QUADS; begin += STEP) {
     Pairs pairs[ROWS];
     for (int64_t r = 0; r < ROWS; ++r) pairs[r] = zero_pairs();
@@ -61,7 +62,7 @@ PALO_INLINE void multiply_direct_quads(Ints sums[ROWS], const RowPointers<ROWS>&
     } else {  // unrolled, eight groups of a K type are slower
       for (int64_t t = begin; t < begin + STEP; ++t) add_quads(t);
     }
-    for (int64_t r = 0; r < ROWS; ++r) add_pairs(sums[r], pairs[r]);
+    for (int64_t r = 0; r < ROWS; ++r) add_pairs(sums[r][0], pairs[r]);
   }
 }
 

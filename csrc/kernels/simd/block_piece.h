@@ -98,18 +98,28 @@ struct RowPointers {
   PALO_INLINE const uint8_t* operator[](int64_t r) const { return rows[r]; }
 };
 
-// sums[r] = integer products of ROWS rows with the part of group g that shares scale s, for the 16 outputs of vector v.
+// sums[r][v] = integer products of ROWS rows with the part of group g that shares scale s, for the 16 outputs of vector
+// v_begin + v.
 template <typename Block, int64_t ROWS>
-PALO_INLINE void multiply_direct_quads(Ints sums[ROWS], const RowPointers<ROWS>& x, const uint8_t* block, int64_t g,
-                                       int64_t s, int64_t v) {
+PALO_INLINE void multiply_direct_quads(Ints sums[ROWS][DIRECT_VECTORS], const RowPointers<ROWS>& x,
+                                       const uint8_t* block, int64_t g, int64_t s, int64_t v_begin) {
   constexpr int64_t N_QUADS = GROUP_QUADS / Block::N_SCALES;
-  for (int64_t r = 0; r < ROWS; ++r) sums[r] = start_of<Block>(x[r], s);
+  for (int64_t r = 0; r < ROWS; ++r) {
+    const Ints start = start_of<Block>(x[r], s);
+    for (int64_t v = 0; v < DIRECT_VECTORS; ++v) sums[r][v] = start;
+  }
   PALO_UNROLL
   for (int64_t i = 0; i < N_QUADS; ++i) {
     const int64_t t = s * N_QUADS + i;
-    prefetch_quad<Block, ROWS>(block, g, t, v);
-    const Ints w = Block::quad(block, g, t, v);
-    for (int64_t r = 0; r < ROWS; ++r) add_block_quad<Block>(sums[r], w, load_quad(x[r] + 4 * t));
+    Ints w[DIRECT_VECTORS];
+    for (int64_t v = 0; v < DIRECT_VECTORS; ++v) {
+      prefetch_quad<Block, ROWS>(block, g, t, v_begin + v);
+      w[v] = Block::quad(block, g, t, v_begin + v);
+    }
+    for (int64_t r = 0; r < ROWS; ++r) {
+      const Quad input = load_quad(x[r] + 4 * t);
+      for (int64_t v = 0; v < DIRECT_VECTORS; ++v) add_block_quad<Block>(sums[r][v], w[v], input);
+    }
   }
 }
 

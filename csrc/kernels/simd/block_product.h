@@ -13,7 +13,6 @@
 namespace palo::PALO_SIMD_ISA {
 namespace {
 
-constexpr int64_t DIRECT_ROWS = 4;  // so many rows are multiplied at once without unpacking
 #ifdef PALO_HAS_PAIRS
 // Up to so many rows are, in tiles: the second tile finds the panel in the second-level cache. (AVX2, Q4_0: 8 rows at
 // 208 instead of 186 GOP/s. Eight groups of a K type are quicker unpacked.)
@@ -55,20 +54,24 @@ PALO_INLINE void add_run(Floats& acc, Ints sums, Floats scale, const uint8_t* x)
   }
 }
 
-// One group of ROWS rows with the 16 outputs of vector v, straight from the panel's block.
+// One group of ROWS rows with DIRECT_VECTORS vectors of outputs from vector v_begin on, straight from the panel's block.
 template <typename Block, int64_t ROWS>
 PALO_INLINE void add_direct_group(Floats acc[ROWS][BLOCK_VECTORS], const RowPointers<ROWS>& x, const uint8_t* block,
-                                  const float* scales, const float* mins, int64_t g, int64_t v) {
+                                  const float* scales, const float* mins, int64_t g, int64_t v_begin) {
   for (int64_t s = 0; s < Block::N_SCALES; ++s) {
-    Ints sums[ROWS];
-    multiply_direct_quads<Block, ROWS>(sums, x, block, g, s, v);
-    const Floats scale = load(scales + ((g * Block::N_SCALES + s) * BLOCK_VECTORS + v) * LANES);
-    for (int64_t r = 0; r < ROWS; ++r) add_run<Block>(acc[r][v], sums[r], scale, x[r]);
+    Ints sums[ROWS][DIRECT_VECTORS];
+    multiply_direct_quads<Block, ROWS>(sums, x, block, g, s, v_begin);
+    for (int64_t v = 0; v < DIRECT_VECTORS; ++v) {
+      const Floats scale = load(scales + ((g * Block::N_SCALES + s) * BLOCK_VECTORS + v_begin + v) * LANES);
+      for (int64_t r = 0; r < ROWS; ++r) add_run<Block>(acc[r][v_begin + v], sums[r][v], scale, x[r]);
+    }
   }
   if constexpr (Block::HAS_MINS) {
-    const Floats min = load(mins + (g * BLOCK_VECTORS + v) * LANES);
-    for (int64_t r = 0; r < ROWS; ++r) {
-      acc[r][v] = fma(set(read_float(x[r] + ROW_START_AT)), min, acc[r][v]);
+    for (int64_t v = v_begin; v < v_begin + DIRECT_VECTORS; ++v) {
+      const Floats min = load(mins + (g * BLOCK_VECTORS + v) * LANES);
+      for (int64_t r = 0; r < ROWS; ++r) {
+        acc[r][v] = fma(set(read_float(x[r] + ROW_START_AT)), min, acc[r][v]);
+      }
     }
   }
 }
@@ -109,7 +112,7 @@ void multiply_direct(float* out, const uint8_t* x, const uint8_t* panel, int64_t
     set_zero<ROWS, BLOCK_VECTORS>(parts);
     const auto add_group = [&](int64_t g) PALO_INLINE_LAMBDA {
       prefetch_group<Block, ROWS>(block, g);
-      for (int64_t v = 0; v < BLOCK_VECTORS; ++v) {
+      for (int64_t v = 0; v < BLOCK_VECTORS; v += DIRECT_VECTORS) {
         const RowPointers<ROWS> rows(groups + g * ROW_GROUP_BYTES<Block>, product.row_bytes);
         add_direct_group<Block, ROWS>(Block::N_GROUPS == 1 ? totals : parts, rows, block, scales, mins, g, v);
       }

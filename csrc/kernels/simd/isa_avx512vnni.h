@@ -117,6 +117,9 @@ PALO_INLINE void store_bytes(uint8_t* p, Ints x) {
 constexpr int64_t LINEAR_ROWS = 6;
 constexpr int64_t PANEL_VECTORS = 2;
 
+constexpr int64_t DIRECT_ROWS = 8;
+constexpr int64_t DIRECT_VECTORS = 2;
+
 // 6 x 4 integer sums, 4 weights, 1 input: 29 of 32 registers. The float sums stay in memory: with both in registers, 6
 // x 2, loads take more of the time.
 constexpr int64_t Q8_ROWS = 6;

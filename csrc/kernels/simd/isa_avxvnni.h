@@ -9,6 +9,9 @@ namespace {
 constexpr int64_t LINEAR_ROWS = 6;  // 6 x 2 sums, 2 weights, 1 input: 15 of 16 registers
 constexpr int64_t PANEL_VECTORS = 1;
 
+constexpr int64_t DIRECT_ROWS = 4;
+constexpr int64_t DIRECT_VECTORS = 1;
+
 constexpr int64_t Q8_ROWS = 6;
 constexpr int64_t Q8_VECTORS = PANEL_VECTORS;
 constexpr int64_t Q8_STEP = 4;

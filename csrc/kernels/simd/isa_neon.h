@@ -128,6 +128,9 @@ PALO_INLINE void store_bytes(uint8_t* p, Ints x) {
 constexpr int64_t LINEAR_ROWS = 4;  // 4 x 4 sums, 4 weights and inputs: well within 32 registers
 constexpr int64_t PANEL_VECTORS = 1;
 
+constexpr int64_t DIRECT_ROWS = 4;
+constexpr int64_t DIRECT_VECTORS = 1;
+
 constexpr int64_t Q8_ROWS = 4;
 constexpr int64_t Q8_VECTORS = PANEL_VECTORS;
 constexpr int64_t Q8_STEP = 4;  // inputs per dot product of a lane
