@@ -13,10 +13,10 @@ template <typename Block>
 constexpr int64_t GROUP_BYTES = Block::N_BYTES / Block::N_GROUPS;
 constexpr int64_t GROUP_PARTS = BLOCK_VECTORS * BLOCK_GROUP / 4;  // a quad of each vector
 
-// Lines that are asked for a group at once wait for each other: up to QUAD_PREFETCH_ROWS rows ask for them quad by quad,
-// except where the part of a quad is larger than a line (Q8_0). Emerald Rapids, two threads, Q6_K with 1, 4 and 8 rows:
-// 23, 22, 18 instead of 21, 21, 17 GB/s. Zen 3 (AVX2), one row of Q4_K and Q6_K: 0.98, 0.97 instead of 0.81, 0.79 of a
-// plain read; there more rows gain nothing, nor do blocks of one group.
+// Lines that are asked for a group at once wait for each other: up to QUAD_PREFETCH_ROWS rows ask for them quad by
+// quad, except where the part of a quad is larger than a line (Q8_0). Emerald Rapids, two threads, Q6_K with 1, 4 and 8
+// rows: 23, 22, 18 instead of 21, 21, 17 GB/s. Zen 3 (AVX2), one row of Q4_K and Q6_K: 0.98, 0.97 instead of 0.81, 0.79
+// of a plain read; there more rows gain nothing, nor do blocks of one group.
 template <typename Block, int64_t ROWS>
 constexpr bool PREFETCHES_BY_QUADS =
     ROWS <= QUAD_PREFETCH_ROWS && (Block::N_GROUPS > 1 || DIRECT_VECTORS > 1) && GROUP_BYTES<Block> <= 64 * GROUP_PARTS;

@@ -54,7 +54,8 @@ PALO_INLINE void add_run(Floats& acc, Ints sums, Floats scale, const uint8_t* x)
   }
 }
 
-// One group of ROWS rows with DIRECT_VECTORS vectors of outputs from vector v_begin on, straight from the panel's block.
+// One group of ROWS rows with DIRECT_VECTORS vectors of outputs from vector v_begin on, straight from the panel's
+// block.
 template <typename Block, int64_t ROWS>
 PALO_INLINE void add_direct_group(Floats acc[ROWS][BLOCK_VECTORS], const RowPointers<ROWS>& x, const uint8_t* block,
                                   const float* scales, const float* mins, int64_t g, int64_t v_begin) {

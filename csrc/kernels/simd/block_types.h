@@ -65,6 +65,24 @@ struct BlockQ8_0 : BlockBase<BlockType::Q8_0> {
   }
 };
 
+// Byte i of each lane, all of whose bytes are below 64.
+PALO_INLINE Ints six_bits_of(Ints x, int64_t i) {
+#ifdef PALO_HAS_BYTE_MOVES
+  return signed_byte(x, i);
+#else
+  return shift_right(x, i * 8) & set_ints(63);
+#endif
+}
+
+// Bit g of each byte as its bit 4, the others 0.
+PALO_INLINE Ints fifth_bits(Ints x, int64_t g) {
+#ifdef PALO_HAS_BYTE_MOVES
+  return rotate_right(x, g - 4) & set_ints(0x10101010);
+#else
+  return shift_left(shift_right(x, g) & set_ints(0x01010101), 4);
+#endif
+}
+
 // Scales of Q4_K and Q5_K: words 0 to 2 hold 8 scales and 8 minimums of six bits. Those of the first four groups are
 // the low six bits of words 0 and 1; the others have their low four bits in word 2, the upper two on top of words 0, 1.
 template <typename Block>
@@ -78,8 +96,8 @@ PALO_INLINE void unpack_k_scales(BlockScales out, const uint8_t* block) {
     PALO_UNROLL
     for (int64_t g = 0; g < 8; ++g) {
       const int64_t at = (g * BLOCK_VECTORS + v) * LANES;
-      store(out.scales + at, d * to_floats(shift_right(scales[g / 4], g % 4 * 8) & set_ints(63)));
-      store(out.mins + at, minus_dmin * to_floats(shift_right(mins[g / 4], g % 4 * 8) & set_ints(63)));
+      store(out.scales + at, d * to_floats(six_bits_of(scales[g / 4], g % 4)));
+      store(out.mins + at, minus_dmin * to_floats(six_bits_of(mins[g / 4], g % 4)));
     }
   }
 }
@@ -97,11 +115,14 @@ struct BlockQ4_K : BlockBase<BlockType::Q4_K> {
 // As Q4_K; bit g of byte i of the words from 3 on is the fifth bit of input i of group g.
 struct BlockQ5_K : BlockBase<BlockType::Q5_K> {
   static constexpr int64_t MAX_BYTE = 31;
+#ifdef PALO_HAS_BYTE_MOVES
+  static constexpr int64_t PERIOD = 2;  // of the low bits alone: all eight groups would be too much code
+#endif
   static constexpr bool HAS_MINS = true;
 
   PALO_INLINE static Ints quad(const uint8_t* block, int64_t g, int64_t t, int64_t v) {
     const Ints low = shift_right(word(block, 11 + g / 2 * 8 + t, v), g % 2 * 4) & set_ints(LOW_NIBBLES);
-    return low | shift_left(shift_right(word(block, 3 + t, v), g) & set_ints(0x01010101), 4);
+    return low | fifth_bits(word(block, 3 + t, v), g);
   }
   PALO_INLINE static void scales(BlockScales out, const uint8_t* block) { unpack_k_scales<BlockQ5_K>(out, block); }
 };

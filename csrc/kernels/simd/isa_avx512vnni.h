@@ -117,6 +117,7 @@ PALO_INLINE void store_bytes(uint8_t* p, Ints x) {
 constexpr int64_t LINEAR_ROWS = 6;
 constexpr int64_t PANEL_VECTORS = 2;
 
+// Few rows of blocks: 8 x 2 integer sums, 2 weights, 1 input, 2 constants; what is left holds some of the float sums.
 constexpr int64_t DIRECT_ROWS = 8;
 constexpr int64_t DIRECT_VECTORS = 2;
 constexpr int64_t QUAD_PREFETCH_ROWS = 8;
@@ -188,9 +189,15 @@ PALO_INLINE Ints shift_left(Ints x, int64_t n) {
 PALO_INLINE Ints shift_right(Ints x, int64_t n) {
   return {_mm512_srlv_epi32(x.all, _mm512_set1_epi32(static_cast<int32_t>(n)))};
 }
-// Byte `i` of each lane as a signed number.
+// One instruction takes a byte out of each lane, one rotates each lane.
+#define PALO_HAS_BYTE_MOVES
+// Byte `i` of each lane as a signed number: its product with 1.
 PALO_INLINE Ints signed_byte(Ints x, int64_t i) {
-  return {_mm512_srai_epi32(shift_left(x, 24 - 8 * i).all, 24)};
+  return {_mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi32(1 << (8 * i)), x.all)};
+}
+// n modulo 32, so that a negative one rotates to the left.
+PALO_INLINE Ints rotate_right(Ints x, int64_t n) {
+  return {_mm512_rorv_epi32(x.all, _mm512_set1_epi32(static_cast<int32_t>(n)))};
 }
 // 16 values of IEEE 754 binary16.
 PALO_INLINE Floats load_halves(const uint8_t* p) {
