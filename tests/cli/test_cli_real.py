@@ -28,8 +28,9 @@ def palo_cpp(*arguments, stdin=b"", **environment):
 
 
 def test_ask_prints_what_the_library_answers(palo, photo, model_dir):
-    result = palo_cpp("ask", photo, "-m", model_dir, "--lang", "hi", "-n", "24", "-t", "2", LC_ALL="C")
-    expected = palo.ask(photo, lang="hi", max_tokens=24)
+    # Without a language: in one, `ask` may write an answer again, and a stream that is shown may not.
+    result = palo_cpp("ask", photo, "-m", model_dir, "-n", "24", "-t", "2", LC_ALL="C")
+    expected = palo.ask(photo, max_tokens=24)
     assert (result.returncode, result.stdout.decode()) == (0, expected.text + "\n")
     assert bool(result.stderr) == (expected.finish_reason == "length")
 

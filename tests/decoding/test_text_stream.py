@@ -104,7 +104,7 @@ def test_an_endless_cluster_and_endless_space_are_a_loop():
 
 
 def test_long_answers_cost_the_same_for_each_token():
-    """Twice the text takes about twice as long, not four times: nothing looks at all that was said."""
+    """Eight times the text takes about eight times as long, not 64 times: nothing looks at all that was said."""
 
     def seconds(n: int) -> float:
         stream, begun_at = TextStream(), time.process_time()
@@ -112,7 +112,8 @@ def test_long_answers_cost_the_same_for_each_token():
             stream.push(f" नमस्ते {i * 7919 % 10007}".encode())
         return time.process_time() - begun_at
 
-    assert min(seconds(8000) for _ in range(3)) < 3 * min(seconds(4000) for _ in range(3))  # observed: 2.0
+    # Observed: 8; if each token looked at all before it, it would be 64. Other work beside it can come to a factor of 3.
+    assert min(seconds(16000) for _ in range(3)) < 24 * min(seconds(2000) for _ in range(3))
 
 
 # ---- stop strings
