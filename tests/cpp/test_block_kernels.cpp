@@ -8,7 +8,7 @@ using namespace block_cases;
 
 constexpr int64_t MAX_OUTPUTS = 70, MAX_ROWS = 200;
 constexpr int64_t OUTPUTS[] = {1, 15, 16, 17, 31, 32, 33, 64, 70};
-constexpr int64_t ROWS[] = {1, 2, 3, 4, 5, 6, 7, 16, 33, 200};
+constexpr int64_t ROWS[] = {1, 2, 3, 4, 5, 6, 7, 8, 16, 33, 200};
 
 std::vector<const KernelTable*> all_tables() {
   std::vector<const KernelTable*> tables = simd_tables();
