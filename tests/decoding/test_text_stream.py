@@ -112,7 +112,7 @@ def test_long_answers_cost_the_same_for_each_token():
             stream.push(f" नमस्ते {i * 7919 % 10007}".encode())
         return time.process_time() - begun_at
 
-    # Observed: 8; if each token looked at all before it, it would be 64. Other work beside it can come to a factor of 3.
+    # Observed: 8; if each token looked at all before it, it would be 64. Other work can come to a factor of 3.
     assert min(seconds(16000) for _ in range(3)) < 24 * min(seconds(2000) for _ in range(3))
 
 
