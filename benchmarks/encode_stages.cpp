@@ -40,6 +40,11 @@ Linear draw_linear(const KernelTable& kernels, Precision precision, int64_t n_ou
   return linear;
 }
 
+// As the loader chooses for CLIP's random weights.
+Precision widest(Precision precision) {
+  return precision == Precision::INT8 ? Precision::INT8_WIDE : precision;
+}
+
 // Around 1, as in `palo-cpp bench --synthetic`: no channel is an outlier.
 LayerNormWeights draw_norm(int64_t n = N_EMBD) {
   LayerNormWeights norm{.weight = draw(n, 0.1f), .bias = draw(n, 0.1f)};
@@ -53,9 +58,9 @@ struct Layer {
   Linear qkv, out, up, down;
 
   Layer(const KernelTable& k, Precision p)
-      : qkv(draw_linear(k, p, 3 * N_EMBD, N_EMBD)),
+      : qkv(draw_linear(k, widest(p), 3 * N_EMBD, N_EMBD)),
         out(draw_linear(k, p, N_EMBD, N_EMBD)),
-        up(draw_linear(k, p, N_FF, N_EMBD)),
+        up(draw_linear(k, widest(p), N_FF, N_EMBD)),
         down(draw_linear(k, p, N_EMBD, N_FF)) {}
 };
 
@@ -218,7 +223,7 @@ void measure(const Compute& compute, Precision precision, int64_t n_layer) {
 
 int main(int argc, char** argv) {
   const int n_threads = argc > 1 ? std::atoi(argv[1]) : 1;
-  const Precision precision = argc > 2 && std::strcmp(argv[2], "float") == 0 ? Precision::FLOAT : Precision::INT8_WIDE;
+  const Precision precision = argc > 2 && std::strcmp(argv[2], "float") == 0 ? Precision::FLOAT : Precision::INT8;
   ThreadPool pool(n_threads);
   Scratch scratch(n_threads);
   const Compute compute{kernels(), pool, scratch};

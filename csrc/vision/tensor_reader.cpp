@@ -161,15 +161,15 @@ Buffer TensorReader::values(const std::string& name, const std::vector<int64_t>&
 }
 
 Linear TensorReader::linear(const std::string& prefix, int64_t n_out, int64_t n_in, bool has_bias) const {
-  return stacked_linear({prefix}, n_out, n_in, has_bias, nullptr);
+  return stacked_linear({prefix}, n_out, n_in, has_bias, nullptr, Groups::NARROW);
 }
 
 Linear TensorReader::linear_after(LayerNormWeights& norm, const std::vector<std::string>& prefixes, int64_t n_out,
-                                  int64_t n_in) const {
-  if (precision_ == Precision::FLOAT) return stacked_linear(prefixes, n_out, n_in, true, nullptr);
+                                  int64_t n_in, Groups groups) const {
+  if (precision_ == Precision::FLOAT) return stacked_linear(prefixes, n_out, n_in, true, nullptr, Groups::NARROW);
   const Buffer sizes = column_sizes(decoders(prefixes, n_out, n_in), n_out, n_in);
   const Buffer scales = balance(norm, sizes, n_in);
-  return stacked_linear(prefixes, n_out, n_in, true, scales.data());
+  return stacked_linear(prefixes, n_out, n_in, true, scales.data(), groups);
 }
 
 std::vector<RowDecoder> TensorReader::decoders(const std::vector<std::string>& prefixes, int64_t n_out,
@@ -183,9 +183,10 @@ std::vector<RowDecoder> TensorReader::decoders(const std::vector<std::string>& p
 }
 
 Linear TensorReader::stacked_linear(const std::vector<std::string>& prefixes, int64_t n_out, int64_t n_in,
-                                    bool has_bias, const float* column_scales) const {
+                                    bool has_bias, const float* column_scales, Groups groups) const {
   const std::vector<RowDecoder> sources = decoders(prefixes, n_out, n_in);
-  Linear result{.precision = precision_of(sources, n_out, n_in, column_scales),
+  const bool can_be_wide = groups == Groups::WIDE_WHERE_ALLOWED;
+  Linear result{.precision = can_be_wide ? precision_of(sources, n_out, n_in, column_scales) : precision_,
                 .n_out = n_out * static_cast<int64_t>(prefixes.size()),
                 .n_in = n_in,
                 .panels = {},

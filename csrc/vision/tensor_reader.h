@@ -23,6 +23,10 @@ using TensorMap = std::map<std::string, RawTensor>;
 
 class RowDecoder;
 
+// Inputs that share a scale of int8 weights. Wide ones are for the layers that take most of CLIP's time and whose
+// inputs a layer norm makes alike; elsewhere they cost more of the result than they save time.
+enum class Groups { NARROW, WIDE_WHERE_ALLOWED };
+
 // Reads tensors by name. Every method throws FormatError where the tensor is absent, has another shape, a type other
 // than f32, f16, bf16, q8_0 and q4_0, a number of bytes that contradicts its shape, or holds values that are not
 // finite.
@@ -48,8 +52,8 @@ class TensorReader {
 
   // Several of one shape [n_out, n_in] stacked as one: [prefixes * n_out, n_in]; the layer norm before it is balanced
   // with it, see balance.h.
-  Linear linear_after(LayerNormWeights& norm, const std::vector<std::string>& prefixes, int64_t n_out,
-                      int64_t n_in) const;
+  Linear linear_after(LayerNormWeights& norm, const std::vector<std::string>& prefixes, int64_t n_out, int64_t n_in,
+                      Groups groups) const;
 
   // `prefix`.weight [n] and `prefix`.bias [n].
   LayerNormWeights layer_norm(const std::string& prefix, int64_t n) const;
@@ -64,9 +68,9 @@ class TensorReader {
   std::vector<RowDecoder> decoders(const std::vector<std::string>& prefixes, int64_t n_out, int64_t n_in) const;
   // column_scales [n_in] multiply the columns; or nullptr.
   Linear stacked_linear(const std::vector<std::string>& prefixes, int64_t n_out, int64_t n_in, bool has_bias,
-                        const float* column_scales) const;
+                        const float* column_scales, Groups groups) const;
   void pack(Linear& linear, const std::vector<RowDecoder>& decoders, const float* column_scales) const;
-  // The group of int8 weights that these allow.
+  // The groups of int8 weights that these allow.
   Precision precision_of(const std::vector<RowDecoder>& decoders, int64_t n_out, int64_t n_in,
                          const float* column_scales) const;
   // Root mean square of each column, over some of the rows.

@@ -51,7 +51,7 @@ bool is_ffn_swapped(const VisionConfig& config, const TensorReader& reader, int6
 Linear read_qkv(const VisionConfig& config, const TensorReader& reader, LayerNormWeights& ln1, int64_t layer) {
   const std::vector<std::string> prefixes = {block_name(layer, "attn_q"), block_name(layer, "attn_k"),
                                              block_name(layer, "attn_v")};
-  Linear qkv = reader.linear_after(ln1, prefixes, config.n_embd, config.n_embd);
+  Linear qkv = reader.linear_after(ln1, prefixes, config.n_embd, config.n_embd, Groups::WIDE_WHERE_ALLOWED);
   // A key's bias adds the same to all scores of a query, and softmax ignores that; in int8 it would cost resolution.
   std::fill_n(qkv.bias.data() + config.n_embd, config.n_embd, 0.0f);
   return qkv;
@@ -66,7 +66,8 @@ BlockWeights read_block(const VisionConfig& config, const TensorReader& reader, 
   weights.ln2 = reader.layer_norm(block_name(layer, "ln2"), n_embd);
   weights.attn_qkv = read_qkv(config, reader, weights.ln1, layer);
   weights.attn_out = reader.linear(block_name(layer, "attn_out"), n_embd, n_embd, true);
-  weights.ffn_up = reader.linear_after(weights.ln2, {block_name(layer, up_down.first)}, config.n_ff, n_embd);
+  weights.ffn_up = reader.linear_after(weights.ln2, {block_name(layer, up_down.first)}, config.n_ff, n_embd,
+                                       Groups::WIDE_WHERE_ALLOWED);
   weights.ffn_down = reader.linear(block_name(layer, up_down.second), n_embd, config.n_ff, true);
   return weights;
 }

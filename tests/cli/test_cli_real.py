@@ -28,11 +28,19 @@ def palo_cpp(*arguments, stdin=b"", **environment):
 
 
 def test_ask_prints_what_the_library_answers(palo, photo, model_dir):
-    # Without a language: in one, `ask` may write an answer again, and a stream that is shown may not.
     result = palo_cpp("ask", photo, "-m", model_dir, "-n", "24", "-t", "2", LC_ALL="C")
     expected = palo.ask(photo, max_tokens=24)
     assert (result.returncode, result.stdout.decode()) == (0, expected.text + "\n")
     assert bool(result.stderr) == (expected.finish_reason == "length")
+
+
+def test_ask_in_a_language_prints_what_the_library_streams(palo, photo, model_dir):
+    """Both show what they write at once; `Palo.ask` may write an answer again that is in another language."""
+    result = palo_cpp("ask", photo, "-m", model_dir, "--lang", "hi", "-n", "24", "-t", "2", LC_ALL="C")
+    with palo.stream(photo, lang="hi", max_tokens=24) as stream:
+        text = "".join(piece.text for piece in stream)
+    assert (result.returncode, result.stdout.decode()) == (0, text + "\n")
+    assert ("cut at 24 tokens" in result.stderr.decode()) == (stream.answer.finish_reason == "length")
 
 
 def test_an_image_on_stdin_and_json(palo, photo, model_dir):
