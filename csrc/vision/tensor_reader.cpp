@@ -56,9 +56,6 @@ void f16_to_f32(float* out, const std::byte* p, int64_t n) {
   }
 }
 
-// Rows that stand for all where weights are measured.
-constexpr int64_t N_SAMPLE_ROWS = 64;
-
 // The exponent of infinity and NaN is all ones, and adding one to it carries into the sign bit.
 bool is_finite(const float* values, int64_t n) {
   uint32_t bits = 0;
@@ -119,6 +116,24 @@ class RowDecoder {
   ggml_type type_;
   size_t row_bytes_;
 };
+
+namespace {
+
+// Calls use(row) for up to 64 rows of each decoder, n_out rows of n_in values, which stand for all of them.
+template <typename Use>
+void for_sample_rows(const std::vector<RowDecoder>& decoders, int64_t n_out, int64_t n_in, const Use& use) {
+  const int64_t n_rows = std::min<int64_t>(64, n_out);
+  std::vector<std::byte> blocks;
+  Buffer row(n_in);
+  for (const RowDecoder& decoder : decoders) {
+    for (int64_t r = 0; r < n_rows; ++r) {
+      decoder.decode(row.data(), r * n_out / n_rows, blocks);
+      use(row.data());
+    }
+  }
+}
+
+}  // namespace
 
 const RawTensor& TensorReader::at(const std::string& name) const {
   const auto found = tensors_.find(name);
@@ -224,34 +239,25 @@ Precision TensorReader::precision_of(const std::vector<RowDecoder>& decoders, in
                                      const float* column_scales) const {
   // An odd number of narrow groups would leave half a wide one empty.
   if (precision_ != Precision::INT8 || (n_in + Q8_GROUP - 1) / Q8_GROUP % 2 != 0) return precision_;
-  const int64_t n_rows = std::min(N_SAMPLE_ROWS, n_out);
-  std::vector<std::byte> blocks;
-  Buffer row(n_in);
   WideGroups groups;
-  for (const RowDecoder& decoder : decoders) {
-    for (int64_t r = 0; r < n_rows; ++r) {
-      decoder.decode(row.data(), r * n_out / n_rows, blocks);
-      if (column_scales != nullptr) compute_.kernels.scale_columns(row.data(), column_scales, 1, n_in);
-      groups.add_row(row.data(), n_in);
-    }
-  }
+  for_sample_rows(decoders, n_out, n_in, [&](float* row) {
+    if (column_scales != nullptr) compute_.kernels.scale_columns(row, column_scales, 1, n_in);
+    groups.add_row(row, n_in);
+  });
   return groups.are_allowed() ? Precision::INT8_WIDE : Precision::INT8;
 }
 
 Buffer TensorReader::column_sizes(const std::vector<RowDecoder>& decoders, int64_t n_out, int64_t n_in) const {
-  const int64_t n_rows = std::min(N_SAMPLE_ROWS, n_out);
   std::vector<double> sums(static_cast<size_t>(n_in), 0.0);
-  std::vector<std::byte> blocks;
-  Buffer row(n_in);
-  for (const RowDecoder& decoder : decoders) {
-    for (int64_t r = 0; r < n_rows; ++r) {
-      decoder.decode(row.data(), r * n_out / n_rows, blocks);
-      for (int64_t i = 0; i < n_in; ++i) sums[static_cast<size_t>(i)] += double{row.data()[i]} * row.data()[i];
-    }
-  }
-  const auto n = static_cast<double>(n_rows * static_cast<int64_t>(decoders.size()));
-  for (int64_t i = 0; i < n_in; ++i) row.data()[i] = static_cast<float>(std::sqrt(sums[static_cast<size_t>(i)] / n));
-  return row;
+  int64_t n_rows = 0;
+  for_sample_rows(decoders, n_out, n_in, [&](const float* row) {
+    for (int64_t i = 0; i < n_in; ++i) sums[static_cast<size_t>(i)] += double{row[i]} * row[i];
+    ++n_rows;
+  });
+  Buffer sizes(n_in);
+  std::transform(sums.begin(), sums.end(), sizes.data(),
+                 [&](double sum) { return static_cast<float>(std::sqrt(sum / static_cast<double>(n_rows))); });
+  return sizes;
 }
 
 Buffer TensorReader::stacked_values(const std::vector<std::string>& prefixes, int64_t n) const {
