@@ -115,6 +115,8 @@ void check_shapes(const Case& c) {
     Panels panels(kernels, c, MAX_OUTPUTS, false);
     for (int64_t n_rows = 1; n_rows <= MAX_ROWS; ++n_rows) check(kernels, c, panels, n_rows, n_rows % 2 == 0);
     for (const int64_t n_out : OUTPUTS) {
+      // More outputs than these do the same for long rows, and sanitizers take their time.
+      if (c.n_in > 200 && (n_out > 40 || c.group != Q8_GROUP)) continue;
       Panels by_outputs(kernels, c, n_out, false), by_inputs(kernels, c, n_out, true);
       check(kernels, c, by_outputs, 2, n_out % 2 == 0);
       check(kernels, c, by_inputs, 2, n_out % 2 == 1);
