@@ -17,7 +17,7 @@ DEFAULT_MAX_TOKENS = 1024
 LANG_MODES = ("strict", "prefer", "off")
 # `lang` is a promise that is kept, but a Hindi answer may still say which name a sign in the photo bears.
 DEFAULT_LANG_MODE = "prefer"
-SEED_MAX = 2**32 - 2  # 2**32 - 1 asks llama.cpp for a random seed
+SEED_MAX = 2**32 - 2  # 2**32 - 1 asks llama.cpp for a random seed, and so other programs
 
 
 @dataclass(frozen=True)

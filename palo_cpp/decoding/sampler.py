@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import ctypes
+import math
 import secrets
-import weakref
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from palo_cpp.decoding.options import SEED_MAX, DecodingOptions
 from palo_cpp.errors import ModelFormatError
-from palo_cpp.ggml.llama_library import llama_library
 
-_N_OF_COLUMN = 64  # logits whose maximum is looked at before they are
+_BLOCK = 64  # values whose maximum or sum is looked at before they are
+_LOWEST_TEMPERATURE = 1e-6  # below it differences of logits leave float32; this is greedy already
+_LOWEST_EXPONENT = np.float32(-80)  # no token is that unlikely, and below -87 `np.exp` is slow
 
 
 class Sampler:
-    """Chooses the next token: the likeliest, or by chance through llama.cpp's own samplers."""
+    """Chooses the next token: the likeliest, or by chance among those that top_k, top_p and min_p leave.
+
+    The filters come first and see the model's own probabilities; the temperature acts on what they leave, as in
+    llama.cpp.
+    """
 
     def __init__(self, options: DecodingOptions) -> None:
-        self._chain: Any = None
+        self._options = options
+        self._random: np.random.Generator | None = None
         self.seed: int | None = None
-        self._top_k = int(options.top_k)
-        self._candidates: _Candidates | None = None
         if options.temperature > 0:
             self.seed = secrets.randbelow(SEED_MAX) if options.seed is None else int(options.seed)
-            self._chain = _sampler_chain(options, self.seed)
-            weakref.finalize(self, llama_library().llama_sampler_free, self._chain)
+            self._random = np.random.default_rng(self.seed)
 
     def pick(self, logits: NDArray[np.float32], allowed: NDArray[np.bool_] | None = None) -> int:
         """Choose a token.
@@ -48,90 +49,64 @@ class Sampler:
             raise ModelFormatError(
                 f"logits: expected numbers, got {logits[best]}; the weights are damaged: copy or convert them again"
             )
-        if self._chain is not None:
-            return self._draw(logits, allowed)
-        if allowed is None or allowed[best]:
-            return best
-        best = int(np.where(allowed, logits, -np.inf).argmax())
-        return best if allowed[best] else int(allowed.argmax())  # the model rules out all that is allowed
+        if allowed is not None and not allowed[best]:
+            best = int(np.where(allowed, logits, -np.inf).argmax())
+            if logits[best] == -np.inf or not allowed[best]:  # the model rules out all that is allowed
+                return int(allowed.argmax())
+        return best if self._random is None else self._draw(logits, allowed, float(logits[best]), self._random)
 
-    def _draw(self, logits: NDArray[np.float32], allowed: NDArray[np.bool_] | None) -> int:
-        llama = llama_library()
-        ids = _highest(logits, allowed, self._top_k if self._top_k > 0 else len(logits))
-        if self._candidates is None or self._candidates.n_max < len(ids):
-            self._candidates = _Candidates(len(ids))
-        array = self._candidates.filled(ids, logits[ids])
-        llama.llama_sampler_apply(self._chain, ctypes.byref(array))
-        token = int(array.data[array.selected].id)
-        llama.llama_sampler_accept(self._chain, token)
-        return token
+    def _draw(
+        self,
+        logits: NDArray[np.float32],
+        allowed: NDArray[np.bool_] | None,
+        highest: float,
+        random: np.random.Generator,
+    ) -> int:
+        share, lowest = random.random(), self._lowest_kept(logits, allowed, highest)
+        if lowest > -math.inf:  # few are left
+            ids = np.flatnonzero(logits >= lowest if allowed is None else (logits >= lowest) & allowed)
+            return int(ids[_where_sum_passes(share, self._weights(logits[ids], highest))])
+        weights = self._weights(logits, highest)
+        return _where_sum_passes(share, weights if allowed is None else weights * allowed)
 
+    @np.errstate(over="ignore")  # logits may be as far apart as floats can be
+    def _weights(self, logits: NDArray[np.float32], highest: float) -> NDArray[np.float32]:
+        temperature = max(self._options.temperature, _LOWEST_TEMPERATURE)
+        exponents = np.clip((logits - highest) / temperature, _LOWEST_EXPONENT, 0)  # above 0 are forbidden tokens
+        return np.asarray(np.exp(exponents), np.float32)
 
-class _Candidates:
-    """Memory for what llama.cpp's samplers choose from, used for each token again.
-
-    Args:
-        n_max: how many candidates fit.
-    """
-
-    def __init__(self, n_max: int) -> None:
-        llama = llama_library()
-        self.n_max = n_max
-        self._fields = np.zeros(n_max, dtype=[("id", np.int32), ("logit", np.float32), ("p", np.float32)])
-        self._data = self._fields.ctypes.data_as(ctypes.POINTER(llama.llama_token_data))
-        self._array = llama.llama_token_data_array()
-
-    def filled(self, ids: NDArray[np.intp], logits: NDArray[np.float32]) -> Any:
-        """A `llama_token_data_array` of these, until the next call."""
-        n, array = len(ids), self._array
-        self._fields["id"][:n] = ids
-        self._fields["logit"][:n] = logits
-        self._fields["p"][:n] = 0.0
-        array.data, array.size, array.selected, array.sorted = self._data, n, -1, False
-        return array
-
-
-def _highest(logits: NDArray[np.float32], allowed: NDArray[np.bool_] | None, n: int) -> NDArray[np.intp]:
-    """Ids of the `n` highest logits that are allowed, and of those equal to the last of them.
-
-    llama.cpp's own choice of them takes ten times as long.
-    """
-    if n >= len(logits):
-        return np.arange(len(logits)) if allowed is None else np.flatnonzero(allowed)
-    ids = _about_highest(logits, 2 * n)
-    if allowed is not None:
-        ids = ids[allowed[ids]]
-        if len(ids) < n:  # most of what the model likes is forbidden
-            values = logits.copy()
-            np.copyto(values, -np.inf, where=~allowed)
-            ids = _about_highest(values, n)
-            ids = ids[allowed[ids]]
-    if n < len(ids):
-        values = logits[ids]
-        ids = ids[values >= np.partition(values, -n)[-n]]
-    return ids
+    @np.errstate(over="ignore")
+    def _lowest_kept(self, logits: NDArray[np.float32], allowed: NDArray[np.bool_] | None, highest: float) -> float:
+        """The lowest logit that top_k, then top_p, then min_p leave; of equal ones all stay."""
+        options, lowest = self._options, -math.inf
+        has_top_k, has_top_p = 0 < options.top_k < len(logits), options.top_p < 1
+        if has_top_k or has_top_p:
+            logits = logits if allowed is None else np.where(allowed, logits, lowest)
+        if has_top_k:
+            lowest = _nth_highest(logits, int(options.top_k))
+        if has_top_p:
+            ordered = np.sort(logits.compress(logits >= lowest))[::-1]
+            lowest = float(ordered[_where_sum_passes(options.top_p, np.exp(ordered - highest))])
+        if options.min_p > 0:
+            lowest = max(lowest, highest + math.log(options.min_p))
+        return lowest
 
 
-def _about_highest(values: NDArray[np.float32], n: int) -> NDArray[np.intp]:
-    """Ids of all values from a certain one up, at least `n` where there are so many."""
-    n_columns = len(values) // _N_OF_COLUMN
-    if n >= n_columns:
-        return np.arange(len(values))
-    # n columns have maxima of at least this.
-    maxima = values[: n_columns * _N_OF_COLUMN].reshape(_N_OF_COLUMN, n_columns).max(axis=0)
-    return np.flatnonzero(values >= np.partition(maxima, -n)[-n])
+def _nth_highest(values: NDArray[np.float32], n: int) -> float:
+    """The n-th highest value, n < len(values): what `np.partition` finds, which takes ten times as long alone."""
+    n_columns = len(values) // _BLOCK
+    if n < n_columns:  # n columns have maxima of at least the n-th highest of these
+        maxima = values[: n_columns * _BLOCK].reshape(_BLOCK, n_columns).max(axis=0)
+        values = values.compress(values >= np.partition(maxima, -n)[-n])
+    return float(np.partition(values, -n)[-n])
 
 
-def _sampler_chain(options: DecodingOptions, seed: int) -> Any:
-    """The order is llama.cpp's: narrow the choice first, then heat it."""
-    llama = llama_library()
-    chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
-    for sampler in (
-        llama.llama_sampler_init_top_k(int(options.top_k)),
-        llama.llama_sampler_init_top_p(options.top_p, 1),
-        llama.llama_sampler_init_min_p(options.min_p, 1),
-        llama.llama_sampler_init_temp(options.temperature),
-        llama.llama_sampler_init_dist(seed),
-    ):
-        llama.llama_sampler_chain_add(chain, sampler)
-    return chain
+def _where_sum_passes(share: float, weights: NDArray[np.float32]) -> int:
+    """The first index at which the running sum is above this share of the whole; its weight is not 0."""
+    sums = np.cumsum(np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK)), dtype=np.float64)
+    sought = share * sums[-1]
+    block = int(np.searchsorted(sums, sought, side="right"))
+    inner = np.cumsum(weights[block * _BLOCK : (block + 1) * _BLOCK], dtype=np.float64)
+    before = sums[block - 1] if block else 0.0
+    # Sums of floats: the block's may be a little lower than what was added up before.
+    return block * _BLOCK + min(int(np.searchsorted(inner, sought - before, side="right")), int(inner.argmax()))

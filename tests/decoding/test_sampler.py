@@ -123,6 +123,38 @@ def test_top_k_draws_as_if_all_others_were_forbidden(n_vocab, top_k, is_coarse):
         assert a.pick(logits, allowed if number % 2 else None) == b.pick(logits, kept)
 
 
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 3.0])
+@pytest.mark.parametrize("filters", [{}, {"top_k": 50}, {"top_p": 0.7}, {"min_p": 0.02}, {"top_k": 80, "top_p": 0.8}])
+@pytest.mark.parametrize("is_masked", [False, True])
+def test_many_tokens_are_drawn_as_often_as_they_are_likely(temperature, filters, is_masked):
+    rng = np.random.default_rng(3)
+    logits = rng.normal(scale=2, size=1000).astype(np.float32)
+    allowed = rng.random(1000) < 0.7 if is_masked else np.ones(1000, bool)
+    order = np.argsort(np.where(allowed, -logits, np.inf))[: allowed.sum()]
+    order = order[: filters.get("top_k", len(order))]
+    likely = np.exp(logits[order].astype(np.float64))
+    before = (np.cumsum(likely) - likely) / likely.sum()
+    kept = order[(before < filters.get("top_p", 1.0)) & (likely >= filters.get("min_p", 0.0) * likely[0])]
+    expected = np.zeros(1000)
+    expected[kept] = np.exp((logits[kept].astype(np.float64) - logits[kept].max()) / temperature)
+    expected /= expected.sum()
+    sampler = Sampler(DecodingOptions(temperature=temperature, seed=1, **filters))
+    drawn = [sampler.pick(logits, allowed if is_masked else None) for _ in range(4000)]
+    assert set(drawn) <= set(kept)
+    # A distance that chance exceeds once in thousands of such tests (Dvoretzky, Kiefer, Wolfowitz).
+    distance = np.abs(np.cumsum(np.bincount(drawn, minlength=1000) / 4000) - np.cumsum(expected)).max()
+    assert distance < np.sqrt(np.log(2 / 1e-5) / (2 * 4000))
+
+
+def test_extreme_logits_and_temperatures():
+    logits = np.array([-3.4e38, 3.4e38, -np.inf, 3.4e38], np.float32)
+    assert set(draws(50, list(logits), temperature=1e-30, seed=1)) == {1, 3}
+    assert set(draws(50, list(logits), temperature=100.0, seed=1)) == {1, 3}
+    sampler = Sampler(DecodingOptions(temperature=1.0, seed=1, top_p=0.9))
+    assert sampler.pick(logits, np.array([True, False, True, False])) == 0
+    assert sampler.pick(logits, np.array([False, False, True, False])) == 2
+
+
 def test_candidates_of_an_earlier_token_are_forgotten():
     sampler = Sampler(DecodingOptions(temperature=1.0, seed=5))
     logits = np.zeros(1000, np.float32)
