@@ -1,10 +1,12 @@
 """Clients that ask about an image each at the same moment: `palo-cpp serve` beside llama-cpp-python's server.
 
     python benchmarks/server_peer.py [--model mobile] [--outtype q4_0] [--clients 4] [--n-gen 32] [--runs 3]
+        [--peer-python PYTHON]
 
 Both serve the same random weights of the true shapes, each in a process of its own, in turn. The clock runs from the
 first request to the end of the last answer. llama-cpp-python's server needs further packages, which are no dependency:
-`pip install fastapi pydantic-settings sse-starlette starlette-context PyYAML`.
+`pip install fastapi pydantic-settings sse-starlette starlette-context PyYAML`; `--peer-python` takes it from another
+environment. On a processor with AMX that has to be one whose compiler does not break it (csrc/ggml_backend/amx.h).
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ def main() -> None:
     parser.add_argument("--n-gen", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--peer-python", default=sys.executable)
     options = parser.parse_args()
     print(describe_machine())
     sizes = model_sizes(options.model)
@@ -49,7 +52,7 @@ def main() -> None:
             (Path(folder) / path.name).symlink_to(path)
         servers = {
             "palo-cpp serve": ours(Path(folder), options.clients, options.threads),
-            "llama_cpp.server": theirs(text, mmproj, options.clients, options.threads),
+            "llama_cpp.server": theirs(options.peer_python, text, mmproj, options.clients, options.threads),
         }
         times: dict[str, list[float]] = {name: [] for name in servers}
         for run in range(options.runs):
@@ -78,9 +81,9 @@ def ours(folder: Path, n_clients: int, n_threads: int) -> list[str]:
     return [*command, "--parallel", str(n_clients), "--alias", "model"]
 
 
-def theirs(text: Path, mmproj: Path, n_clients: int, n_threads: int) -> list[str]:
+def theirs(python: str, text: Path, mmproj: Path, n_clients: int, n_threads: int) -> list[str]:
     """llama-cpp-python's; a context as large as all of ours together."""
-    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(text), "--clip_model_path", str(mmproj)]
+    command = [python, "-m", "llama_cpp.server", "--model", str(text), "--clip_model_path", str(mmproj)]
     command += ["--chat_format", "llava-1-5", "--n_ctx", str(1024 * n_clients), "--n_threads", str(n_threads)]
     return [*command, "--n_threads_batch", str(n_threads), "--port", "PORT", "--model_alias", "model"]
 
