@@ -50,8 +50,9 @@ class Sampler:
                 f"logits: expected numbers, got {logits[best]}; the weights are damaged: copy or convert them again"
             )
         if allowed is not None and not allowed[best]:
-            best = int(np.where(allowed, logits, -np.inf).argmax())
-            if logits[best] == -np.inf or not allowed[best]:  # the model rules out all that is allowed
+            values = np.where(allowed, logits, -np.inf)
+            best = int(values.argmax())
+            if values[best] == -np.inf:  # the model rules out all that is allowed
                 return int(allowed.argmax())
         return best if self._random is None else self._draw(logits, allowed, float(logits[best]), self._random)
 

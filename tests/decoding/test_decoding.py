@@ -45,7 +45,7 @@ def test_a_model_that_means_broken_bytes_says_text():
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-@settings(deadline=None)  # the first answer loads llama.cpp for its samplers
+@settings(deadline=None)  # the first answer makes the masks of the vocabulary, too
 @given(st.lists(st.integers(0, EOS + 6), max_size=50))
 def test_hostile_tokens(temperature, tokens):
     words = (b"\xe0\xa4", b"\xa8 a", "\ufffd".encode(), b"\xed\xa0\x80", "क्ष".encode(), b"\xf0\x9f\x90")
