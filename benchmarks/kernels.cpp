@@ -106,6 +106,27 @@ void bench_linear_q8(const Bench& bench, const Q8Kernels& k, int64_t n_rows, int
   });
 }
 
+// Products of queries and keys, softmax, int8; operations are those of the products.
+void bench_attention_weights(const Bench& bench) {
+  constexpr int64_t N = 577, HEAD = 64;
+  const Q8Kernels& k = bench.kernels.q8;
+  const int64_t row_bytes = divide_up(N, k.group) * k.row_group_bytes;
+  const std::vector<float> w = draw(N * HEAD), x = draw(N * HEAD);
+  Bytes panels(divide_up(N, k.panel_width) * k.panel_group_bytes), rows(N * k.row_group_bytes), out(N * row_bytes);
+  std::vector<float> scratch(BLOCK * (N + 32));
+  k.quantize_rows(rows.data(), x.data(), N, HEAD, HEAD);
+  for (int64_t o = 0; o < N; o += k.panel_width) {
+    k.pack_panel(panels.data() + o / k.panel_width * k.panel_group_bytes, w.data() + o * HEAD,
+                 std::min(k.panel_width, N - o), HEAD, HEAD, 1);
+  }
+  bench.product("attention_weights", "577x577x64", 2.0 * N * N * HEAD, bench.peak_int8, [&] {
+    for (int64_t r = 0; r < N; r += BLOCK) {
+      k.attention_weights(out.data() + r * row_bytes, rows.data() + r * k.row_group_bytes, panels.data(),
+                          scratch.data(), std::min(BLOCK, N - r), N, HEAD, 0.125f);
+    }
+  });
+}
+
 void bench_linear(const Bench& bench, int64_t n_rows, int64_t n_out, int64_t n_in, const char* shape) {
   const KernelTable& k = bench.kernels;
   const std::vector<float> w = draw(n_out * n_in), x = draw(n_rows * n_in);
@@ -134,8 +155,6 @@ void bench_rows(const Bench& bench) {
   bench.pass("layer_norm_q8", "577x1024", 5 * 577 * 1024,
              [&] { k.q8_wide.layer_norm(rows.data(), x.data(), weight.data(), bias.data(), 577, 1024, 1e-5f); });
   bench.pass("softmax", "577x577", 8 * 577 * 577, [&] { k.softmax(scores.data(), 577, 577, 577, 0.125f); });
-  bench.pass("softmax_q8", "577x577", 5 * 577 * 577,
-             [&] { k.q8.softmax(rows.data(), scores.data(), 577, 577, 577, 0.125f); });
   bench.pass("add", "577x1024", 12 * 577 * 1024, [&] { k.add(out.data(), out.data(), x.data(), 577 * 1024); });
 }
 
@@ -186,6 +205,7 @@ void bench_isa(const std::string& isa) {
     if (n_in % palo::Q8_WIDE_GROUP == 0) bench_linear_q8(bench, bench.kernels.q8_wide, 577, n_out, n_in, shape);
   }
   for (const auto& [n_out, n_in, shape] : SHAPES) bench_linear(bench, 577, n_out, n_in, shape);
+  bench_attention_weights(bench);
   bench_rows(bench);
   bench_elementwise(bench);
   bench_ldp(bench);

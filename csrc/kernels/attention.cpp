@@ -6,7 +6,7 @@
 namespace palo {
 namespace {
 
-// Query rows of a task, and of a part of it, whose scores (577 wide: 27 KiB) stay in the first-level cache.
+// Query rows of a task, and of a part of it, whose weights (577 floats wide: 27 KiB) stay in the first-level cache.
 constexpr int64_t QUERY_ROWS = 48, PART_ROWS = 12;
 
 // One image's head: where it lies in qkv and out, and its packed keys and values.
@@ -41,12 +41,12 @@ struct Attention {
   // Rows [row, row + n_rows) of a head's result, at most PART_ROWS.
   void attend(const Head& head, int64_t row, int64_t n_rows, int worker) const {
     const int64_t n_tokens = sizes.n_tokens, head_size = sizes.head_size;
-    float* scores = compute.scratch.floats(worker, 0, PART_ROWS * n_tokens);
+    float* scratch = compute.scratch.floats(worker, 0, PART_ROWS * (n_tokens + 32));
     uint8_t* queries = compute.scratch.bytes(worker, 1, PART_ROWS * format.row_bytes(head_size));
     uint8_t* weights = compute.scratch.bytes(worker, 2, PART_ROWS * format.row_bytes(n_tokens));
     format.write_rows(queries, head.qkv + row * ldq(), n_rows, head_size, ldq());
-    format.linear(scores, queries, head.keys, nullptr, n_rows, n_tokens, head_size, n_tokens);
-    format.softmax_rows(weights, scores, n_rows, n_tokens, 1.0f / std::sqrt(static_cast<float>(head_size)));
+    format.attention_weights(weights, queries, head.keys, scratch, n_rows, n_tokens, head_size,
+                             1.0f / std::sqrt(static_cast<float>(head_size)));
     format.linear(head.out + row * sizes.n_embd(), weights, head.values, nullptr, n_rows, head_size, n_tokens,
                   sizes.n_embd());
   }

@@ -36,10 +36,11 @@ void Format::write_columns(uint8_t* rows, int64_t n_in, int64_t col, const float
   for (int64_t r = 0; r < n_rows; ++r) write_rows(out + r * row_bytes(n_in), x + r * ldx, 1, n_cols, ldx);
 }
 
-void Format::softmax_rows(uint8_t* rows, float* x, int64_t n_rows, int64_t n_cols, float scale) const {
-  if (q8_ != nullptr) return q8_->softmax(rows, x, n_rows, n_cols, n_cols, scale);
-  kernels_.softmax(x, n_rows, n_cols, n_cols, scale);
-  write_rows(rows, x, n_rows, n_cols, n_cols);
+void Format::attention_weights(uint8_t* weights, const uint8_t* rows, const uint8_t* panels, float* scratch,
+                               int64_t n_rows, int64_t n_out, int64_t n_in, float scale) const {
+  if (q8_ != nullptr) return q8_->attention_weights(weights, rows, panels, scratch, n_rows, n_out, n_in, scale);
+  linear(floats(weights), rows, panels, nullptr, n_rows, n_out, n_in, n_out);
+  kernels_.softmax(floats(weights), n_rows, n_out, n_out, scale);
 }
 
 void Format::layer_norm_rows(uint8_t* rows, const float* x, const float* weight, const float* bias, int64_t n_rows,

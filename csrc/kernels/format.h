@@ -32,8 +32,9 @@ class Format {
   // unless the columns are the last.
   void write_columns(uint8_t* rows, int64_t n_in, int64_t col, const float* x, int64_t n_rows, int64_t n_cols,
                      int64_t ldx) const;
-  // rows = softmax(scale * x), x [n_rows, n_cols] dense, which may be overwritten.
-  void softmax_rows(uint8_t* rows, float* x, int64_t n_rows, int64_t n_cols, float scale) const;
+  // weights [n_rows, n_out] = softmax(scale * rows W^T); scratch: n_rows * (n_out + 32) floats.
+  void attention_weights(uint8_t* weights, const uint8_t* rows, const uint8_t* panels, float* scratch, int64_t n_rows,
+                         int64_t n_out, int64_t n_in, float scale) const;
   // rows = layer_norm(x), x [n_rows, n_cols] dense.
   void layer_norm_rows(uint8_t* rows, const float* x, const float* weight, const float* bias, int64_t n_rows,
                        int64_t n_cols, float eps) const;

@@ -50,10 +50,11 @@ struct Q8Kernels {
   void (*layer_norm)(uint8_t* out, const float* x, const float* weight, const float* bias, int64_t n_rows,
                      int64_t n_cols, float eps);
 
-  // Rows whose values are softmax(scale * x), x [n_rows, n_cols] ld ldx: exp(scale * (x[r, c] - max)) is quantized,
-  // with a relative error of 1e-4 beside the 1 / 254 that rounding costs a group's largest, and the scales are divided
-  // by the row's sum.
-  void (*softmax)(uint8_t* out, const float* x, int64_t n_rows, int64_t n_cols, int64_t ldx, float scale);
+  // Quantized rows [n_rows, n_out] of softmax(scale * scores), scores = x W^T as `linear` computes them: exponentials
+  // are quantized, with a relative error of 3e-4 beside the 1 / 254 that rounding costs a group's largest, and the
+  // scales are divided by the row's sum. n_out counts at least 1; scratch: n_rows * (n_out + 32) floats.
+  void (*attention_weights)(uint8_t* out, const uint8_t* x, const uint8_t* panels, float* scratch, int64_t n_rows,
+                            int64_t n_out, int64_t n_in, float scale);
 
   // out[r, o] = bias[o] + sum_i x[r, i] * w[o, i], x as quantize_rows, panels as pack_panel wrote them.
   // out [n_rows, n_out] ld ldo; bias [n_out] or nullptr.

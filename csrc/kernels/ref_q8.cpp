@@ -78,24 +78,6 @@ void layer_norm_q8(uint8_t* out, const float* x, const float* weight, const floa
 }
 
 template <int64_t GROUP>
-void softmax_q8(uint8_t* out, const float* x, int64_t n_rows, int64_t n_cols, int64_t ldx, float scale) {
-  auto* group = reinterpret_cast<RowGroup<GROUP>*>(out);
-  for (int64_t r = 0; r < n_rows; ++r) {
-    const float* row = x + r * ldx;
-    const float max = scale * *std::max_element(row, row + n_cols);
-    double sum = 0.0;
-    auto* first = group;
-    for (int64_t c = 0; c < n_cols; c += GROUP, ++group) {
-      const int64_t n = std::min(GROUP, n_cols - c);
-      float values[GROUP];
-      for (int64_t i = 0; i < n; ++i) sum += values[i] = std::exp(scale * row[c + i] - max);
-      group->scale = quantize_group<GROUP>(group->values, values, n);
-    }
-    for (; first < group; ++first) first->scale *= static_cast<float>(1.0 / sum);
-  }
-}
-
-template <int64_t GROUP>
 void pack_q8_panel(uint8_t* panel, const float* w, int64_t n_out, int64_t n_in, int64_t stride_out, int64_t stride_in) {
   auto* group = reinterpret_cast<PanelGroup<GROUP>*>(panel);
   for (int64_t i = 0; i < n_in; i += GROUP, ++group) {
@@ -147,6 +129,31 @@ void linear_q8(float* out, const uint8_t* x, const uint8_t* panels, const float*
   }
 }
 
+// Softmax of scale * x [n_rows, n_cols], quantized.
+template <int64_t GROUP>
+void softmax_q8(RowGroup<GROUP>* group, const float* x, int64_t n_rows, int64_t n_cols, float scale) {
+  for (int64_t r = 0; r < n_rows; ++r) {
+    const float* row = x + r * n_cols;
+    const float max = scale * *std::max_element(row, row + n_cols);
+    double sum = 0.0;
+    auto* first = group;
+    for (int64_t c = 0; c < n_cols; c += GROUP, ++group) {
+      const int64_t n = std::min(GROUP, n_cols - c);
+      float values[GROUP];
+      for (int64_t i = 0; i < n; ++i) sum += values[i] = std::exp(scale * row[c + i] - max);
+      group->scale = quantize_group<GROUP>(group->values, values, n);
+    }
+    for (; first < group; ++first) first->scale *= static_cast<float>(1.0 / sum);
+  }
+}
+
+template <int64_t GROUP>
+void attention_weights_q8(uint8_t* out, const uint8_t* x, const uint8_t* panels, float* scratch, int64_t n_rows,
+                          int64_t n_out, int64_t n_in, float scale) {
+  linear_q8<GROUP>(scratch, x, panels, nullptr, n_rows, n_out, n_in, n_out);
+  softmax_q8(reinterpret_cast<RowGroup<GROUP>*>(out), scratch, n_rows, n_out, scale);
+}
+
 }  // namespace
 
 template <int64_t GROUP>
@@ -160,7 +167,7 @@ Q8Kernels q8_kernels() {
       .pack_panel = pack_q8_panel<GROUP>,
       .quantize_rows = quantize_rows<GROUP>,
       .layer_norm = layer_norm_q8<GROUP>,
-      .softmax = softmax_q8<GROUP>,
+      .attention_weights = attention_weights_q8<GROUP>,
       .linear = linear_q8<GROUP>,
   };
 }

@@ -72,16 +72,16 @@ int64_t n_groups(int64_t n_in, int64_t group) {
   return (n_in + group - 1) / group;
 }
 
-// The first n_out weights of a case as panels, from a copy of exactly their size, outputs or inputs side by side.
+// w [n_out, n_in] as panels, from a copy of exactly its size, outputs or inputs side by side.
 struct Panels {
-  Panels(const Q8Kernels& kernels, const Case& c, int64_t n, bool is_transposed)
-      : n_out(n), bytes((n + kernels.panel_width - 1) / kernels.panel_width * bytes_of_one(kernels, c.n_in)) {
-    const int64_t width = kernels.panel_width, stride_out = is_transposed ? 1 : c.n_in;
-    std::vector<float> w(c.w.begin(), c.w.begin() + n_out * c.n_in);
-    for (int64_t i = 0; is_transposed && i < n_out * c.n_in; ++i) w[i] = c.w[i % n_out * c.n_in + i / n_out];
+  Panels(const Q8Kernels& kernels, const std::vector<float>& weights, int64_t n, int64_t n_in, bool is_transposed)
+      : n_out(n), bytes((n + kernels.panel_width - 1) / kernels.panel_width * bytes_of_one(kernels, n_in)) {
+    const int64_t width = kernels.panel_width, stride_out = is_transposed ? 1 : n_in;
+    std::vector<float> w(weights.begin(), weights.begin() + n_out * n_in);
+    for (int64_t i = 0; is_transposed && i < n_out * n_in; ++i) w[i] = weights[i % n_out * n_in + i / n_out];
     for (int64_t o = 0; o < n_out; o += width) {
-      kernels.pack_panel(bytes.data() + o / width * bytes_of_one(kernels, c.n_in), w.data() + o * stride_out,
-                         std::min(width, n_out - o), c.n_in, stride_out, is_transposed ? n_out : 1);
+      kernels.pack_panel(bytes.data() + o / width * bytes_of_one(kernels, n_in), w.data() + o * stride_out,
+                         std::min(width, n_out - o), n_in, stride_out, is_transposed ? n_out : 1);
     }
   }
   static int64_t bytes_of_one(const Q8Kernels& kernels, int64_t n_in) {
@@ -112,12 +112,12 @@ void check(const Q8Kernels& kernels, const Case& c, Panels& panels, int64_t n_ro
 void check_shapes(const Case& c) {
   for (const KernelTable* table : simd_tables()) {
     const Q8Kernels& kernels = kernels_of(*table, c.group);
-    Panels panels(kernels, c, MAX_OUTPUTS, false);
+    Panels panels(kernels, c.w, MAX_OUTPUTS, c.n_in, false);
     for (int64_t n_rows = 1; n_rows <= MAX_ROWS; ++n_rows) check(kernels, c, panels, n_rows, n_rows % 2 == 0);
     for (const int64_t n_out : OUTPUTS) {
       // More outputs than these do the same for long rows, and sanitizers take their time.
       if (c.n_in > 200 && (n_out > 40 || c.group != Q8_GROUP)) continue;
-      Panels by_outputs(kernels, c, n_out, false), by_inputs(kernels, c, n_out, true);
+      Panels by_outputs(kernels, c.w, n_out, c.n_in, false), by_inputs(kernels, c.w, n_out, c.n_in, true);
       check(kernels, c, by_outputs, 2, n_out % 2 == 0);
       check(kernels, c, by_inputs, 2, n_out % 2 == 1);
     }
@@ -179,15 +179,10 @@ TEST(layer_norm_q8_is_layer_norm_then_quantize_rows) {
 
 // The values of quantized rows [n_rows, n_cols]: their product with the identity, whose groups are single ones.
 std::vector<float> values_of(const Q8Kernels& kernels, Bytes& rows, int64_t n_rows, int64_t n_cols) {
-  const int64_t panel_bytes = n_groups(n_cols, kernels.group) * kernels.panel_group_bytes;
   std::vector<float> identity(n_cols * n_cols, 0.0f), values(n_rows * n_cols);
   for (int64_t i = 0; i < n_cols; ++i) identity[i * n_cols + i] = 127.0f;
-  Bytes panels((n_cols + kernels.panel_width - 1) / kernels.panel_width * panel_bytes);
-  for (int64_t o = 0; o < n_cols; o += kernels.panel_width) {
-    kernels.pack_panel(panels.data() + o / kernels.panel_width * panel_bytes, identity.data() + o * n_cols,
-                       std::min(kernels.panel_width, n_cols - o), n_cols, n_cols, 1);
-  }
-  kernels.linear(values.data(), rows.data(), panels.data(), nullptr, n_rows, n_cols, n_cols, n_cols);
+  Panels panels(kernels, identity, n_cols, n_cols, false);
+  kernels.linear(values.data(), rows.data(), panels.bytes.data(), nullptr, n_rows, n_cols, n_cols, n_cols);
   for (float& value : values) value /= 127.0f;
   return values;
 }
@@ -214,26 +209,41 @@ void check_softmax(const std::vector<float>& got, int64_t r, const std::vector<d
   }
 }
 
-TEST(softmax_q8_is_softmax_within_half_a_step_and_equal_on_every_isa) {
-  constexpr int64_t N_ROWS = 3;
-  constexpr float SCALE = 2.5f;
+constexpr int64_t N_QUERIES = 13;  // two tiles of rows and a part of one
+constexpr float SCALE = 0.3f;
+
+// Weights of the queries x over the keys w as floats, checked against the softmax of the product that `linear` has.
+std::vector<float> checked_weights(const Q8Kernels& kernels, const std::vector<float>& x, const std::vector<float>& w,
+                                   int64_t n_keys, int64_t n_in) {
+  Bytes queries(N_QUERIES * n_groups(n_in, kernels.group) * kernels.row_group_bytes);
+  kernels.quantize_rows(queries.data(), x.data(), N_QUERIES, n_in, n_in);
+  Panels keys(kernels, w, n_keys, n_in, false);
+  std::vector<float> scores(N_QUERIES * n_keys), scratch(N_QUERIES * (n_keys + 32));
+  kernels.linear(scores.data(), queries.data(), keys.bytes.data(), nullptr, N_QUERIES, n_keys, n_in, n_keys);
+  Bytes weights(N_QUERIES * n_groups(n_keys, kernels.group) * kernels.row_group_bytes);
+  kernels.attention_weights(weights.data(), queries.data(), keys.bytes.data(), scratch.data(), N_QUERIES, n_keys, n_in,
+                            SCALE);
+  const std::vector<float> got = values_of(kernels, weights, N_QUERIES, n_keys);
+  for (int64_t r = 0; r < N_QUERIES; ++r) {
+    check_softmax(got, r, softmax_of(&scores[r * n_keys], n_keys, SCALE), kernels.group);
+  }
+  return got;
+}
+
+TEST(attention_weights_are_a_softmax_within_half_a_step_and_equal_on_every_isa) {
   for (const int64_t group : GROUPS) {
-    for (const int64_t n_cols : {1, 15, 17, 63, 64, 65, 129, 200, 577}) {
-      std::vector<float> x = draw(N_ROWS * (n_cols + 1), 1), of_first;
-      x[0] = 3e4f;  // a row of one large score
-      std::vector<const KernelTable*> tables = simd_tables();
-      tables.push_back(&palo::ref::kernel_table());
-      for (const KernelTable* table : tables) {
-        const Q8Kernels& kernels = kernels_of(*table, group);
-        Bytes rows(N_ROWS * n_groups(n_cols, group) * kernels.row_group_bytes);
-        kernels.softmax(rows.data(), x.data(), N_ROWS, n_cols, n_cols + 1, SCALE);
-        const std::vector<float> got = values_of(kernels, rows, N_ROWS, n_cols);
-        for (int64_t r = 0; r < N_ROWS; ++r) {
-          check_softmax(got, r, softmax_of(&x[r * (n_cols + 1)], n_cols, SCALE), group);
-        }
+    for (const int64_t n_keys : {1, 15, 17, 63, 64, 65, 129, 200, 577, 1100}) {
+      const int64_t n_in = n_keys % 2 == 0 ? 80 : 64;
+      const std::vector<float> w = draw(n_keys * n_in, 2);
+      std::vector<float> x = draw(N_QUERIES * n_in, 1), of_first;
+      std::for_each_n(x.begin(), n_in, [](float& value) { value *= 1e4f; });  // one score above all others
+      std::fill_n(x.begin() + n_in, n_in, 0.0f);                              // all scores equal
+      for (const KernelTable* table : simd_tables()) {
+        const std::vector<float> got = checked_weights(kernels_of(*table, group), x, w, n_keys, n_in);
         if (of_first.empty()) of_first = got;
-        if (table != tables.back()) CHECK(are_equal_bits(got.data(), of_first.data(), N_ROWS * n_cols));
+        CHECK(are_equal_bits(got.data(), of_first.data(), N_QUERIES * n_keys));
       }
+      checked_weights(kernels_of(palo::ref::kernel_table(), group), x, w, n_keys, n_in);
     }
   }
 }

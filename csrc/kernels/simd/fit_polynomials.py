@@ -1,4 +1,4 @@
-"""Coefficients of the polynomials in math.h and softmax_q8.h: weighted minimax fits (Lawson's iteration) in float64.
+"""Coefficients of the polynomials in math.h and attention_q8.h: weighted minimax fits (Lawson's iteration) in float64.
 
 Run: python csrc/kernels/simd/fit_polynomials.py
 """

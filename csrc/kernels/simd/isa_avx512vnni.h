@@ -106,6 +106,10 @@ PALO_INLINE Floats to_floats(Ints x) {
 PALO_INLINE Floats power_of_two(Ints x) {
   return {_mm512_castsi512_ps(_mm512_slli_epi32((x + set_ints(127)).all, 23))};
 }
+// x * 2^n where neither is denormal.
+PALO_INLINE Floats times_power_of_two(Floats x, Ints n) {
+  return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x.all), _mm512_slli_epi32(n.all, 23)))};
+}
 PALO_INLINE int32_t sum_of_lanes(Ints x) {
   return _mm512_reduce_add_epi32(x.all);
 }

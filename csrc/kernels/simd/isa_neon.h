@@ -112,6 +112,12 @@ PALO_INLINE Floats power_of_two(Ints x) {
   const Ints biased = x + set_ints(127);
   return for_parts([&](int i) { return vreinterpretq_f32_s32(vshlq_n_s32(biased.part[i], 23)); });
 }
+// x * 2^n where neither is denormal.
+PALO_INLINE Floats times_power_of_two(Floats x, Ints n) {
+  return for_parts([&](int i) {
+    return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(x.part[i]), vshlq_n_s32(n.part[i], 23)));
+  });
+}
 PALO_INLINE int32_t sum_of_lanes(Ints x) {
   return vaddvq_s32(vaddq_s32(vaddq_s32(x.part[0], x.part[1]), vaddq_s32(x.part[2], x.part[3])));
 }

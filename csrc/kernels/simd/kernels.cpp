@@ -39,6 +39,7 @@ constexpr int64_t LANES = 16;
 
 #include PALO_SIMD_HEADER
 
+#include "kernels/simd/attention_q8.h"
 #include "kernels/simd/block_table.h"
 #include "kernels/simd/cache_attention.h"
 #include "kernels/simd/elementwise.h"
@@ -49,7 +50,6 @@ constexpr int64_t LANES = 16;
 #include "kernels/simd/pixels.h"
 #include "kernels/simd/quantize.h"
 #include "kernels/simd/rows.h"
-#include "kernels/simd/softmax_q8.h"
 
 #define PALO_NAME_OF(isa) #isa
 #define PALO_ISA_NAME(isa) PALO_NAME_OF(isa)
@@ -67,7 +67,7 @@ constexpr Q8Kernels q8_kernels() {
       .pack_panel = pack_q8_panel<GROUP>,
       .quantize_rows = quantize_rows<GROUP>,
       .layer_norm = layer_norm_q8<GROUP>,
-      .softmax = softmax_q8<GROUP>,
+      .attention_weights = attention_weights_q8<GROUP>,
       .linear = linear_q8<GROUP>,
   };
 }

@@ -120,6 +120,11 @@ PALO_INLINE Floats power_of_two(Ints x) {
   return {_mm256_castsi256_ps(_mm256_slli_epi32(biased.low, 23)),
           _mm256_castsi256_ps(_mm256_slli_epi32(biased.high, 23))};
 }
+// x * 2^n where neither is denormal.
+PALO_INLINE Floats times_power_of_two(Floats x, Ints n) {
+  return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x.low), _mm256_slli_epi32(n.low, 23))),
+          _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x.high), _mm256_slli_epi32(n.high, 23)))};
+}
 PALO_INLINE int32_t sum_of_lanes(Ints x) {
   const __m256i eight = _mm256_add_epi32(x.low, x.high);
   const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));

@@ -111,6 +111,10 @@ PALO_INLINE Floats power_of_two(Ints x) {
   }
   return out;
 }
+// x * 2^n where neither is denormal.
+PALO_INLINE Floats times_power_of_two(Floats x, Ints n) {
+  return x * power_of_two(n);
+}
 PALO_INLINE int32_t sum_of_lanes(Ints x) {
   int32_t sum = 0;
   for (int64_t i = 0; i < LANES; ++i) sum += x.lane[i];

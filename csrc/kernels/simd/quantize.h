@@ -69,22 +69,21 @@ PALO_INLINE void store_chunk(float* p, const Floats x[CHUNK_VECTORS], int64_t n)
   }
 }
 
-// The largest of all, none of which is negative.
-template <int64_t GROUP>
-PALO_INLINE float largest_of(const Floats x[GROUP / LANES]) {
-  static_assert(GROUP % CHUNK == 0 && CHUNK_VECTORS == 4);
-  Floats largest = max(max(x[0], x[1]), max(x[2], x[3]));
-  for (int64_t v = CHUNK_VECTORS; v < GROUP / LANES; v += CHUNK_VECTORS) {
-    largest = max(largest, max(max(x[v], x[v + 1]), max(x[v + 2], x[v + 3])));
+// The largest of N vectors, lane by lane.
+template <int64_t N>
+PALO_INLINE Floats largest_of(const Floats x[N]) {
+  if constexpr (N == 1) {
+    return x[0];
+  } else {
+    return max(largest_of<N / 2>(x), largest_of<N - N / 2>(x + N / 2));
   }
-  return max_of_lanes(largest);
 }
 
 template <int64_t GROUP>
 PALO_INLINE float absmax_of(const Floats x[GROUP / LANES]) {
   Floats sizes[GROUP / LANES];
   for (int64_t v = 0; v < GROUP / LANES; ++v) sizes[v] = absolute(x[v]);
-  return largest_of<GROUP>(sizes);
+  return max_of_lanes(largest_of<GROUP / LANES>(sizes));
 }
 
 #ifndef PALO_HAS_Q8_CHUNKS
@@ -99,28 +98,33 @@ PALO_INLINE Ints store_q8_chunk(uint8_t* p, const Ints q[CHUNK_VECTORS]) {
 }
 #endif
 
+// Writes a group's inputs; the sum of the result's lanes is theirs (where weights have an offset).
 template <int64_t GROUP>
-PALO_INLINE void quantize_group(uint8_t* group, const Floats x[GROUP / LANES], float absmax) {
-  using Layout = Q8Layout<GROUP>;
-  const bool is_zero = absmax < Q8_SMALLEST;
-  const Floats inverse = set(is_zero ? 0.0f : 127.0f / absmax);
-  const float scale = is_zero ? 0.0f : absmax / 127.0f;
+PALO_INLINE Ints store_q8_inputs_of(uint8_t* group, const Ints q[GROUP / LANES]) {
   Ints sum = set_ints(0);
-  for (int64_t c = 0; c < GROUP; c += CHUNK) {
-    Ints q[CHUNK_VECTORS];
-    for (int64_t v = 0; v < CHUNK_VECTORS; ++v) q[v] = round_to_ints(x[c / LANES + v] * inverse);
-    sum = sum + store_q8_chunk(group + c * Q8_INPUT_BYTES, q);
-  }
-  __builtin_memcpy(group + Layout::SCALE_AT, &scale, sizeof(scale));
+  for (int64_t c = 0; c < GROUP; c += CHUNK) sum = sum + store_q8_chunk(group + c * Q8_INPUT_BYTES, q + c / LANES);
+  return sum;
+}
+
+// Writes what the sums of a group start from.
+template <int64_t GROUP>
+PALO_INLINE void store_start(uint8_t* group, Ints sum) {
   if constexpr (HAS_OFFSET) {
     const int32_t start = -Q8_WEIGHT_OFFSET * sum_of_lanes(sum);
-    __builtin_memcpy(group + Layout::START_AT, &start, sizeof(start));
+    __builtin_memcpy(group + Q8Layout<GROUP>::START_AT, &start, sizeof(start));
   }
 }
 
 template <int64_t GROUP>
 PALO_INLINE void quantize_group(uint8_t* group, const Floats x[GROUP / LANES]) {
-  quantize_group<GROUP>(group, x, absmax_of<GROUP>(x));
+  const float absmax = absmax_of<GROUP>(x);
+  const bool is_zero = absmax < Q8_SMALLEST;
+  const Floats inverse = set(is_zero ? 0.0f : 127.0f / absmax);
+  const float scale = is_zero ? 0.0f : absmax / 127.0f;
+  Ints q[GROUP / LANES];
+  for (int64_t v = 0; v < GROUP / LANES; ++v) q[v] = round_to_ints(x[v] * inverse);
+  store_start<GROUP>(group, store_q8_inputs_of<GROUP>(group, q));
+  __builtin_memcpy(group + Q8Layout<GROUP>::SCALE_AT, &scale, sizeof(scale));
 }
 
 template <int64_t GROUP>
