@@ -118,8 +118,7 @@ class Stopwatch {
 struct Clip {
   const Compute& compute;
   Precision precision;
-  Buffer hidden = draw(N_TOKENS * N_EMBD, 1.0f), qkv = Buffer(N_TOKENS * 3 * N_EMBD),
-         attended = Buffer(N_TOKENS * N_EMBD);
+  Buffer hidden = draw(N_TOKENS * N_EMBD, 1.0f), attended = Buffer(N_TOKENS * N_EMBD);
   Rows rows = {}, ffn_rows = {};
   PackedHeads heads = {};
 
@@ -128,9 +127,8 @@ struct Clip {
     const AttentionSizes sizes{
         .n_images = 1, .n_tokens = N_TOKENS, .n_queries = N_TOKENS, .n_head = N_HEAD, .head_size = N_EMBD / N_HEAD};
     watch.time("layer norm 1, quantize", [&] { layer_norm(compute, rows, w.qkv, hidden.data(), w.ln1, all, 1e-5f); });
-    watch.time("q, k, v: 577x3072x1024", [&] { linear(compute, qkv.data(), rows, w.qkv, all); });
-    watch.time("attention: 16 heads of 577x577x64",
-               [&] { attention(compute, precision, attended.data(), qkv.data(), heads, sizes); });
+    watch.time("q, k, v, quantize: 577x3072x1024", [&] { linear(compute, heads, rows, w.qkv, sizes); });
+    watch.time("attention: 16 heads of 577x577x64", [&] { attention(compute, attended.data(), heads); });
     watch.time("quantize attention's output", [&] { write_rows(compute, rows, w.out, attended.data(), all); });
     watch.time("attention's output, sum: 577x1024x1024",
                [&] { linear(compute, hidden.data(), rows, w.out, all, {.residual = hidden.data()}); });
@@ -171,8 +169,8 @@ struct Beit3 {
     const Epilogue sum{.residual = hidden.data()};
     watch.time("layer norm 1, quantize", [&] { norm(hidden, w, &Beit3Layer::Set::ln1, &Layer::qkv); });
     watch.time("q, k, v: 197 + 64 x 3072x1024", [&] { multiply(qkv, w, &Layer::qkv, {}); });
-    watch.time("attention: 16 heads of 261x261x64",
-               [&] { attention(compute, precision, attended.data(), qkv.data(), heads, sizes); });
+    watch.time("quantize q, k, v", [&] { pack_heads(compute, precision, heads, qkv.data(), sizes); });
+    watch.time("attention: 16 heads of 261x261x64", [&] { attention(compute, attended.data(), heads); });
     watch.time("attention's layer norm, quantize", [&] { norm(attended, w, &Beit3Layer::Set::attn_ln, &Layer::out); });
     watch.time("attention's output, sum: 197 + 64 x 1024x1024", [&] { multiply(hidden, w, &Layer::out, sum); });
     watch.time("layer norm 2, quantize", [&] { norm(hidden, w, &Beit3Layer::Set::ln2, &Layer::up); });

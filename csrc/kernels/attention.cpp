@@ -9,69 +9,94 @@ namespace {
 // Query rows of a task, and of a part of it, whose weights (577 floats wide: 27 KiB) stay in the first-level cache.
 constexpr int64_t QUERY_ROWS = 48, PART_ROWS = 12;
 
-// One image's head: where it lies in qkv and out, and its packed keys and values.
-struct Head {
-  const float* qkv;  // q of the first token
-  float* out;
-  const uint8_t* keys;
-  const uint8_t* values;
-};
-
-struct Attention {
-  const Compute& compute;
-  Format format;
-  const AttentionSizes& sizes;
-
-  int64_t ldq() const { return 3 * sizes.n_embd(); }
-  int64_t key_bytes() const { return format.panels_bytes(sizes.n_tokens, sizes.head_size); }
-  int64_t value_bytes() const { return format.panels_bytes(sizes.head_size, sizes.n_tokens); }
-
-  // Index of a head among those of all images, to its place.
-  Head head(float* out, const float* qkv, const PackedHeads& packed, int64_t i) const {
-    const int64_t row = i / sizes.n_head * sizes.n_tokens, col = i % sizes.n_head * sizes.head_size;
-    return {qkv + row * ldq() + col, out + row * sizes.n_embd() + col, packed.keys.data() + i * key_bytes(),
-            packed.values.data() + i * value_bytes()};
-  }
-
-  void pack(uint8_t* keys, uint8_t* values, const float* qkv) const {
-    format.pack_panels(keys, qkv + sizes.n_embd(), sizes.n_tokens, sizes.head_size, ldq(), 1);
-    format.pack_panels(values, qkv + 2 * sizes.n_embd(), sizes.head_size, sizes.n_tokens, 1, ldq());
-  }
-
-  // Rows [row, row + n_rows) of a head's result, at most PART_ROWS.
-  void attend(const Head& head, int64_t row, int64_t n_rows, int worker) const {
-    const int64_t n_tokens = sizes.n_tokens, head_size = sizes.head_size;
-    float* scratch = compute.scratch.floats(worker, 0, PART_ROWS * (n_tokens + 32));
-    uint8_t* queries = compute.scratch.bytes(worker, 1, PART_ROWS * format.row_bytes(head_size));
-    uint8_t* weights = compute.scratch.bytes(worker, 2, PART_ROWS * format.row_bytes(n_tokens));
-    format.write_rows(queries, head.qkv + row * ldq(), n_rows, head_size, ldq());
-    format.attention_weights(weights, queries, head.keys, scratch, n_rows, n_tokens, head_size,
-                             1.0f / std::sqrt(static_cast<float>(head_size)));
-    format.linear(head.out + row * sizes.n_embd(), weights, head.values, nullptr, n_rows, head_size, n_tokens,
-                  sizes.n_embd());
-  }
-};
+// Rows [row, row + n_rows) of a head's result, at most PART_ROWS.
+void attend(const Compute& compute, float* out, const PackedHeads& heads, int64_t image, int64_t head, int64_t row,
+            int64_t n_rows, int worker) {
+  const AttentionSizes& sizes = heads.sizes();
+  const Format format = heads.format();
+  const int64_t n_tokens = sizes.n_tokens, head_size = sizes.head_size;
+  float* scratch = compute.scratch.floats(worker, 0, PART_ROWS * (n_tokens + 32));
+  uint8_t* weights = compute.scratch.bytes(worker, 1, PART_ROWS * format.row_bytes(n_tokens));
+  format.attention_weights(weights, heads.query(image, head, row), heads.keys(image, head), scratch, n_rows, n_tokens,
+                           head_size, 1.0f / std::sqrt(static_cast<float>(head_size)));
+  format.linear(out + (image * n_tokens + row) * sizes.n_embd() + head * head_size, weights, heads.values(image, head),
+                nullptr, n_rows, head_size, n_tokens, sizes.n_embd());
+}
 
 }  // namespace
 
-void attention(const Compute& compute, Precision precision, float* out, const float* qkv, PackedHeads& packed,
-               const AttentionSizes& sizes) {
+void PackedHeads::shape_for(const KernelTable& kernels, Precision precision, const AttentionSizes& sizes) {
+  kernels_ = &kernels;
   // A head is as wide as a narrow group.
-  const Precision of_heads = precision == Precision::FLOAT ? Precision::FLOAT : Precision::INT8;
-  const Attention attention{compute, Format(compute.kernels, of_heads), sizes};
+  precision_ = precision == Precision::FLOAT ? Precision::FLOAT : Precision::INT8;
+  sizes_ = sizes;
   const int64_t n_heads = sizes.n_images * sizes.n_head;
-  packed.keys.at_least(n_heads * attention.key_bytes());
-  packed.values.at_least(n_heads * attention.value_bytes());
-  compute.pool.parallel_for(n_heads, [&](int64_t i, int) {
-    attention.pack(packed.keys.data() + i * attention.key_bytes(), packed.values.data() + i * attention.value_bytes(),
-                   attention.head(out, qkv, packed, i).qkv);
+  queries_.at_least(n_heads * sizes.n_tokens * format().row_bytes(sizes.head_size));
+  keys_.at_least(n_heads * key_bytes());
+  values_.at_least(n_heads * value_bytes());
+}
+
+void PackedHeads::write(int64_t image, int64_t token, int64_t n_tokens, int64_t col, int64_t n_cols, const float* x,
+                        int64_t ldx) {
+  const int64_t head_size = sizes_.head_size, n_embd = sizes_.n_embd();
+  const Format format = this->format();
+  for (const int64_t end = col + n_cols; col < end; col += head_size, x += head_size) {
+    const int64_t i = index(image, col % n_embd / head_size), part = col / n_embd;
+    if (part == 0) {
+      const int64_t row_bytes = format.row_bytes(head_size);
+      format.write_rows(queries_.data() + (i * sizes_.n_tokens + token) * row_bytes, x, n_tokens, head_size, ldx);
+    } else if (part == 1) {
+      uint8_t* panels = keys_.data() + i * key_bytes() + token / format.panel_width() * format.panel_bytes(head_size);
+      format.pack_panels(panels, x, n_tokens, head_size, ldx, 1);
+    } else {
+      uint8_t* panels = values_.data() + i * value_bytes();
+      format.pack_inputs(panels, sizes_.n_tokens, token, x, head_size, n_tokens, 1, ldx);
+    }
+  }
+}
+
+const uint8_t* PackedHeads::query(int64_t image, int64_t head, int64_t token) const {
+  return queries_.data() + (index(image, head) * sizes_.n_tokens + token) * format().row_bytes(sizes_.head_size);
+}
+
+const uint8_t* PackedHeads::keys(int64_t image, int64_t head) const {
+  return keys_.data() + index(image, head) * key_bytes();
+}
+
+const uint8_t* PackedHeads::values(int64_t image, int64_t head) const {
+  return values_.data() + index(image, head) * value_bytes();
+}
+
+void pack_heads(const Compute& compute, Precision precision, PackedHeads& heads, const float* qkv,
+                const AttentionSizes& sizes) {
+  heads.shape_for(compute.kernels, precision, sizes);
+  const int64_t n_heads = 3 * sizes.n_head, ldq = 3 * sizes.n_embd();
+  const RowBlocks blocks = RowBlocks::of_steps({sizes.n_images, sizes.n_tokens, sizes.n_tokens}, heads.TOKEN_STEP);
+  compute.pool.parallel_for(n_heads * blocks.size(), [&](int64_t task, int) {
+    const RowBlocks::Block block = blocks[task / n_heads];
+    const int64_t col = task % n_heads * sizes.head_size;
+    heads.write(block.image, block.row - block.image * sizes.n_tokens, block.n_rows, col, sizes.head_size,
+                qkv + block.row * ldq + col, ldq);
   });
-  const RowBlocks blocks({n_heads, sizes.n_queries, 0}, QUERY_ROWS);
+}
+
+void linear(const Compute& compute, PackedHeads& heads, const Rows& x, const Linear& w, const AttentionSizes& sizes) {
+  heads.shape_for(compute.kernels, w.precision, sizes);
+  const ImageRows rows{sizes.n_images, sizes.n_tokens, sizes.n_tokens};
+  linear(compute, x, w, rows, {heads.TOKEN_STEP, sizes.head_size}, nullptr, [&](const Tile& tile, const float* values) {
+    heads.write(tile.image, tile.row - tile.image * sizes.n_tokens, tile.n_rows, tile.col, tile.n_cols, values,
+                tile.n_cols);
+  });
+}
+
+void attention(const Compute& compute, float* out, const PackedHeads& heads) {
+  const AttentionSizes& sizes = heads.sizes();
+  const RowBlocks blocks({sizes.n_images * sizes.n_head, sizes.n_queries, 0}, QUERY_ROWS);
   compute.pool.parallel_for(blocks.size(), [&](int64_t task, int worker) {
     const RowBlocks::Block block = blocks[task];
-    const Head head = attention.head(out, qkv, packed, block.image);
+    const int64_t image = block.image / sizes.n_head, head = block.image % sizes.n_head;
     for (int64_t r = 0; r < block.n_rows; r += PART_ROWS) {
-      attention.attend(head, block.row + r, std::min(PART_ROWS, block.n_rows - r), worker);
+      attend(compute, out, heads, image, head, block.row + r, std::min(PART_ROWS, block.n_rows - r), worker);
     }
   });
 }

@@ -59,6 +59,14 @@ class RowBlocks {
   RowBlocks(const ImageRows& rows, int64_t size)
       : rows_(rows), n_per_image_(std::max<int64_t>(1, (rows.n_rows + size / 2) / size)), tile_(size < 16 ? 1 : 8) {}
 
+  // Blocks that start at multiples of `step` in an image; what is left of it makes the last one larger.
+  static RowBlocks of_steps(const ImageRows& rows, int64_t step) {
+    RowBlocks blocks(rows, step);
+    blocks.n_per_image_ = std::max<int64_t>(1, rows.n_rows / step);
+    blocks.step_ = step;
+    return blocks;
+  }
+
   int64_t size() const { return rows_.n_images * n_per_image_; }
   Block operator[](int64_t i) const {
     const int64_t image = i / n_per_image_, block = i % n_per_image_;
@@ -70,12 +78,13 @@ class RowBlocks {
   // Blocks start at whole tiles of the kernels: 577 rows are 11 blocks of 48 and one of 49.
   int64_t cut(int64_t block) const {
     if (block == n_per_image_) return rows_.n_rows;
-    return rows_.n_rows * block / n_per_image_ / tile_ * tile_;
+    return step_ > 0 ? block * step_ : rows_.n_rows * block / n_per_image_ / tile_ * tile_;
   }
 
   ImageRows rows_;
   int64_t n_per_image_;
   int64_t tile_;
+  int64_t step_ = 0;  // 0: blocks of equal size
 };
 
 }  // namespace palo

@@ -51,13 +51,19 @@ void Format::layer_norm_rows(uint8_t* rows, const float* x, const float* weight,
 
 void Format::pack_panels(uint8_t* panels, const float* w, int64_t n_out, int64_t n_in, int64_t stride_out,
                          int64_t stride_in) const {
+  pack_inputs(panels, n_in, 0, w, n_out, n_in, stride_out, stride_in);
+}
+
+void Format::pack_inputs(uint8_t* panels, int64_t n_in, int64_t input, const float* w, int64_t n_out, int64_t n,
+                         int64_t stride_out, int64_t stride_in) const {
   for (int64_t o = 0; o < n_out; o += panel_width()) {
-    uint8_t* panel = panels + o / panel_width() * panel_bytes(n_in);
-    const int64_t n = std::min(panel_width(), n_out - o);
+    uint8_t* part = panels + o / panel_width() * panel_bytes(n_in) + panel_bytes(input);
+    const float* first = w + o * stride_out;
+    const int64_t n_outputs = std::min(panel_width(), n_out - o);
     if (q8_ != nullptr) {
-      q8_->pack_panel(panel, w + o * stride_out, n, n_in, stride_out, stride_in);
+      q8_->pack_panel(part, first, n_outputs, n, stride_out, stride_in);
     } else {
-      kernels_.pack_panel(floats(panel), w + o * stride_out, n, n_in, stride_out, stride_in);
+      kernels_.pack_panel(floats(part), first, n_outputs, n, stride_out, stride_in);
     }
   }
 }

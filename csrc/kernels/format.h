@@ -43,6 +43,11 @@ class Format {
   void pack_panels(uint8_t* panels, const float* w, int64_t n_out, int64_t n_in, int64_t stride_out,
                    int64_t stride_in) const;
 
+  // The same for inputs [input, input + n) of panels that are n_in wide; input is a multiple of group(), and so is n
+  // unless the inputs are the last.
+  void pack_inputs(uint8_t* panels, int64_t n_in, int64_t input, const float* w, int64_t n_out, int64_t n,
+                   int64_t stride_out, int64_t stride_in) const;
+
   // out[r, o] = bias[o] + sum_i x[r, i] * w[o, i]; out ld ldo, bias or nullptr.
   void linear(float* out, const uint8_t* rows, const uint8_t* panels, const float* bias, int64_t n_rows, int64_t n_out,
               int64_t n_in, int64_t ldo) const;

@@ -17,24 +17,21 @@ constexpr int64_t NORM_ROWS = 16;
 // Rows of an image that are searched for outliers.
 constexpr int64_t N_SAMPLE_ROWS = 32;
 
-// Columns of a task: whole panels of both precisions, and whole groups of the format that the result is written in.
-int64_t columns_of_task(const KernelTable& kernels, const Linear& w, int64_t out_group) {
+// Columns of a task: whole panels of both precisions, and whole pieces of what the result is written to.
+int64_t columns_of_task(const KernelTable& kernels, const Linear& w, int64_t out_step) {
   const Format format = w.format(kernels);
-  const int64_t step = std::lcm(std::lcm(format.panel_width(), kernels.panel_width), out_group);
+  const int64_t step = std::lcm(std::lcm(format.panel_width(), kernels.panel_width), out_step);
   const int64_t step_bytes = step / format.panel_width() * format.panel_bytes(w.n_in);
   return step * std::max<int64_t>(1, LINEAR_WEIGHT_BYTES / step_bytes);
 }
 
-// A piece of the result: columns [col, col + n_cols) of rows [row, row + n_rows), all of one image.
-struct Tile {
-  int64_t image, row, n_rows, col, n_cols;
-};
-
 // The tiles of [rows, w.n_out]: a block of columns with all rows, then the next.
 class Tiles {
  public:
-  Tiles(const KernelTable& kernels, const Linear& w, const ImageRows& rows, int64_t out_group = 1)
-      : blocks_(rows, LINEAR_ROWS), n_out_(w.n_out), n_cols_(columns_of_task(kernels, w, out_group)) {}
+  Tiles(const KernelTable& kernels, const Linear& w, const ImageRows& rows, const TileSteps& steps = {0, 1})
+      : blocks_(steps.rows > 0 ? RowBlocks::of_steps(rows, steps.rows) : RowBlocks(rows, LINEAR_ROWS)),
+        n_out_(w.n_out),
+        n_cols_(columns_of_task(kernels, w, steps.cols)) {}
 
   int64_t size() const { return (n_out_ + n_cols_ - 1) / n_cols_ * blocks_.size(); }
   Tile operator[](int64_t i) const {
@@ -207,17 +204,24 @@ void linear(const Compute& compute, float* out, const Rows& x, const Linear& w, 
   linear(compute, std::vector<LinearPart>{{out, x, w, rows, epilogue, w.n_out}});
 }
 
+void linear(const Compute& compute, const Rows& x, const Linear& w, const ImageRows& rows, const TileSteps& steps,
+            Activation activation, const std::function<void(const Tile& tile, const float* values)>& take) {
+  const Product product(compute, x, w, rows.n_images);
+  const Tiles tiles(compute.kernels, w, rows, steps);
+  compute.pool.parallel_for(tiles.size(), [&](int64_t task, int worker) {
+    const Tile tile = tiles[task];
+    float* values = compute.scratch.floats(worker, 0, tile.n_rows * tile.n_cols);
+    product.multiply(values, tile, activation, tile.n_cols, worker);
+    take(tile, values);
+  });
+}
+
 void linear(const Compute& compute, Rows& out, const Linear& next, const Rows& x, const Linear& w,
             const ImageRows& rows, Activation activation) {
   out.shape_for(compute.kernels, next, rows.end());
   const Format format = next.format(compute.kernels);
-  const Product product(compute, x, w, rows.n_images);
-  const Tiles tiles(compute.kernels, w, rows, format.group());
-  compute.pool.parallel_for(tiles.size(), [&](int64_t task, int worker) {
-    const Tile tile = tiles[task];
-    float* result = compute.scratch.floats(worker, 0, tile.n_rows * tile.n_cols);
-    product.multiply(result, tile, activation, tile.n_cols, worker);
-    format.write_columns(out.row(tile.row), next.n_in, tile.col, result, tile.n_rows, tile.n_cols, tile.n_cols);
+  linear(compute, x, w, rows, {0, format.group()}, activation, [&](const Tile& tile, const float* values) {
+    format.write_columns(out.row(tile.row), next.n_in, tile.col, values, tile.n_rows, tile.n_cols, tile.n_cols);
   });
 }
 

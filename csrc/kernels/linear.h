@@ -2,6 +2,7 @@
 // piece of the result while it is still in cache.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "kernels/compute.h"
@@ -72,6 +73,20 @@ void linear(const Compute& compute, const std::vector<LinearPart>& parts);
 // out [rows, w.n_out] = epilogue(x W^T + b).
 void linear(const Compute& compute, float* out, const Rows& x, const Linear& w, const ImageRows& rows,
             const Epilogue& epilogue = {});
+
+// A piece of a product: columns [col, col + n_cols) of rows [row, row + n_rows), all of one image.
+struct Tile {
+  int64_t image, row, n_rows, col, n_cols;
+};
+
+// What a tile starts at: multiples of these, rows counted from the image's first; 0 for any row.
+struct TileSteps {
+  int64_t rows, cols;
+};
+
+// Calls take(tile, values) with activation(x W^T + b) of each tile, values [tile.n_rows, tile.n_cols] dense.
+void linear(const Compute& compute, const Rows& x, const Linear& w, const ImageRows& rows, const TileSteps& steps,
+            Activation activation, const std::function<void(const Tile& tile, const float* values)>& take);
 
 // out = rows of inputs of `next`, [rows, w.n_out] = activation(x W^T + b), which never exists in f32 as a whole.
 void linear(const Compute& compute, Rows& out, const Linear& next, const Rows& x, const Linear& w,

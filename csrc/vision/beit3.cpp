@@ -61,7 +61,8 @@ class LayerRun {
                                .head_size = config.head_size()};
     norm(x.hidden, &Beit3Set::ln1, &Beit3Set::attn_qkv);
     multiply(x.qkv, &Beit3Set::attn_qkv);
-    attention(batch_.compute, layer_.query.attn_qkv.precision, x.attended.data(), x.qkv.data(), x.heads, sizes);
+    pack_heads(batch_.compute, layer_.query.attn_qkv.precision, x.heads, x.qkv.data(), sizes);
+    attention(batch_.compute, x.attended.data(), x.heads);
     norm(x.attended, &Beit3Set::attn_ln, &Beit3Set::attn_out);
     multiply(x.hidden, &Beit3Set::attn_out, {.residual = x.hidden.data()});
   }

@@ -26,7 +26,6 @@ void embed(const Batch& batch, const float* pixels, const ClipWeights& weights) 
   const KernelTable& kernels = batch.compute.kernels;
   const int64_t grid = config.grid(), n_row_values = grid * config.n_embd, n_rows = batch.tokens().end();
   batch.memory.hidden.at_least(n_rows * config.n_embd);
-  batch.memory.qkv.at_least(n_rows * 3 * config.n_embd);
   batch.memory.attended.at_least(n_rows * config.n_embd);
   batch.compute.pool.parallel_for(batch.n_images * grid, [&](int64_t task, int worker) {
     const int64_t image = task / grid, py = task % grid;
@@ -50,8 +49,8 @@ void run_attention(const Batch& batch, const BlockWeights& weights, const ImageR
                              .n_head = batch.config.n_head,
                              .head_size = batch.config.head_size()};
   layer_norm(compute, x.rows, weights.attn_qkv, x.hidden.data(), weights.ln1, batch.tokens(), batch.config.eps);
-  linear(compute, x.qkv.data(), x.rows, weights.attn_qkv, batch.tokens());
-  attention(compute, weights.attn_qkv.precision, x.attended.data(), x.qkv.data(), x.heads, sizes);
+  linear(compute, x.heads, x.rows, weights.attn_qkv, sizes);
+  attention(compute, x.attended.data(), x.heads);
   write_rows(compute, x.rows, weights.attn_out, x.attended.data(), wanted);
   linear(compute, x.hidden.data(), x.rows, weights.attn_out, wanted, {.residual = x.hidden.data()});
 }

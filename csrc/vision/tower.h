@@ -16,7 +16,7 @@ namespace palo {
 // empty.
 struct TowerMemory {
   Buffer hidden;    // [n_images * n_tokens, n_embd]: the residual stream; each tower orders an image's rows its way
-  Buffer qkv;       // [n_images * n_tokens, 3 * n_embd]
+  Buffer qkv;       // BEiT-3: [n_images * n_tokens, 3 * n_embd]
   Buffer attended;  // [n_images * n_tokens, n_embd]
   Buffer inner;     // BEiT-3: [n_images * n_tokens, n_ff]
   Rows rows, ffn_rows;

@@ -124,6 +124,49 @@ TEST(blocks_cover_all_rows_once_and_are_the_same_in_every_image) {
   }
 }
 
+TEST(blocks_of_steps_start_at_multiples_and_cover_all_rows) {
+  for (int64_t n_rows = 1; n_rows < 700; ++n_rows) {
+    const auto blocks = palo::RowBlocks::of_steps({3, n_rows, n_rows}, 64);
+    int64_t row = 0;
+    for (int64_t i = 0; i < blocks.size(); ++i) {
+      CHECK(blocks[i].row == row && blocks[i].n_rows > 0 && blocks[i].n_rows < 128);
+      CHECK(blocks[i].image == row / n_rows && row % n_rows % 64 == 0);
+      row += blocks[i].n_rows;
+    }
+    CHECK(row == 3 * n_rows);
+  }
+}
+
+// Heads that a product is written to against those of the same product in f32, two images each.
+TEST(heads_of_a_product_are_those_of_its_f32_values) {
+  for (const Precision precision : PRECISIONS) {
+    for (const int64_t n_tokens : {1, 63, 64, 200}) {
+      for (const int64_t head_size : {7, 16, 64, 80}) {
+        const int64_t n_head = 3, n_embd = n_head * head_size, n_rows = 2 * n_tokens;
+        const palo::AttentionSizes sizes{
+            .n_images = 2, .n_tokens = n_tokens, .n_queries = n_tokens, .n_head = n_head, .head_size = head_size};
+        const Linear w = pack(draw(3 * n_embd * n_embd, 1), draw(3 * n_embd, 2), 3 * n_embd, n_embd, precision);
+        const Buffer x = draw(n_rows * n_embd, 3);
+        for (const int n_threads : THREADS) {
+          Machine machine(n_threads);
+          const Compute compute = machine.compute();
+          const ImageRows all{2, n_tokens, n_tokens};
+          Rows rows;
+          palo::PackedHeads heads, expected_heads;
+          Buffer qkv(n_rows * 3 * n_embd), out(n_rows * n_embd), expected(n_rows * n_embd);
+          write_rows(compute, rows, w, x.data(), all);
+          linear(compute, heads, rows, w, sizes);
+          attention(compute, out.data(), heads);
+          linear(compute, qkv.data(), rows, w, all);
+          pack_heads(compute, precision, expected_heads, qkv.data(), sizes);
+          attention(compute, expected.data(), expected_heads);
+          CHECK(std::equal(out.data(), out.data() + out.size(), expected.data()));
+        }
+      }
+    }
+  }
+}
+
 TEST(attention_of_equal_keys_is_the_mean_of_the_values) {
   for (const Precision precision : PRECISIONS) {
     for (const int64_t n_tokens : SIZES) {
@@ -133,10 +176,11 @@ TEST(attention_of_equal_keys_is_the_mean_of_the_values) {
         for (int64_t t = 0; t < 2 * n_tokens; ++t) std::fill_n(qkv.data() + (3 * t + 1) * n_embd, n_embd, 0.5f);
         Buffer out(2 * n_tokens * n_embd);
         Machine machine(3);
-        palo::PackedHeads packed;
-        attention(
-            machine.compute(), precision, out.data(), qkv.data(), packed,
+        palo::PackedHeads heads;
+        pack_heads(
+            machine.compute(), precision, heads, qkv.data(),
             {.n_images = 2, .n_tokens = n_tokens, .n_queries = n_queries, .n_head = n_head, .head_size = head_size});
+        attention(machine.compute(), out.data(), heads);
         double mean = 0.0;
         for (int64_t t = n_tokens; t < 2 * n_tokens; ++t) {
           mean += qkv.data()[(3 * t + 3) * n_embd - 1] / static_cast<double>(n_tokens);

@@ -141,8 +141,9 @@ NumpyArray run_attention(const Matrix& qkv, int64_t n_head, int n_threads, const
                              .head_size = size_of(qkv, 1) / (3 * n_head)};
   NumpyArray out = new_array({qkv.shape(0), static_cast<size_t>(sizes.n_embd())});
   Machine machine(n_threads);
-  PackedHeads packed;
-  attention(machine.compute(), to_precision(precision), out.data(), qkv.data(), packed, sizes);
+  PackedHeads heads;
+  pack_heads(machine.compute(), to_precision(precision), heads, qkv.data(), sizes);
+  attention(machine.compute(), out.data(), heads);
   return out;
 }
 
