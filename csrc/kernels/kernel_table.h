@@ -51,8 +51,8 @@ struct Q8Kernels {
                      int64_t n_cols, float eps);
 
   // Quantized rows [n_rows, n_out] of softmax(scale * scores), scores = x W^T as `linear` computes them: exponentials
-  // are quantized, with a relative error of 3e-4 beside the 1 / 254 that rounding costs a group's largest, and the
-  // scales are divided by the row's sum. n_out counts at least 1; scratch: n_rows * (n_out + 32) floats.
+  // are quantized, with a relative error of 1e-5 beside the 1 / 254 that rounding costs a group's largest, and the
+  // scales are divided by the row's sum. scratch: n_rows * (n_out + 32) floats.
   void (*attention_weights)(uint8_t* out, const uint8_t* x, const uint8_t* panels, float* scratch, int64_t n_rows,
                             int64_t n_out, int64_t n_in, float scale);
 

@@ -204,7 +204,7 @@ void check_softmax(const std::vector<float>& got, int64_t r, const std::vector<d
     const int64_t end = std::min(n, begin + group);
     const double largest = *std::max_element(expected.begin() + begin, expected.begin() + end);
     for (int64_t c = begin; c < end; ++c) {
-      CHECK(std::abs(got[r * n + c] - expected[c]) <= largest * (0.5 / 127 + 4e-4));
+      CHECK(std::abs(got[r * n + c] - expected[c]) <= largest * (0.5 / 127 + 2e-5));
     }
   }
 }

@@ -11,34 +11,30 @@
 namespace palo::PALO_SIMD_ISA {
 namespace {
 
-// 127 * 2^f for |f| <= 1/2, relative error below 7.6e-5.
-constexpr float EXP2_COEFFICIENTS[] = {127 * 0.99992806f, 127 * 0.69326097f, 127 * 0.24261113f, 127 * 0.055171669f};
+// 127 * 2^f for |f| <= 1/2, relative error below 3e-6; exactly 127 for f = 0.
+constexpr float EXP2_COEFFICIENTS[] = {127.0f, 127 * 0.69312418f, 127 * 0.24024099f, 127 * 0.055906426f,
+                                       127 * 0.009582853f};
 
-// Behind the last score, and behind the last group.
+// Behind the last score.
 constexpr float NO_SCORE = -3e38f;
 
-// 127 * 2^x for x <= 0 as exact as int8 needs it: relative error below 1e-4 for x >= -126; NaN stays NaN.
+// 127 * 2^x for x <= 0, relative error below 4e-6 for x >= -126; NaN stays NaN.
 PALO_INLINE Floats int8_power_of_two(Floats x) {
   const Floats t = max(set(-126.0f), x);
   const Ints n = round_to_ints(t);
   return times_power_of_two(polynomial(t - to_floats(n), EXP2_COEFFICIENTS), n);
 }
 
-// n up to a whole vector.
-PALO_INLINE int64_t whole_vectors(int64_t n) {
-  return (n + LANES - 1) / LANES * LANES;
-}
-
-// Scales of a row's groups: exp(scale * (largest - row's largest)) / row's sum. largest [n_groups] with NO_SCORE behind
-// it up to a whole vector; sums [n_groups][LANES].
+// Scales of a row's groups: exp(scale * (largest - row's largest)) / row's sum. largest [n_groups] is overwritten; sums
+// [n_groups][LANES].
 template <int64_t GROUP>
 PALO_INLINE void scale_groups(uint8_t* row, float* largest, const float* sums, int64_t n_groups, float scale) {
   const Floats of_row = set(max_of_row(largest, n_groups));
-  for (int64_t g = 0; g < n_groups; g += LANES) {
-    const Floats e = exponential((load(largest + g) - of_row) * set(scale));
+  for_each(largest, n_groups, [&](Floats of_group) {
+    const Floats e = exponential((of_group - of_row) * set(scale));
     // What is that small counts as zero: products with it would be denormal, which takes processors long.
-    store(largest + g, where_negative(e - set(Q8_SMALLEST), set(0.0f), e));
-  }
+    return where_negative(e - set(Q8_SMALLEST), set(0.0f), e);
+  });
   Floats total = set(0.0f);
   for (int64_t g = 0; g < n_groups; ++g) total = fma(set(largest[g]), load(sums + g * LANES), total);
   const float inverse = 1.0f / sum_of_lanes(total);
@@ -68,11 +64,11 @@ PALO_INLINE void multiply_scores(float* scores, const uint8_t* x, const uint8_t*
 template <int64_t GROUP, int64_t VECTORS>
 void weigh_column(uint8_t* out, float* largest, float* sums, const float* scores, int64_t n_rows, int64_t n_groups,
                   Floats factor) {
-  const int64_t row_bytes = n_groups * Q8Layout<GROUP>::ROW_GROUP_BYTES, ld = whole_vectors(n_groups);
+  const int64_t row_bytes = n_groups * Q8Layout<GROUP>::ROW_GROUP_BYTES;
   for (int64_t r = 0; r < n_rows; ++r) {
     Floats x[VECTORS];
     for (int64_t v = 0; v < VECTORS; ++v) x[v] = load(scores + r * GROUP + v * LANES);
-    largest[r * ld] = max_of_lanes(largest_of<VECTORS>(x));
+    largest[r * n_groups] = max_of_lanes(largest_of<VECTORS>(x));
   }
   Ints of_rows[Q8_ROWS];
   for (int64_t r = 0; r < n_rows; ++r) {
@@ -83,7 +79,7 @@ void weigh_column(uint8_t* out, float* largest, float* sums, const float* scores
         q[v] = set_ints(0);
         continue;
       }
-      const Floats e = int8_power_of_two((load(scores + r * GROUP + v * LANES) - set(largest[r * ld])) * factor);
+      const Floats e = int8_power_of_two((load(scores + r * GROUP + v * LANES) - set(largest[r * n_groups])) * factor);
       sum = sum + e;
       q[v] = round_to_ints(e);
     }
@@ -93,16 +89,15 @@ void weigh_column(uint8_t* out, float* largest, float* sums, const float* scores
   for (int64_t r = 0; r < n_rows; ++r) store_start<GROUP>(out + r * row_bytes, of_rows[r]);
 }
 
-// One tile of rows. Scratch: [n_rows][n_groups up to a whole vector] largest scores, [n_rows][n_groups][LANES] sums.
+// One tile of rows. Scratch: [n_rows][n_groups] largest scores, [n_rows][n_groups][LANES] sums.
 template <int64_t GROUP>
 void weigh_tile(uint8_t* out, const uint8_t* x, const uint8_t* panels, float* scratch, int64_t n_rows, int64_t n_out,
                 float scale, const Q8Product& product) {
   using Layout = Q8Layout<GROUP>;
-  const int64_t n_groups = Layout::n_groups(n_out), ld = whole_vectors(n_groups);
+  const int64_t n_groups = Layout::n_groups(n_out);
   const int64_t group_bytes = Layout::n_groups(product.n_in) * Layout::PANEL_GROUP_BYTES * GROUP / Q8_WIDTH;
   const Floats factor = set(scale * 1.44269504f);
-  float *largest = scratch, *sums = scratch + n_rows * ld;
-  for (int64_t i = 0; i < n_rows * ld; i += LANES) store(largest + i, set(NO_SCORE));
+  float *largest = scratch, *sums = scratch + n_rows * n_groups;
   float scores[Q8_ROWS * GROUP];
   for (int64_t g = 0; g < n_groups; ++g) {
     const int64_t n = n_out - g * GROUP;
@@ -112,7 +107,7 @@ void weigh_tile(uint8_t* out, const uint8_t* x, const uint8_t* panels, float* sc
   }
   for (int64_t r = 0; r < n_rows; ++r) {
     const int64_t i = r * n_groups;
-    scale_groups<GROUP>(out + i * Layout::ROW_GROUP_BYTES, largest + r * ld, sums + i * LANES, n_groups, scale);
+    scale_groups<GROUP>(out + i * Layout::ROW_GROUP_BYTES, largest + i, sums + i * LANES, n_groups, scale);
   }
 }
 

@@ -45,8 +45,9 @@ def main() -> None:
     c, error = fit(r, (np.exp(r) - 1 - r) / r**2, r**2 / np.exp(r), 4)
     print("EXP_COEFFICIENTS", [float(np.float32(v)) for v in c], f"relative error of exp {error:.1e}")
     f = chebyshev_points(-0.5, 0.5)
-    c, error = fit(f, 2**f, 2**-f, 3)
-    print("EXP2_COEFFICIENTS", [float(np.float32(v)) for v in c], f"relative error {error:.1e}")
+    f = f[np.abs(f) > 1e-3]
+    c, error = fit(f, (2**f - 1) / f, np.abs(f) * 2**-f, 3)
+    print("EXP2_COEFFICIENTS", [1.0, *(float(np.float32(v)) for v in c)], f"relative error {error:.1e}")
     a = chebyshev_points(0, 5.5)
     tail = np.array([math.erfc(v / math.sqrt(2)) / 2 for v in a])
     c, error = fit(a, -np.log(tail), tail, 8)
