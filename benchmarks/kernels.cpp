@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/kernel_table.h"
+#include "kernels/format.h"
 #include "peaks.h"
 
 namespace {
@@ -109,20 +109,16 @@ void bench_linear_q8(const Bench& bench, const Q8Kernels& k, int64_t n_rows, int
 // Products of queries and keys, softmax, int8; operations are those of the products.
 void bench_attention_weights(const Bench& bench) {
   constexpr int64_t N = 577, HEAD = 64;
-  const Q8Kernels& k = bench.kernels.q8;
-  const int64_t row_bytes = divide_up(N, k.group) * k.row_group_bytes;
+  const palo::Format format(bench.kernels, palo::Precision::INT8);
   const std::vector<float> w = draw(N * HEAD), x = draw(N * HEAD);
-  Bytes panels(divide_up(N, k.panel_width) * k.panel_group_bytes), rows(N * k.row_group_bytes), out(N * row_bytes);
+  Bytes panels(format.panels_bytes(N, HEAD)), rows(N * format.row_bytes(HEAD)), out(N * format.row_bytes(N));
   std::vector<float> scratch(BLOCK * (N + 32));
-  k.quantize_rows(rows.data(), x.data(), N, HEAD, HEAD);
-  for (int64_t o = 0; o < N; o += k.panel_width) {
-    k.pack_panel(panels.data() + o / k.panel_width * k.panel_group_bytes, w.data() + o * HEAD,
-                 std::min(k.panel_width, N - o), HEAD, HEAD, 1);
-  }
+  format.write_rows(rows.data(), x.data(), N, HEAD, HEAD);
+  format.pack_panels(panels.data(), w.data(), N, HEAD, HEAD, 1);
   bench.product("attention_weights", "577x577x64", 2.0 * N * N * HEAD, bench.peak_int8, [&] {
     for (int64_t r = 0; r < N; r += BLOCK) {
-      k.attention_weights(out.data() + r * row_bytes, rows.data() + r * k.row_group_bytes, panels.data(),
-                          scratch.data(), std::min(BLOCK, N - r), N, HEAD, 0.125f);
+      format.attention_weights(out.data() + r * format.row_bytes(N), rows.data() + r * format.row_bytes(HEAD),
+                               panels.data(), scratch.data(), std::min(BLOCK, N - r), N, HEAD, 0.125f);
     }
   });
 }

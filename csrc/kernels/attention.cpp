@@ -30,10 +30,9 @@ void PackedHeads::shape_for(const KernelTable& kernels, Precision precision, con
   // A head is as wide as a narrow group.
   precision_ = precision == Precision::FLOAT ? Precision::FLOAT : Precision::INT8;
   sizes_ = sizes;
-  const int64_t n_heads = sizes.n_images * sizes.n_head;
-  queries_.at_least(n_heads * sizes.n_tokens * format().row_bytes(sizes.head_size));
-  keys_.at_least(n_heads * key_bytes());
-  values_.at_least(n_heads * value_bytes());
+  queries_.at_least(query_at(sizes.n_images, 0, 0));
+  keys_.at_least(keys_at(sizes.n_images, 0));
+  values_.at_least(values_at(sizes.n_images, 0));
 }
 
 void PackedHeads::write(int64_t image, int64_t token, int64_t n_tokens, int64_t col, int64_t n_cols, const float* x,
@@ -41,30 +40,17 @@ void PackedHeads::write(int64_t image, int64_t token, int64_t n_tokens, int64_t 
   const int64_t head_size = sizes_.head_size, n_embd = sizes_.n_embd();
   const Format format = this->format();
   for (const int64_t end = col + n_cols; col < end; col += head_size, x += head_size) {
-    const int64_t i = index(image, col % n_embd / head_size), part = col / n_embd;
+    const int64_t part = col / n_embd, head = col % n_embd / head_size;
     if (part == 0) {
-      const int64_t row_bytes = format.row_bytes(head_size);
-      format.write_rows(queries_.data() + (i * sizes_.n_tokens + token) * row_bytes, x, n_tokens, head_size, ldx);
+      format.write_rows(queries_.data() + query_at(image, head, token), x, n_tokens, head_size, ldx);
     } else if (part == 1) {
-      uint8_t* panels = keys_.data() + i * key_bytes() + token / format.panel_width() * format.panel_bytes(head_size);
-      format.pack_panels(panels, x, n_tokens, head_size, ldx, 1);
+      const int64_t first = token / format.panel_width() * format.panel_bytes(head_size);
+      format.pack_panels(keys_.data() + keys_at(image, head) + first, x, n_tokens, head_size, ldx, 1);
     } else {
-      uint8_t* panels = values_.data() + i * value_bytes();
+      uint8_t* panels = values_.data() + values_at(image, head);
       format.pack_inputs(panels, sizes_.n_tokens, token, x, head_size, n_tokens, 1, ldx);
     }
   }
-}
-
-const uint8_t* PackedHeads::query(int64_t image, int64_t head, int64_t token) const {
-  return queries_.data() + (index(image, head) * sizes_.n_tokens + token) * format().row_bytes(sizes_.head_size);
-}
-
-const uint8_t* PackedHeads::keys(int64_t image, int64_t head) const {
-  return keys_.data() + index(image, head) * key_bytes();
-}
-
-const uint8_t* PackedHeads::values(int64_t image, int64_t head) const {
-  return values_.data() + index(image, head) * value_bytes();
 }
 
 void pack_heads(const Compute& compute, Precision precision, PackedHeads& heads, const float* qkv,

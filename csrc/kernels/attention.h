@@ -34,14 +34,24 @@ class PackedHeads {
   Format format() const { return Format(*kernels_, precision_); }
   // Of one image's head: Q_h [n_tokens, head_size] as rows from `token` on; K_h [n_tokens, head_size] and
   // V_h^T [head_size, n_tokens] as panels.
-  const uint8_t* query(int64_t image, int64_t head, int64_t token) const;
-  const uint8_t* keys(int64_t image, int64_t head) const;
-  const uint8_t* values(int64_t image, int64_t head) const;
+  const uint8_t* query(int64_t image, int64_t head, int64_t token) const {
+    return queries_.data() + query_at(image, head, token);
+  }
+  const uint8_t* keys(int64_t image, int64_t head) const { return keys_.data() + keys_at(image, head); }
+  const uint8_t* values(int64_t image, int64_t head) const { return values_.data() + values_at(image, head); }
 
  private:
   int64_t index(int64_t image, int64_t head) const { return image * sizes_.n_head + head; }
-  int64_t key_bytes() const { return format().panels_bytes(sizes_.n_tokens, sizes_.head_size); }
-  int64_t value_bytes() const { return format().panels_bytes(sizes_.head_size, sizes_.n_tokens); }
+  // Bytes of all before it.
+  int64_t query_at(int64_t image, int64_t head, int64_t token) const {
+    return (index(image, head) * sizes_.n_tokens + token) * format().row_bytes(sizes_.head_size);
+  }
+  int64_t keys_at(int64_t image, int64_t head) const {
+    return index(image, head) * format().panels_bytes(sizes_.n_tokens, sizes_.head_size);
+  }
+  int64_t values_at(int64_t image, int64_t head) const {
+    return index(image, head) * format().panels_bytes(sizes_.head_size, sizes_.n_tokens);
+  }
 
   const KernelTable* kernels_ = nullptr;
   Precision precision_ = Precision::FLOAT;

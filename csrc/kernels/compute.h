@@ -22,7 +22,7 @@ class Scratch {
   uint8_t* bytes(int worker, size_t slot, int64_t n) { return slots_[static_cast<size_t>(worker)][slot].at_least(n); }
 
  private:
-  static constexpr size_t N_SLOTS = 3;
+  static constexpr size_t N_SLOTS = 2;
   struct Slots {
     ByteBuffer& operator[](size_t slot) { return buffers[slot]; }
     ByteBuffer buffers[N_SLOTS];
