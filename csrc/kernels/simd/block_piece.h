@@ -52,7 +52,7 @@ PALO_INLINE void add_block_quad(Ints& sums, Ints w, Quad x) {
 
 template <typename Block>
 PALO_INLINE Ints start_of(const uint8_t* group, int64_t scale) {
-  return set_ints(Block::OFFSET == 0 ? 0 : read_int(group + ROW_START_AT + 4 * scale));
+  return set_ints(Block::HAS_MINS ? 0 : read_int(group + ROW_START_AT + 4 * scale));
 }
 
 // Weights of PANEL_VECTORS vectors of an unpacked piece, from vector v on: quad t of group g.

@@ -48,7 +48,8 @@ PALO_INLINE Floats load_outputs(const float* out, int64_t n) {
 template <typename Block>
 PALO_INLINE void add_run(Floats& acc, Ints sums, Floats scale, const uint8_t* x) {
   if constexpr (Block::N_GROUPS == 1) {
-    acc = fma(to_floats(sums) * scale, set(read_float(x + ROW_SCALE_AT)), acc);
+    const Floats part = fma(as_floats(sums), scale, set(-START) * scale);
+    acc = fma(part, set(read_float(x + ROW_SCALE_AT)), acc);
   } else {
     acc = fma(to_floats(sums), scale, acc);
   }

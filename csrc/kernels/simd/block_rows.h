@@ -3,6 +3,9 @@
 // A group of a quantized row: int8 [BLOCK_GROUP], f32 scale, then the correction for the weights' offset or minimums:
 // for each scale of weights in the group the int32 that its sums start from, -OFFSET * (sum of its inputs); or, where
 // the type has minimums, the sum of the group's inputs as f32. A row is padded to 64 bytes with zeros.
+//
+// Where a block is one group, its sums start at START_BITS more: their bits are then the float START + sum, which is
+// exact, and fma(START + sum, scale, -START * scale) is float(sum) * scale rounded once, without a conversion.
 #pragma once
 
 #include "kernels/simd/block_types.h"
@@ -13,6 +16,9 @@ namespace {
 
 constexpr float LARGEST_HALF = 65504.0f;
 constexpr int64_t ROW_SCALE_AT = BLOCK_GROUP, ROW_START_AT = BLOCK_GROUP + 4;
+constexpr float START = 0x1.8p23f;  // times a scale of f16: exact
+constexpr int32_t START_BITS = __builtin_bit_cast(int32_t, START);
+static_assert(BLOCK_GROUP * 127 * 128 < 1 << 22);  // the largest sum; START plus or minus it has the same exponent
 
 template <typename Block>
 constexpr int64_t ROW_GROUP_BYTES = ROW_START_AT + 4 * Block::N_SCALES;
@@ -64,8 +70,9 @@ PALO_INLINE void quantize_block_group(uint8_t* group, const float* x, InputScale
     const float sum = static_cast<float>(sums[0] + sums[1]);
     __builtin_memcpy(group + ROW_START_AT, &sum, sizeof(sum));
   } else {
-    const int32_t both[2] = {-Block::OFFSET * (Block::N_SCALES == 2 ? sums[0] : sums[0] + sums[1]),
-                             -Block::OFFSET * sums[1]};
+    const int32_t start = Block::N_GROUPS == 1 ? START_BITS : 0;
+    const int32_t both[2] = {start - Block::OFFSET * (Block::N_SCALES == 2 ? sums[0] : sums[0] + sums[1]),
+                             start - Block::OFFSET * sums[1]};
     __builtin_memcpy(group + ROW_START_AT, both, 4 * Block::N_SCALES);
   }
 }

@@ -102,6 +102,10 @@ PALO_INLINE Ints round_to_ints(Floats x) {
 PALO_INLINE Floats to_floats(Ints x) {
   return {_mm512_cvtepi32_ps(x.all)};
 }
+// The floats whose bits the lanes are.
+PALO_INLINE Floats as_floats(Ints x) {
+  return {_mm512_castsi512_ps(x.all)};
+}
 // 2^x for x in [-126, 127]: the exponent field of a float.
 PALO_INLINE Floats power_of_two(Ints x) {
   return {_mm512_castsi512_ps(_mm512_slli_epi32((x + set_ints(127)).all, 23))};

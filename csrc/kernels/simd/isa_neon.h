@@ -107,6 +107,10 @@ PALO_INLINE Ints round_to_ints(Floats x) {
 PALO_INLINE Floats to_floats(Ints x) {
   return for_parts([&](int i) { return vcvtq_f32_s32(x.part[i]); });
 }
+// The floats whose bits the lanes are.
+PALO_INLINE Floats as_floats(Ints x) {
+  return for_parts([&](int i) { return vreinterpretq_f32_s32(x.part[i]); });
+}
 // 2^x for x in [-126, 127]: the exponent field of a float.
 PALO_INLINE Floats power_of_two(Ints x) {
   const Ints biased = x + set_ints(127);

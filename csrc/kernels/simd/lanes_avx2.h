@@ -114,6 +114,10 @@ PALO_INLINE Ints round_to_ints(Floats x) {
 PALO_INLINE Floats to_floats(Ints x) {
   return {_mm256_cvtepi32_ps(x.low), _mm256_cvtepi32_ps(x.high)};
 }
+// The floats whose bits the lanes are.
+PALO_INLINE Floats as_floats(Ints x) {
+  return {_mm256_castsi256_ps(x.low), _mm256_castsi256_ps(x.high)};
+}
 // 2^x for x in [-126, 127]: the exponent field of a float.
 PALO_INLINE Floats power_of_two(Ints x) {
   const Ints biased = x + set_ints(127);

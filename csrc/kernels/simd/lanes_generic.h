@@ -103,6 +103,12 @@ PALO_INLINE Ints round_to_ints(Floats x) {
 PALO_INLINE Floats to_floats(Ints x) {
   return for_lanes([&](int64_t i) { return static_cast<float>(x.lane[i]); });
 }
+// The floats whose bits the lanes are.
+PALO_INLINE Floats as_floats(Ints x) {
+  Floats out;
+  __builtin_memcpy(&out, &x, sizeof(out));
+  return out;
+}
 PALO_INLINE Floats power_of_two(Ints x) {
   Floats out;
   for (int64_t i = 0; i < LANES; ++i) {
