@@ -101,7 +101,7 @@ void bench_linear_q8(const Bench& bench, const Q8Kernels& k, int64_t n_rows, int
   bench.product(("linear_q8" + group).c_str(), shape, 2.0 * n_rows * n_out * n_in, bench.peak_int8, [&] {
     for (int64_t r = 0; r < n_rows; r += BLOCK) {
       k.linear(out.data() + r * n_out, rows.data() + r * row_bytes, panels.data(), nullptr, std::min(BLOCK, n_rows - r),
-               n_out, n_in, n_out);
+               n_out, n_in, n_out, {});
     }
   });
 }

@@ -69,8 +69,8 @@ void Format::pack_inputs(uint8_t* panels, int64_t n_in, int64_t input, const flo
 }
 
 void Format::linear(float* out, const uint8_t* rows, const uint8_t* panels, const float* bias, int64_t n_rows,
-                    int64_t n_out, int64_t n_in, int64_t ldo) const {
-  if (q8_ != nullptr) return q8_->linear(out, rows, panels, bias, n_rows, n_out, n_in, ldo);
+                    int64_t n_out, int64_t n_in, int64_t ldo, Ahead ahead) const {
+  if (q8_ != nullptr) return q8_->linear(out, rows, panels, bias, n_rows, n_out, n_in, ldo, ahead);
   kernels_.linear(out, floats(rows), floats(panels), bias, n_rows, n_out, n_in, ldo, n_in);
 }
 

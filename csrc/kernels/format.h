@@ -48,9 +48,9 @@ class Format {
   void pack_inputs(uint8_t* panels, int64_t n_in, int64_t input, const float* w, int64_t n_out, int64_t n,
                    int64_t stride_out, int64_t stride_in) const;
 
-  // out[r, o] = bias[o] + sum_i x[r, i] * w[o, i]; out ld ldo, bias or nullptr.
+  // out[r, o] = bias[o] + sum_i x[r, i] * w[o, i]; out ld ldo, bias or nullptr. In floats nothing is asked for ahead.
   void linear(float* out, const uint8_t* rows, const uint8_t* panels, const float* bias, int64_t n_rows, int64_t n_out,
-              int64_t n_in, int64_t ldo) const;
+              int64_t n_in, int64_t ldo, Ahead ahead = {}) const;
 
  private:
   int64_t n_groups(int64_t n_in) const { return (n_in + group() - 1) / group(); }

@@ -23,6 +23,12 @@ struct RowKernels;      // row_kernels.h
 // are of similar size.
 constexpr int64_t Q8_GROUP = 64, Q8_WIDE_GROUP = 128;
 
+// Memory that a later call reads: a kernel asks for it, line by line, while it multiplies. No result depends on it.
+struct Ahead {
+  const uint8_t* at = nullptr;
+  int64_t n_bytes = 0;
+};
+
 // The int8 path.
 //
 // Weights and activations are int8 in [-127, 127] with one f32 scale per `group` inputs: scale = absmax / 127 and q =
@@ -59,7 +65,7 @@ struct Q8Kernels {
   // out[r, o] = bias[o] + sum_i x[r, i] * w[o, i], x as quantize_rows, panels as pack_panel wrote them.
   // out [n_rows, n_out] ld ldo; bias [n_out] or nullptr.
   void (*linear)(float* out, const uint8_t* x, const uint8_t* panels, const float* bias, int64_t n_rows, int64_t n_out,
-                 int64_t n_in, int64_t ldo);
+                 int64_t n_in, int64_t ldo, Ahead ahead);
 };
 
 struct KernelTable {

@@ -5,6 +5,8 @@
 #include <numeric>
 #include <utility>
 
+#include "kernels/weights_ahead.h"
+
 namespace palo {
 namespace {
 
@@ -28,22 +30,25 @@ int64_t columns_of_task(const KernelTable& kernels, const Linear& w, int64_t out
 // The tiles of [rows, w.n_out]: a block of columns with all rows, then the next.
 class Tiles {
  public:
-  Tiles(const KernelTable& kernels, const Linear& w, const ImageRows& rows, const TileSteps& steps = {0, 1})
+  Tiles(const Compute& compute, const Linear& w, const ImageRows& rows, const TileSteps& steps = {0, 1})
       : blocks_(steps.rows > 0 ? RowBlocks::of_steps(rows, steps.rows) : RowBlocks(rows, LINEAR_ROWS)),
         n_out_(w.n_out),
-        n_cols_(columns_of_task(kernels, w, steps.cols)) {}
+        n_cols_(columns_of_task(compute.kernels, w, steps.cols)),
+        ahead_(w.panels.data(), w.panels.size(), w.format(compute.kernels).panels_bytes(n_cols_, w.n_in),
+               blocks_.size(), compute.pool.n_threads()) {}
 
   int64_t size() const { return (n_out_ + n_cols_ - 1) / n_cols_ * blocks_.size(); }
   Tile operator[](int64_t i) const {
     const RowBlocks::Block block = blocks_[i % blocks_.size()];
     const int64_t col = i / blocks_.size() * n_cols_;
-    return {block.image, block.row, block.n_rows, col, std::min(n_cols_, n_out_ - col)};
+    return {block.image, block.row, block.n_rows, col, std::min(n_cols_, n_out_ - col), ahead_.of_task(i)};
   }
 
  private:
   RowBlocks blocks_;
   int64_t n_out_;
   int64_t n_cols_;
+  WeightsAhead ahead_;
 };
 
 // Runs body(part, task within the part, worker) for all tasks of parts that have n_tasks[part] of them.
@@ -73,7 +78,7 @@ class Product {
     const Format format = w_.format(compute_.kernels);
     const uint8_t* panels = w_.panels.data() + tile.col / format.panel_width() * format.panel_bytes(w_.n_in);
     format.linear(out, x_.row(tile.row), panels, w_.bias.size() == 0 ? nullptr : w_.bias.data() + tile.col, tile.n_rows,
-                  tile.n_cols, w_.n_in, ldo);
+                  tile.n_cols, w_.n_in, ldo, tile.ahead);
     if (x_.outliers(tile.image).n > 0) add_outliers(out, tile, ldo, worker);
     for (int64_t r = 0; activation != nullptr && r < tile.n_rows; ++r) activation(out + r * ldo, tile.n_cols);
   }
@@ -180,7 +185,7 @@ void linear(const Compute& compute, const std::vector<LinearPart>& parts) {
   std::vector<int64_t> n_tasks;
   for (const LinearPart& part : parts) {
     products.emplace_back(compute, part.x, part.w, part.rows.n_images);
-    n_tasks.push_back(tiles.emplace_back(compute.kernels, part.w, part.rows).size());
+    n_tasks.push_back(tiles.emplace_back(compute, part.w, part.rows).size());
   }
   for_parts(compute, n_tasks, [&](size_t i, int64_t task, int worker) {
     const LinearPart& part = parts[i];
@@ -207,7 +212,7 @@ void linear(const Compute& compute, float* out, const Rows& x, const Linear& w, 
 void linear(const Compute& compute, const Rows& x, const Linear& w, const ImageRows& rows, const TileSteps& steps,
             Activation activation, const std::function<void(const Tile& tile, const float* values)>& take) {
   const Product product(compute, x, w, rows.n_images);
-  const Tiles tiles(compute.kernels, w, rows, steps);
+  const Tiles tiles(compute, w, rows, steps);
   compute.pool.parallel_for(tiles.size(), [&](int64_t task, int worker) {
     const Tile tile = tiles[task];
     float* values = compute.scratch.floats(worker, 0, tile.n_rows * tile.n_cols);

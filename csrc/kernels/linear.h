@@ -74,9 +74,11 @@ void linear(const Compute& compute, const std::vector<LinearPart>& parts);
 void linear(const Compute& compute, float* out, const Rows& x, const Linear& w, const ImageRows& rows,
             const Epilogue& epilogue = {});
 
-// A piece of a product: columns [col, col + n_cols) of rows [row, row + n_rows), all of one image.
+// A piece of a product: columns [col, col + n_cols) of rows [row, row + n_rows), all of one image; and the weights of
+// later pieces that are asked for meanwhile.
 struct Tile {
   int64_t image, row, n_rows, col, n_cols;
+  Ahead ahead = {};
 };
 
 // What a tile starts at: multiples of these, rows counted from the image's first; 0 for any row.

@@ -118,7 +118,7 @@ void multiply_row(float* out, const RowGroup<GROUP>* x, const PanelGroup<GROUP>*
 
 template <int64_t GROUP>
 void linear_q8(float* out, const uint8_t* x, const uint8_t* panels, const float* bias, int64_t n_rows, int64_t n_out,
-               int64_t n_in, int64_t ldo) {
+               int64_t n_in, int64_t ldo, Ahead) {
   const int64_t n_groups = n_groups_of<GROUP>(n_in);
   for (int64_t o = 0; o < n_out; o += PANEL_OUTPUTS) {
     const auto* panel = reinterpret_cast<const PanelGroup<GROUP>*>(panels) + o / PANEL_OUTPUTS * n_groups;
@@ -150,7 +150,7 @@ void softmax_q8(RowGroup<GROUP>* group, const float* x, int64_t n_rows, int64_t 
 template <int64_t GROUP>
 void attention_weights_q8(uint8_t* out, const uint8_t* x, const uint8_t* panels, float* scratch, int64_t n_rows,
                           int64_t n_out, int64_t n_in, float scale) {
-  linear_q8<GROUP>(scratch, x, panels, nullptr, n_rows, n_out, n_in, n_out);
+  linear_q8<GROUP>(scratch, x, panels, nullptr, n_rows, n_out, n_in, n_out, {});
   softmax_q8(reinterpret_cast<RowGroup<GROUP>*>(out), scratch, n_rows, n_out, scale);
 }
 

@@ -7,6 +7,7 @@
 #include "check.h"
 #include "kernels/attention.h"
 #include "kernels/linear.h"
+#include "kernels/weights_ahead.h"
 
 namespace {
 
@@ -134,6 +135,33 @@ TEST(blocks_of_steps_start_at_multiples_and_cover_all_rows) {
       row += blocks[i].n_rows;
     }
     CHECK(row == 3 * n_rows);
+  }
+}
+
+// Workers that take turns: what each has asked for before it comes to a block of columns.
+TEST(weights_of_a_block_of_columns_are_asked_for_before_a_worker_comes_to_it) {
+  constexpr int64_t COLUMN_BYTES = 60, N_COLUMNS = 9, N_BYTES = N_COLUMNS * COLUMN_BYTES - 10;
+  const std::vector<uint8_t> weights(N_BYTES);
+  for (const int64_t n_tasks : {1, 2, 3, 5, 12}) {
+    for (const int n_workers : {1, 2, 3, 4, 16}) {
+      const palo::WeightsAhead ahead(weights.data(), N_BYTES, COLUMN_BYTES, n_tasks, n_workers);
+      for (int64_t worker = 0; worker < n_workers; ++worker) {
+        std::vector<int> n_asked(N_BYTES);
+        const int64_t first = worker / n_tasks;
+        for (int64_t task = worker, last = first; task < n_tasks * N_COLUMNS; task += n_workers) {
+          const int64_t column = task / n_tasks, begin = column * COLUMN_BYTES;
+          const int64_t end = std::min(begin + COLUMN_BYTES, N_BYTES);
+          // The worker's first task asks for its own weights instead of a part of the next ones.
+          const int expected = last == first ? 0 : 1;
+          for (int64_t i = begin; i < end && column > last; ++i) CHECK(n_asked[i] == expected || n_asked[i] == 1);
+          const palo::Ahead piece = ahead.of_task(task);
+          CHECK(piece.n_bytes >= 0 && piece.at - weights.data() <= N_BYTES - piece.n_bytes);
+          if (task == worker && end < N_BYTES) CHECK(piece.at == &weights[begin + 15] && piece.n_bytes == 45);
+          for (int64_t i = 0; i < piece.n_bytes; ++i) ++n_asked[piece.at - weights.data() + i];
+          last = column;
+        }
+      }
+    }
   }
 }
 

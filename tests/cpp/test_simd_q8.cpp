@@ -8,6 +8,7 @@
 namespace {
 
 using namespace simd_cases;
+using palo::Ahead;
 using palo::Q8_GROUP;
 using palo::Q8_WIDE_GROUP;
 using palo::Q8Kernels;
@@ -99,7 +100,7 @@ void check(const Q8Kernels& kernels, const Case& c, Panels& panels, int64_t n_ro
   kernels.quantize_rows(rows.data(), x.data(), n_rows, c.n_in, c.n_in);
   std::vector<float> out(n_rows * ldo, -777.0f);
   kernels.linear(out.data(), rows.data(), panels.bytes.data(), has_bias ? c.bias.data() : nullptr, n_rows, n_out,
-                 c.n_in, ldo);
+                 c.n_in, ldo, Ahead{panels.bytes.data(), n_rows * 100});
   for (int64_t r = 0; r < n_rows; ++r) {
     for (int64_t o = 0; o < n_out; ++o) {
       const float sum = c.product[r * MAX_OUTPUTS + o], expected = has_bias ? sum + c.bias[o] : sum;
@@ -182,7 +183,7 @@ std::vector<float> values_of(const Q8Kernels& kernels, Bytes& rows, int64_t n_ro
   std::vector<float> identity(n_cols * n_cols, 0.0f), values(n_rows * n_cols);
   for (int64_t i = 0; i < n_cols; ++i) identity[i * n_cols + i] = 127.0f;
   Panels panels(kernels, identity, n_cols, n_cols, false);
-  kernels.linear(values.data(), rows.data(), panels.bytes.data(), nullptr, n_rows, n_cols, n_cols, n_cols);
+  kernels.linear(values.data(), rows.data(), panels.bytes.data(), nullptr, n_rows, n_cols, n_cols, n_cols, {});
   for (float& value : values) value /= 127.0f;
   return values;
 }
@@ -219,7 +220,7 @@ std::vector<float> checked_weights(const Q8Kernels& kernels, const std::vector<f
   kernels.quantize_rows(queries.data(), x.data(), N_QUERIES, n_in, n_in);
   Panels keys(kernels, w, n_keys, n_in, false);
   std::vector<float> scores(N_QUERIES * n_keys), scratch(N_QUERIES * (n_keys + 32));
-  kernels.linear(scores.data(), queries.data(), keys.bytes.data(), nullptr, N_QUERIES, n_keys, n_in, n_keys);
+  kernels.linear(scores.data(), queries.data(), keys.bytes.data(), nullptr, N_QUERIES, n_keys, n_in, n_keys, {});
   Bytes weights(N_QUERIES * n_groups(n_keys, kernels.group) * kernels.row_group_bytes);
   kernels.attention_weights(weights.data(), queries.data(), keys.bytes.data(), scratch.data(), N_QUERIES, n_keys, n_in,
                             SCALE);
