@@ -22,7 +22,6 @@ constexpr int64_t MOST_DIRECT_ROWS = Block::N_GROUPS == 1 ? 2 * DIRECT_ROWS : DI
 template <typename Block>
 constexpr int64_t MOST_DIRECT_ROWS = DIRECT_ROWS;
 #endif
-constexpr int64_t BLOCK_TILE_ROWS = Q8_ROWS;
 constexpr int64_t BLOCK_PASS_ROWS = 192;  // rows whose piece stays in the second-level cache for all panels
 constexpr int64_t CHUNK_OUTPUTS = 512;    // outputs of a pass that share that piece
 constexpr int64_t CACHED_ROW_BYTES = 256 << 10;
@@ -231,14 +230,14 @@ void multiply_piece(float* out, const uint8_t* x, const uint8_t* blocks, const u
   unpack_piece<Block>(piece, blocks, n_blocks);
   const uint8_t* first = x + b_begin * Block::N_GROUPS * ROW_GROUP_BYTES<Block>;
   const int64_t n_groups = n_blocks * Block::N_GROUPS;
-  const int64_t n_row_tiles = (n_rows + BLOCK_TILE_ROWS - 1) / BLOCK_TILE_ROWS;
+  const int64_t n_row_tiles = (n_rows + UNPACKED_ROWS - 1) / UNPACKED_ROWS;
   const int64_t tile_rows = (n_rows + n_row_tiles - 1) / n_row_tiles;  // 8 rows: 4 and 4, not 6 and 2
   const int64_t n_tiles = n_row_tiles * (BLOCK_VECTORS / PANEL_VECTORS);
   const int64_t n_lines = (n_blocks * Block::N_BYTES / 64 + n_tiles - 1) / n_tiles;
   Ahead ahead{next, (n_lines + n_groups - 1) / n_groups};
   for (int64_t v = 0; v < BLOCK_VECTORS && v * LANES < n_cols; v += PANEL_VECTORS) {
     for (int64_t r = 0; r < n_rows; r += tile_rows, ahead.at += n_lines * 64) {
-      multiply_unpacked_rows<Block, BLOCK_TILE_ROWS>(
+      multiply_unpacked_rows<Block, UNPACKED_ROWS>(
           n_rows - r < tile_rows ? n_rows - r : tile_rows, out + r * product.ldo + v * LANES,
           first + r * product.row_bytes, piece, v, n_cols - v * LANES, n_groups, b_begin == 0, ahead, product);
     }

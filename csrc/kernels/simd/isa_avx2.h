@@ -13,6 +13,7 @@ constexpr int64_t PANEL_VECTORS = 1;
 constexpr int64_t DIRECT_ROWS = 4;
 constexpr int64_t DIRECT_VECTORS = 1;
 constexpr int64_t QUAD_PREFETCH_ROWS = 1;
+constexpr int64_t UNPACKED_ROWS = 6;
 
 constexpr int64_t Q8_ROWS = 6;
 constexpr int64_t Q8_VECTORS = PANEL_VECTORS;

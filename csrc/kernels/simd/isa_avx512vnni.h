@@ -129,6 +129,8 @@ constexpr int64_t PANEL_VECTORS = 2;
 constexpr int64_t DIRECT_ROWS = 8;
 constexpr int64_t DIRECT_VECTORS = 2;
 constexpr int64_t QUAD_PREFETCH_ROWS = 8;
+// Many rows: 7 x 2 integer and float sums each, 2 weights, 1 input.
+constexpr int64_t UNPACKED_ROWS = 7;
 
 // 6 x 4 integer sums, 4 weights, 1 input: 29 of 32 registers. The float sums stay in memory: with both in registers, 6
 // x 2, loads take more of the time.

@@ -12,6 +12,7 @@ constexpr int64_t PANEL_VECTORS = 2;
 constexpr int64_t DIRECT_ROWS = 2;  // compilers take minutes over plain loops for 8
 constexpr int64_t DIRECT_VECTORS = 2;
 constexpr int64_t QUAD_PREFETCH_ROWS = 2;
+constexpr int64_t UNPACKED_ROWS = 6;
 
 constexpr int64_t Q8_ROWS = 6;
 constexpr int64_t Q8_VECTORS = PANEL_VECTORS;
