@@ -57,9 +57,8 @@ class BeeText:
 
         def answer() -> None:
             embeddings = encode()
-            n_tokens = _N_AROUND + len(embeddings) + N_TOKENS_AFTER
+            n_tokens = _N_AROUND + len(embeddings) + N_TOKENS_AFTER + 1  # the last one begins the answer
             self._model.prefill(_prompt(n_tokens, {_N_BEFORE: embeddings}))
-            self._step([0], 0)
 
         return seconds(answer)
 

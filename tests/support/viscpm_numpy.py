@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,8 +181,15 @@ class NumpyBeeEngine:
 
     def prefill(
         self, cells: RequestCells, images: Mapping[int, F32], _should_stop: Callable[[], bool] | None = None
-    ) -> None:
-        self._bee.prefill(cells, {name: images[begin] for name, begin in cells.images})
+    ) -> F32:
+        # What the answer begins with is a step of its own here.
+        at = int(cells.is_context.sum())
+        parts = {name: getattr(cells, name)[:at] for name in ("ids", "subs", "positions", "segments")}
+        self._bee.prefill(replace(cells, **parts), {name: images[begin] for name, begin in cells.images})
+        for token in zip(cells.ids[at:], cells.subs[at:], strict=True):
+            hidden = self._bee.step([0], [token])
+        logits: F32 = self._bee.logits(hidden)[0]
+        return logits
 
     def step(
         self,

@@ -47,13 +47,16 @@ class BeeEngine(Protocol):
         cells: RequestCells,
         images: Mapping[int, NDArray[np.float32]],
         should_stop: Callable[[], bool] | None = None,
-    ) -> None:
-        """Take a prompt, all of it context; what was held before is forgotten. It is path 0 of the answer.
+    ) -> NDArray[np.float32]:
+        """Take a prompt and what its answer begins with; what was held before is forgotten. It is path 0 of the answer.
 
         Args:
-            cells: its tokens.
+            cells: its tokens; those of the answer are seen by later ones of the answer alone.
             images: place of the first row -> image embeddings [n, n_embd] f32 that stand there.
             should_stop: asked every few layers, whether anybody still waits for the answer.
+
+        Returns:
+            logits [n_vocab + `RequestCells.columns`] f32 after its last token.
 
         Raises:
             AnswerStopped: nobody does; then no prompt is held.
@@ -124,23 +127,21 @@ class BeeBeamModel:
         *,
         should_stop: Callable[[], bool] | None = None,
     ) -> NDArray[np.float32]:
-        """Take a request, and begin its answer with `<s>`; see `BeamModel.prefill`."""
+        """Take a request, and begin its answer with `<s>`; see `BeamModel.prefill`.
+
+        Both in one: a step of its own for `<s>` would read all weights again.
+        """
         self._cells = cells = request_cells(segments, self.n_vocab)
-        self.engine.prefill(cells, {begin: embeddings[image] for image, begin in cells.images}, should_stop)
-        self._n_said = 0
-        logits: NDArray[np.float32] = self._step([0], [(BOS_ID, 0)])[0]
-        return logits
+        images = {begin: embeddings[image] for image, begin in cells.images}
+        logits = self.engine.prefill(cells.begun(), images, should_stop)
+        self._n_said = 1
+        return _allowed(logits, cells)
 
     def step(self, parents: Sequence[int], tokens: Sequence[int]) -> NDArray[np.float32]:
         """Append a token to each path; see `BeamModel.step`."""
-        return self._step(parents, [self._base_and_sub(token) for token in tokens])
-
-    def _base_and_sub(self, token: int) -> tuple[int, int]:
-        return (token, 0) if token < self.n_vocab else (UNK_ID, token - self.n_vocab + 1)
-
-    def _step(self, parents: Sequence[int], said: Sequence[tuple[int, int]]) -> NDArray[np.float32]:
         if self._cells is None:
             raise ArgumentError("step: expected a prompt before it, got none; call prefill first")
+        said = [self._base_and_sub(token) for token in tokens]
         n, cells = len(said), self._cells
         logits = self.engine.step(
             parents,
@@ -150,11 +151,10 @@ class BeeBeamModel:
             subs=[sub for _, sub in said],
         )
         self._n_said += 1
-        if cells.words:
-            return logits
-        allowed: NDArray[np.float32] = logits.copy()
-        allowed[:, UNK_ID] = _NEVER
-        return allowed
+        return _allowed(logits, cells)
+
+    def _base_and_sub(self, token: int) -> tuple[int, int]:
+        return (token, 0) if token < self.n_vocab else (UNK_ID, token - self.n_vocab + 1)
 
     @property
     def is_closed(self) -> bool:
@@ -164,6 +164,15 @@ class BeeBeamModel:
     def close(self) -> None:
         """Free the model. Closing twice does nothing."""
         self.engine.close()
+
+
+def _allowed(logits: NDArray[np.float32], cells: RequestCells) -> NDArray[np.float32]:
+    """Without `<unk>`, where the request has no word that it could stand for."""
+    if cells.words:
+        return logits
+    allowed: NDArray[np.float32] = logits.copy()
+    allowed[..., UNK_ID] = _NEVER
+    return allowed
 
 
 def words_of(segments: Sequence[Segment]) -> tuple[str, ...]:

@@ -29,16 +29,15 @@ class CpmBeeEngine:
         cells: RequestCells,
         images: Mapping[int, NDArray[np.float32]],
         should_stop: Callable[[], bool] | None = None,
-    ) -> None:
-        """Take a prompt, all of it context; see `BeeEngine.prefill`."""
-        n = len(cells.ids)
-        self.model.prefill(
+    ) -> NDArray[np.float32]:
+        """Take a prompt and what its answer begins with; see `BeeEngine.prefill`."""
+        return self.model.prefill(
             BeePrompt(
                 ids=cells.ids,
                 subs=cells.subs,
                 segments=cells.segments,
                 positions=cells.positions,
-                contexts=np.ones(n, np.int32),
+                contexts=cells.is_context,
                 relations=cells.relations,
                 images=images,
                 extra=cells.columns,

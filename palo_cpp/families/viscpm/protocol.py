@@ -15,7 +15,7 @@ and `</s>`, so the tokens alone say where segments begin: no text of a user can 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,26 @@ class RequestCells:
     def columns(self) -> list[tuple[int, int]]:
         """(base id, sub id) of the logits after the vocabulary's."""
         return [(UNK_ID, sub) for sub in range(1, len(self.words))]
+
+    @property
+    def is_context(self) -> NDArray[np.bool_]:
+        """Which tokens see each other in both directions: all but the answer's."""
+        context: NDArray[np.bool_] = self.segments != self.answer_segment
+        return context
+
+    def begun(self) -> RequestCells:
+        """With the `<s>` that decoding begins with, the answer's first token."""
+
+        def longer(array: NDArray[np.int32], last: int) -> NDArray[np.int32]:
+            return np.append(array, np.int32(last))
+
+        return replace(
+            self,
+            ids=longer(self.ids, BOS_ID),
+            subs=longer(self.subs, 0),
+            positions=longer(self.positions, 0),
+            segments=longer(self.segments, self.answer_segment),
+        )
 
 
 def history_text(turns: Sequence[Turn]) -> str:
