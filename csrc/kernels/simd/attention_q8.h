@@ -115,7 +115,7 @@ template <int64_t GROUP>
 void attention_weights_q8(uint8_t* out, const uint8_t* x, const uint8_t* panels, float* scratch, int64_t n_rows,
                           int64_t n_out, int64_t n_in, float scale) {
   using Layout = Q8Layout<GROUP>;
-  LinesAhead none({}, 1);
+  LinesAhead<Cache::SECOND> none({}, 1);
   const Q8Product product{n_in, Layout::n_groups(n_in) * Layout::ROW_GROUP_BYTES, GROUP, none};
   const int64_t out_bytes = Layout::n_groups(n_out) * Layout::ROW_GROUP_BYTES;
   for (int64_t r = 0; r < n_rows; r += Q8_ROWS) {

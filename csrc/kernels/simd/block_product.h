@@ -157,16 +157,11 @@ PALO_INLINE void add_unpacked_group(Floats acc[ROWS][PANEL_VECTORS], const uint8
   }
 }
 
-// Lines of the next piece, prefetched while this one is multiplied.
-struct Ahead {
-  const uint8_t* at;
-  int64_t lines_per_group;
-};
-
 // n_groups of ROWS rows x PANEL_VECTORS vectors of a piece; `out` continues unless is_first.
+// Lines of the next piece are asked for meanwhile.
 template <typename Block, int64_t ROWS>
 void multiply_unpacked(float* out, const uint8_t* x, const BlockPiece<Block>& piece, int64_t v_begin, int64_t n_cols,
-                       int64_t n_groups, bool is_first, Ahead ahead, const BlockProduct& product) {
+                       int64_t n_groups, bool is_first, LinesAhead<Cache::FIRST>& ahead, const BlockProduct& product) {
   Floats totals[ROWS][PANEL_VECTORS], parts[ROWS][PANEL_VECTORS];
   for (int64_t r = 0; r < ROWS; ++r) {
     for (int64_t v = 0; v < PANEL_VECTORS; ++v) {
@@ -178,7 +173,7 @@ void multiply_unpacked(float* out, const uint8_t* x, const BlockPiece<Block>& pi
     if constexpr (!Q8_SUMS_IN_REGISTERS || Block::N_GROUPS > 1) PALO_KEEP_IN_MEMORY(totals);
     if constexpr (Block::N_GROUPS > 1) set_zero<ROWS, PANEL_VECTORS>(parts);
     for (int64_t i = 0; i < Block::N_GROUPS; ++i) {
-      for (int64_t l = 0; l < ahead.lines_per_group; ++l, ahead.at += 64) __builtin_prefetch(ahead.at);
+      ahead.ask();
       add_unpacked_group<Block, ROWS>(Block::N_GROUPS == 1 ? totals : parts, groups + i * ROW_GROUP_BYTES<Block>, piece,
                                       g + i, v_begin, product.row_bytes);
     }
@@ -209,8 +204,8 @@ void multiply_direct_rows(int64_t n_rows, float* out, const uint8_t* x, const ui
 }
 template <typename Block, int64_t ROWS>
 void multiply_unpacked_rows(int64_t n_rows, float* out, const uint8_t* x, const BlockPiece<Block>& piece,
-                            int64_t v_begin, int64_t n_cols, int64_t n_groups, bool is_first, Ahead ahead,
-                            const BlockProduct& product) {
+                            int64_t v_begin, int64_t n_cols, int64_t n_groups, bool is_first,
+                            LinesAhead<Cache::FIRST>& ahead, const BlockProduct& product) {
   if constexpr (ROWS > 0) {
     if (n_rows == ROWS) {
       multiply_unpacked<Block, ROWS>(out, x, piece, v_begin, n_cols, n_groups, is_first, ahead, product);
@@ -233,10 +228,9 @@ void multiply_piece(float* out, const uint8_t* x, const uint8_t* blocks, const u
   const int64_t n_row_tiles = (n_rows + UNPACKED_ROWS - 1) / UNPACKED_ROWS;
   const int64_t tile_rows = (n_rows + n_row_tiles - 1) / n_row_tiles;  // 8 rows: 4 and 4, not 6 and 2
   const int64_t n_tiles = n_row_tiles * (BLOCK_VECTORS / PANEL_VECTORS);
-  const int64_t n_lines = (n_blocks * Block::N_BYTES / 64 + n_tiles - 1) / n_tiles;
-  Ahead ahead{next, (n_lines + n_groups - 1) / n_groups};
+  LinesAhead<Cache::FIRST> ahead({next, n_blocks * Block::N_BYTES}, n_tiles * n_groups);
   for (int64_t v = 0; v < BLOCK_VECTORS && v * LANES < n_cols; v += PANEL_VECTORS) {
-    for (int64_t r = 0; r < n_rows; r += tile_rows, ahead.at += n_lines * 64) {
+    for (int64_t r = 0; r < n_rows; r += tile_rows) {
       multiply_unpacked_rows<Block, UNPACKED_ROWS>(
           n_rows - r < tile_rows ? n_rows - r : tile_rows, out + r * product.ldo + v * LANES,
           first + r * product.row_bytes, piece, v, n_cols - v * LANES, n_groups, b_begin == 0, ahead, product);

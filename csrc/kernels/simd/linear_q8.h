@@ -1,6 +1,7 @@
 // Matrix product of int8 (kernel_table.h: Q8Kernels).
 #pragma once
 
+#include "kernels/simd/lines_ahead.h"
 #include "kernels/simd/quantize.h"
 
 namespace palo::PALO_SIMD_ISA {
@@ -14,23 +15,10 @@ constexpr int64_t Q8_BLOCK = 1024;
 constexpr int64_t Q8_UNROLLED = 4;
 constexpr bool Q8_TOTALS_IN_MEMORY = !Q8_SUMS_IN_REGISTERS || Q8_VECTORS > PANEL_VECTORS;
 
-// Cache lines that are asked for, some with each group, until all are.
-struct LinesAhead {
-  const uint8_t *at, *end;
-  int64_t per_group;
-
-  LinesAhead(Ahead ahead, int64_t n_groups) : at(ahead.at), end(ahead.at + ahead.n_bytes) {
-    per_group = (ahead.n_bytes / 64 + n_groups - 1) / n_groups;
-  }
-  PALO_INLINE void ask() {
-    for (int64_t i = 0; i < per_group && at < end; ++i, at += 64) __builtin_prefetch(at, 0, 2);
-  }
-};
-
 // What all tiles of one call share.
 struct Q8Product {
   int64_t n_in, row_bytes, ldo;
-  LinesAhead& ahead;
+  LinesAhead<Cache::SECOND>& ahead;
 };
 
 PALO_INLINE int32_t read_int(const uint8_t* p) {
@@ -130,7 +118,7 @@ void linear_q8(float* out, const uint8_t* x, const uint8_t* panels, const float*
   using Layout = Q8Layout<GROUP>;
   const int64_t n_groups = Layout::n_groups(n_in);
   const int64_t n_tiles = (n_rows + Q8_ROWS - 1) / Q8_ROWS * ((n_out + Q8_WIDTH - 1) / Q8_WIDTH);
-  LinesAhead lines(ahead, n_tiles * n_groups);
+  LinesAhead<Cache::SECOND> lines(ahead, n_tiles * n_groups);
   const Q8Product product{n_in, n_groups * Layout::ROW_GROUP_BYTES, ldo, lines};
   for (int64_t o = 0; o < n_out; o += Q8_WIDTH) {
     const uint8_t* panel = panels + o / Q8_WIDTH * n_groups * Layout::PANEL_GROUP_BYTES;
