@@ -25,7 +25,7 @@ void read_after_attention(Beit3Set& weights, const VisionConfig& config, const T
   weights.ln2 = reader.layer_norm(name("ln2"), n_embd);
   weights.ffn_ln = reader.layer_norm(name("ffn_ln"), n_ff);
   weights.attn_out = reader.linear_after(weights.attn_ln, {name("attn_out")}, n_embd, n_embd, Groups::NARROW);
-  weights.ffn_up = reader.linear_after(weights.ln2, {name("ffn_up")}, n_ff, n_embd, Groups::NARROW);
+  weights.ffn_up = reader.linear_after(weights.ln2, {name("ffn_up")}, n_ff, n_embd, Groups::WIDE_WHERE_ALLOWED);
   weights.ffn_down = reader.linear_after(weights.ffn_ln, {name("ffn_down")}, n_embd, n_ff, Groups::NARROW);
 }
 
@@ -36,7 +36,8 @@ Beit3Set read_set(const VisionConfig& config, const TensorReader& reader, int64_
   if (is_key_and_value_only) prefixes.erase(prefixes.begin());
   Beit3Set weights;
   weights.ln1 = reader.layer_norm(name("ln1"), config.n_embd);
-  weights.attn_qkv = reader.linear_after(weights.ln1, prefixes, config.n_embd, config.n_embd, Groups::NARROW);
+  weights.attn_qkv =
+      reader.linear_after(weights.ln1, prefixes, config.n_embd, config.n_embd, Groups::WIDE_WHERE_ALLOWED);
   if (!is_key_and_value_only) read_after_attention(weights, config, reader, layer, set);
   return weights;
 }

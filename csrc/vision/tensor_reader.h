@@ -23,8 +23,8 @@ using TensorMap = std::map<std::string, RawTensor>;
 
 class RowDecoder;
 
-// Inputs that share a scale of int8 weights. Wide ones are for the layers that take most of CLIP's time and whose
-// inputs a layer norm makes alike; elsewhere they cost more of the result than they save time.
+// Inputs that share a scale of int8 weights. Wide ones are for q, k, v and ffn up, which take half of a tower's time
+// and whose inputs a layer norm makes alike; elsewhere they cost more of the result than they save time.
 enum class Groups { NARROW, WIDE_WHERE_ALLOWED };
 
 // Reads tensors by name. Every method throws FormatError where the tensor is absent, has another shape, a type other
