@@ -94,7 +94,7 @@ class VisionEncoder:
         ...     image_embeddings = encoder.encode(pixels)  # [576, 4096]
     """
 
-    version = "3"  # raise it with each change of preprocessing, tower or projector that changes embeddings
+    version = "4"  # raise it with each change of preprocessing, tower or projector that changes embeddings
 
     def __init__(
         self, path: str | Path, *, n_threads: int = 0, precision: Precision = "int8", with_tower: bool = True
