@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,8 +108,9 @@ def _write(path: Path, writer: gguf.GGUFWriter, content: RandomFile, seed: int, 
     report(f"writing {path.name} ({_size(n_total)}) into {path.parent}")
     with partial_files(path.parent, n_total) as partial:
         unfinished = partial.new(path.name)
-        for n_done in _write_tensors(unfinished, writer, content, seed):
-            report(f"writing {path.name}: {100 * n_done // n_total} % of {_size(n_total)}")
+        percents = (100 * n_done // n_total for n_done in _write_tensors(unfinished, writer, content, seed))
+        for percent, _ in groupby(percents):
+            report(f"writing {path.name}: {percent} % of {_size(n_total)}")
         partial.publish({unfinished: path.name})
 
 

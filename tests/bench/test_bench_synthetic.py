@@ -233,6 +233,7 @@ def test_progress_tells_sizes():
     synthetic_text(SMALL, "q4_0", report=said.append)
     assert said[0].startswith("writing synthetic-small-Q4_0.gguf (") and "MiB)" in said[0]
     assert "100 %" in said[-1]
+    assert len(set(said)) == len(said), "a log repeats nothing"
 
 
 def test_removal_lists_and_removes_random_models_alone(cache):
