@@ -230,14 +230,13 @@ def make_package(source: Source, folder: Path, watch: Watch) -> Package:
     Raises:
         PaloError: a file that is not the package's, too little room, or what `convert` and `quantize` raise.
     """
-    from palo_cpp.models.checksums import SUMS, publish_listed, read_sums
-    from palo_cpp.partial_files import partial_files, remove_leftovers
+    from palo_cpp.models.checksums import publish_listed, read_sums
+    from palo_cpp.partial_files import partial_files
 
     _check_name(source.stem)
     if folder.exists() and not folder.is_dir():
         raise ArgumentError(f"{folder}: expected a folder, got a file; choose another name")
     shutil.rmtree(folder / _WORK, ignore_errors=True)  # of a run that was killed
-    remove_leftovers(folder, [SUMS])
     sums, made = read_sums(folder), []
     _check_alone(source, folder, sums)
     missing = [part for part in source.parts if not _is_whole(folder / part.name, sums, watch)]

@@ -2,24 +2,27 @@
 
 They are written under names that nothing takes for a model (`.NAME.partial-...`), brought to the disk, and renamed at
 the end. Whatever goes wrong before, also Ctrl-C or SIGTERM, removes them, unless a later run is to go on with them.
+What a run leaves that is killed or loses power, the next one in that folder removes.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import signal
+import sys
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from glob import escape
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
 from palo_cpp.errors import ArgumentError, PaloError
 
 _MARGIN_BYTES = 16 * 1024**2  # headers, vocabulary, padding
+_UNFINISHED = re.compile(r"\..+\.partial-[0-9a-f]{8}(\.\w+)?")  # with what the converter adds
 
 
 class PartialFiles:
@@ -63,7 +66,7 @@ class PartialFiles:
 
 @contextmanager
 def partial_files(folder: Path, n_bytes_needed: int, kept: Path | None = None) -> Iterator[PartialFiles]:
-    """Make the output folder, check that it has room, and clean up after the block.
+    """Make the output folder, clear it of what killed runs left, check that it has room, and clean up after the block.
 
     Args:
         folder: of the finished files.
@@ -74,6 +77,7 @@ def partial_files(folder: Path, n_bytes_needed: int, kept: Path | None = None) -
         PaloError: not enough room, or the folder cannot be made.
     """
     made = _make_folder(folder)
+    lock = _lock_and_clear(folder)
     files = PartialFiles(folder, kept)
     try:
         n_bytes_kept = 0
@@ -91,14 +95,43 @@ def partial_files(folder: Path, n_bytes_needed: int, kept: Path | None = None) -
         ) from error
     finally:
         files.remove()
+        if lock is not None:
+            os.close(lock)
         _remove_if_empty(made)
 
 
-def remove_leftovers(folder: Path, names: Iterable[str]) -> None:
-    """Remove what killed runs left of the future files `names`; no other run may be writing them."""
-    for name in names:
-        for path in folder.glob(f".{escape(name)}.partial-*"):
-            path.unlink(missing_ok=True)
+def _lock_and_clear(folder: Path) -> int | None:
+    """Remove unfinished files that no run is at work on.
+
+    Returns:
+        Descriptor of the folder, locked until it is closed: no other run removes anything meanwhile. None where
+        folders cannot be locked.
+    """
+    if sys.platform == "win32":  # what a run has open cannot be removed there
+        _remove_unfinished(folder)
+        return None
+    import fcntl
+
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # no permission to list it
+        return None
+    try:
+        with suppress(BlockingIOError):  # another run is at work
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove_unfinished(folder)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    except OSError:  # a network drive without locks
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _remove_unfinished(folder: Path) -> None:
+    for path in folder.iterdir():
+        if _UNFINISHED.fullmatch(path.name) and path.is_file():
+            with suppress(OSError):  # somebody else's
+                path.unlink()
 
 
 def _make_folder(folder: Path) -> list[Path]:

@@ -153,14 +153,13 @@ def _versions() -> dict[str, str]:
 def _write_texts(facts: CardFacts, folder: Path) -> list[str]:
     """Write the card, unless somebody has changed it, and the notice where the terms ask for one."""
     from palo_cpp.models.repository_card import NOTICE, card_text, is_ours, notice_text
-    from palo_cpp.partial_files import partial_files, remove_leftovers
+    from palo_cpp.partial_files import partial_files
 
     texts = {"README.md": card_text(facts)} | ({NOTICE: notice_text(facts)} if facts.is_under_llama_2 else {})
     card = folder / "README.md"
     if card.exists() and not is_ours(card.read_text(encoding="utf-8", errors="replace")):
         warn(f"{card}: was changed and stays as it is; remove it to have it written again")
         del texts["README.md"]
-    remove_leftovers(folder, texts)
     with partial_files(folder, sum(map(len, texts.values()))) as partial:
         new = {partial.new(name): name for name in texts}
         for path, name in new.items():

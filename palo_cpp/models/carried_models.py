@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from palo_cpp.errors import ArgumentError, ModelFormatError, ModelNotFoundError, PaloError
 from palo_cpp.ggml.gguf_header import read_header
 from palo_cpp.hub.cache import content_of
-from palo_cpp.models.checksums import SUMS, copy_hashed, is_plain_name, publish_listed, read_sums, sha256_of
+from palo_cpp.models.checksums import copy_hashed, is_plain_name, publish_listed, read_sums, sha256_of
 from palo_cpp.models.file_choice import ChosenFiles, choose_files, is_mmproj_name, model_stem, texts_in
 from palo_cpp.models.files import model_files
 from palo_cpp.models.hub_models import ModelPaths, converted_folder
 from palo_cpp.models.names import HubName, published_as
-from palo_cpp.partial_files import PartialFiles, partial_files, remove_leftovers
+from palo_cpp.partial_files import PartialFiles, partial_files
 
 if TYPE_CHECKING:
     from palo_cpp.hub.repository import DownloadCallback
@@ -48,7 +48,6 @@ def carry_to(
     """
     folder = Path(folder)
     sources = [path for path in (paths.text, paths.mmproj) if path is not None]
-    remove_leftovers(folder, [*(path.name for path in sources), SUMS])
     copies = [_copy_of(path, known_sha256(path), folder / path.name) for path in sources]
     counter, sums = _Counter(progress, copies), read_sums(folder)
     new = [copy for copy in copies if not _is_on_stick(copy, sums, name, counter)]
@@ -88,7 +87,6 @@ def carry_from(name: HubName, folder: Path | str, root: Path, progress: Download
     new = [copy for copy in copies if not _is_there(copy, counter)]
     for copy in new:
         _check_replaceable(copy, name)
-    remove_leftovers(target, [*chosen.paths, SUMS])
     digests, finished = {copy.target.name: copy.expected for copy in copies if copy.expected}, {}
     with partial_files(target, sum(copy.n_bytes for copy in new)) as partial:
         for copy in new:
