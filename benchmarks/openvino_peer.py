@@ -1,11 +1,12 @@
 """Reading an image: our vision encoder beside OpenVINO's int8, on the same random weights of the true shapes.
 
-    python benchmarks/openvino_peer.py [--isa avx2] [--threads 2] [--runs 7]
+    python benchmarks/openvino_peer.py [--isa avx2] [--threads 2] [--runs 7] [--int8]
 
 OpenVINO and NNCF are no dependency: `pip install openvino nncf` in an environment that has palo_cpp. The graph is
 ViT-L/14-336 with 23 layers and PALO-7B's MLP projector, quantized by NNCF as a transformer with its mixed preset. Both
 sides read the image in turn. The smallest cosine of an image embedding is against our float path; the row `f32` shows
-that both sides compute the same. `--isa` holds both sides to an instruction set.
+that both sides compute the same. `--isa` holds both sides to an instruction set. `--int8` measures int8 alone: its two
+sides then follow each other at once, and each turn's ratio is that of one moment of the machine.
 """
 
 from __future__ import annotations
@@ -131,6 +132,7 @@ def main() -> None:
     parser.add_argument("--isa", choices=_ISAS)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--int8", action="store_true", help="not in floats")
     options = parser.parse_args()
     if options.isa:  # read by both libraries when they are first used
         os.environ.update(PALO_CPP_ISA=options.isa, ONEDNN_MAX_CPU_ISA=_ISAS[options.isa])
@@ -141,10 +143,13 @@ def main() -> None:
         VisionEncoder(path, n_threads=options.threads, precision="float") as exact,
         VisionEncoder(path, n_threads=options.threads) as ours,
     ):
-        sides = {"palo_cpp float": exact.encode, f"palo_cpp int8 ({ours.isa})": ours.encode}
+        int8, peer_int8 = f"palo_cpp int8 ({ours.isa})", "OpenVINO int8"
+        sides = {"palo_cpp float": exact.encode, int8: ours.encode}
         shape = (3, ours.info.image_size, ours.info.image_size)
         pixels = noise(0, shape)
         sides |= openvino_sides(Graph(read_header(path).metadata, tensors), shape, options.threads)
+        if options.int8:
+            sides = {name: sides[name] for name in (int8, peer_int8)}
         expected = exact.encode(pixels)
         times: dict[str, list[float]] = {name: [] for name in sides}
         for _ in range(options.runs):
@@ -156,6 +161,8 @@ def main() -> None:
         for name, encode in sides.items():
             cosine = token_cosines(encode(pixels), expected).min()
             print(f"{name:28} {median(times[name]):9.0f}  {min(times[name]):9.0f}   {cosine:.5f}")
+        ratios = [theirs / of_ours for of_ours, theirs in zip(times[int8], times[peer_int8], strict=True)]
+        print(f"int8, times as fast as OpenVINO: {median(ratios):.2f} in the median of {len(ratios)} turns")
 
 
 if __name__ == "__main__":
