@@ -107,8 +107,9 @@ def _lock_and_clear(folder: Path) -> int | None:
         Descriptor of the folder, locked until it is closed: no other run removes anything meanwhile. None where
         folders cannot be locked.
     """
-    if sys.platform == "win32":  # what a run has open cannot be removed there
-        _remove_unfinished(folder)
+    if sys.platform == "win32":
+        with suppress(OSError):
+            _remove_unfinished(folder)  # what a run has open cannot be removed there
         return None
     import fcntl
 
@@ -129,8 +130,8 @@ def _lock_and_clear(folder: Path) -> int | None:
 
 def _remove_unfinished(folder: Path) -> None:
     for path in folder.iterdir():
-        if _UNFINISHED.fullmatch(path.name) and path.is_file():
-            with suppress(OSError):  # somebody else's
+        if _UNFINISHED.fullmatch(path.name):
+            with suppress(OSError):  # somebody else's, or a folder
                 path.unlink()
 
 
