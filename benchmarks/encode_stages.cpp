@@ -40,7 +40,7 @@ Linear draw_linear(const KernelTable& kernels, Precision precision, int64_t n_ou
   return linear;
 }
 
-// As the loader chooses for CLIP's random weights.
+// As the loader chooses for random weights of either tower.
 Precision widest(Precision precision) {
   return precision == Precision::INT8 ? Precision::INT8_WIDE : precision;
 }
